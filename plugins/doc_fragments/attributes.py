@@ -1,0 +1,48 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every module of the collection has in common."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Does every read and every preflight, reports what would be done, and changes nothing.
+    support: full
+  diff_mode:
+    description: Shows what is, or would be, different afterwards.
+    support: full
+  platform:
+    description: Where the module can run.
+    platforms: posix
+    support: full
+  action_group:
+    description: Options can be given once for all modules in C(module_defaults) with this group.
+    support: full
+    action_groups:
+      - godel.postgres_runbook.all
+"""
+
+    READ_ONLY = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Changes nothing, so that it does the same in check mode.
+    support: full
+  diff_mode:
+    description: Changes nothing, so that there is no difference to show.
+    support: none
+  platform:
+    description: Where the module can run.
+    platforms: posix
+    support: full
+  action_group:
+    description: Options can be given once for all modules in C(module_defaults) with this group.
+    support: full
+    action_groups:
+      - godel.postgres_runbook.all
+"""

@@ -1,0 +1,68 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Argument specs that compose: constraints travel with the options they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+class ArgumentSpec:
+    """Options of a module together with the constraints between them.
+
+    Args:
+        options: the options, as AnsibleModule takes them.
+        constraints: `required_if`, `mutually_exclusive`, `required_together` or `required_one_of` lists.
+    """
+
+    def __init__(self, options: dict[str, dict[str, Any]], **constraints: Sequence[Any]) -> None:
+        self.options = dict(options)
+        self.constraints = {name: list(rules) for name, rules in constraints.items()}
+
+    def merge(self, *others: ArgumentSpec) -> ArgumentSpec:
+        """A new spec with the options and constraints of all; an option named twice is a mistake in the code."""
+        merged = ArgumentSpec(self.options, **self.constraints)
+        for other in others:
+            twice = merged.options.keys() & other.options.keys()
+            if twice:
+                raise ValueError(f"options named twice: {sorted(twice)}")
+            merged.options.update(other.options)
+            for name, rules in other.constraints.items():
+                merged.constraints.setdefault(name, []).extend(rules)
+        return merged
+
+    def create_module(self) -> AnsibleModule:
+        """The Ansible module with this spec. Every module of the collection supports check mode."""
+        return AnsibleModule(argument_spec=self.options, supports_check_mode=True, **self.constraints)
+
+
+# The words of community.postgresql:
+# https://docs.ansible.com/ansible/latest/collections/community/postgresql/postgresql_query_module.html
+CONNECTION = ArgumentSpec(
+    {
+        "login_host": {"type": "str", "default": "", "aliases": ["host"]},
+        "login_port": {"type": "int", "default": 5432, "aliases": ["port"]},
+        "login_user": {"type": "str", "default": "postgres", "aliases": ["login"]},
+        "login_password": {"type": "str", "default": "", "no_log": True},
+        "login_unix_socket": {"type": "path", "default": "", "aliases": ["unix_socket"]},
+        "ssl_mode": {
+            "type": "str",
+            "default": "prefer",
+            "choices": ["allow", "disable", "prefer", "require", "verify-ca", "verify-full"],
+        },
+        "ca_cert": {"type": "path", "aliases": ["ssl_rootcert"]},
+        "ssl_cert": {"type": "path"},
+        "ssl_key": {"type": "path", "no_log": False},
+        "connect_params": {"type": "dict", "default": {}},
+    }
+)
+
+PROGRAMS = ArgumentSpec({"bin_dir": {"type": "path"}})
+
+CATALOG = ArgumentSpec({"backup_dir": {"type": "path", "required": True}})
+
+DATABASE = ArgumentSpec({"db": {"type": "str", "required": True, "aliases": ["login_db", "database"]}})

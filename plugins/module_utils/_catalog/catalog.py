@@ -1,0 +1,301 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Backups on disk.
+
+    <backup_dir>/<database>/<database>_<YYYYMMDDTHHMMSSZ>/manifest.json and data
+    <backup_dir>/<database>/<id>.partial       being written: never a backup
+    <backup_dir>/<database>/<id>.deleted       being removed: no longer a backup
+    <backup_dir>/<database>/.lock              held while a backup is written or removed
+    <backup_dir>/<database>/.<id>.lock         held while a backup is read at length, so that nobody removes it
+
+A backup comes into being, and ceases to be, by one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import quote, unquote
+
+from .._errors import BackupNotFound, InvalidInput, ManifestProblem, NotEnoughSpace, RunbookError
+from .._target.base import Files, Target
+from .._units import from_rfc3339
+from . import manifest as manifests
+from .manifest import Manifest
+
+VERDICTS = ("verified", "failed", "inconclusive")
+_ID = re.compile(r"(?P<database>.+)_(?P<stamp>\d{8}T\d{6}Z)")
+_UNFINISHED = re.compile(r".+_\d{8}T\d{6}Z\.(partial|deleted)")
+_DIRECTORY = re.compile(r"[A-Za-z0-9_%-][A-Za-z0-9_.%-]*")
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+def directory_name(database: str) -> str:
+    """A database's name as the name of a directory: letters, digits, `_`, `-` and inner dots stay, all else is %XX."""
+    name = quote(database, safe="").replace("~", "%7E")
+    return "%2E" + name[1:] if name.startswith(".") else name
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The record of one verification; `checked_at` is RFC 3339 in UTC."""
+
+    verdict: str
+    checked_at: str
+    reason: str
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A directory of the catalog that has a backup's name. `problem` says why its manifest cannot be used."""
+
+    id: str
+    database: str
+    path: str
+    taken: datetime
+    manifest: Manifest | None
+    problem: RunbookError | None
+    verification: Verification | None
+
+    @property
+    def verdict(self) -> str | None:
+        """The latest verdict, or None if it was never verified."""
+        return self.verification.verdict if self.verification else None
+
+    @property
+    def damaged(self) -> bool:
+        """Whether its own content is what makes it unusable, and not our way to it, our version or its place."""
+        if not isinstance(self.problem, ManifestProblem):
+            return False
+        return not self.problem.details.keys() & {"schema_version", "belongs_to"}
+
+    def usable(self) -> Manifest:
+        """The manifest, or its problem as an error."""
+        if self.problem is not None:
+            raise self.problem
+        assert self.manifest is not None
+        return self.manifest
+
+
+class Catalog:
+    """The backups in one directory of a target."""
+
+    def __init__(self, target: Target, root: str) -> None:
+        if not root.startswith("/"):
+            raise InvalidInput("backup_dir is not an absolute path", subject=root, remedy="Begin it with a slash.")
+        self._files = target.files
+        self.root = root.rstrip("/") or "/"
+
+    def databases(self) -> list[str]:
+        """The databases that have a directory here, sorted."""
+        if self._files.info(self.root) is None:
+            return []
+        names = [info.name for info in self._files.entries(self.root) if info.is_dir and _DIRECTORY.fullmatch(info.name)]
+        return sorted(unquote(name) for name in names if directory_name(unquote(name)) == name)
+
+    def directory(self, database: str) -> str:
+        """Where a database's backups are."""
+        return f"{self.root}/{directory_name(database)}"
+
+    def exists(self, database: str) -> bool:
+        """Whether there is a directory for this database."""
+        return self._files.info(self.directory(database)) is not None
+
+    def has(self, database: str, id_: str) -> bool:
+        """Whether there is something under this backup's name."""
+        return self._files.info(f"{self.directory(database)}/{id_}") is not None
+
+    def was_used(self, database: str) -> bool:
+        """Whether a backup of this database was ever written here."""
+        return self._files.info(f"{self.directory(database)}/.lock") is not None
+
+    def entries(self, database: str) -> Iterator[Entry]:
+        """The backups of a database, newest first, read one by one."""
+        for taken, path in self._named(database):
+            entry = self._entry(database, path, taken)
+            if entry.problem is None or self._files.info(path) is not None:  # else it was removed meanwhile
+                yield entry
+
+    def _named(self, database: str) -> list[tuple[datetime, str]]:
+        """When they were taken, and the paths, of what has a backup's name; newest first."""
+        directory = self.directory(database)
+        if self._files.info(directory) is None:
+            return []
+        found = []
+        for info in self._files.entries(directory):
+            match = _ID.fullmatch(info.name)
+            if info.is_dir and match and match["database"] == directory_name(database):
+                with suppress(ValueError):  # digits that are no date: not our name
+                    taken = datetime.strptime(match["stamp"], _STAMP)
+                    found.append((taken.replace(tzinfo=timezone.utc), info.path))
+        return sorted(found, reverse=True)
+
+    def unfinished(self, database: str) -> list[str]:
+        """Paths that a run which died left behind (or that a running one works on)."""
+        directory = self.directory(database)
+        if self._files.info(directory) is None:
+            return []
+        return [info.path for info in self._files.entries(directory) if _UNFINISHED.fullmatch(info.name)]
+
+    def find(self, database: str, reference: str) -> Entry:
+        """The backup with this id, or the newest one for `latest`.
+
+        Raises:
+            BackupNotFound: there is none; the message lists what there is.
+        """
+        known = []
+        for taken, path in self._named(database):
+            known.append(path.rsplit("/", 1)[-1])
+            if reference in ("latest", known[-1]):
+                return self._entry(database, path, taken)
+        raise BackupNotFound(
+            "There is no such backup",
+            subject=f"{reference} of database {database!r} in {self.root}",
+            why=f"the newest there are {', '.join(known[:5])}" if known else "the catalog has no backup of this database",
+            remedy="Take one with the playbook godel.postgres_runbook.backup." if not known else "Name one of these.",
+        )
+
+    def lock(self, database: str, purpose: str) -> AbstractContextManager[None]:
+        """Keep everybody else from writing or removing backups of this database."""
+        self._files.make_dir(self.directory(database))
+        return self._files.lock(f"{self.directory(database)}/.lock", purpose)
+
+    def busy(self, database: str) -> str | None:
+        """Who holds that lock, in words, or None."""
+        return self._files.lock_holder(f"{self.directory(database)}/.lock")
+
+    @contextmanager
+    def use(self, entry: Entry, purpose: str) -> Iterator[None]:
+        """Keep a backup from being removed while it is read. One user at a time: raises Locked for a second one."""
+        with self._files.lock(self._use_lock(entry), purpose):
+            if self._files.info(entry.path) is None:
+                raise BackupNotFound("A backup was removed meanwhile", subject=entry.path, remedy="Use another one.")
+            yield
+
+    def user(self, entry: Entry) -> str | None:
+        """Who reads the backup just now, in words, or None."""
+        return self._files.lock_holder(self._use_lock(entry))
+
+    def _use_lock(self, entry: Entry) -> str:
+        return f"{self.directory(entry.database)}/.{entry.id}.lock"
+
+    def sweep(self, database: str) -> list[str]:
+        """Remove what died half-way; only under the lock. Returns the removed paths."""
+        found = self.unfinished(database)
+        for path in found:
+            self._files.remove_tree(path)
+            folder, name = path.rsplit("/", 1)
+            self._files.remove_tree(f"{folder}/.{name.rsplit('.', 1)[0]}.lock")
+        return found
+
+    def begin(self, database: str, started: datetime) -> Draft:
+        """A directory for a new backup; only under the lock."""
+        name = directory_name(database)
+        while True:
+            id_ = f"{name}_{started.strftime(_STAMP)}"
+            path = f"{self.directory(database)}/{id_}"
+            if self._files.info(path) is None:
+                break
+            started += timedelta(seconds=1)  # two backups within one second
+        self._files.remove_tree(f"{path}.partial")
+        self._files.make_dir(f"{path}.partial")
+        return Draft(self._files, id_, path)
+
+    def delete(self, entry: Entry) -> None:
+        """Remove a backup; only under the lock. It stops being one before anything of it is gone.
+
+        Raises:
+            Locked: somebody reads it just now; it stays.
+        """
+        try:
+            with self.use(entry, f"removal of {entry.id}"):
+                self._files.rename(entry.path, f"{entry.path}.deleted")
+        except NotEnoughSpace:  # for a lock file: then there is none, and nobody can hold it
+            self._files.rename(entry.path, f"{entry.path}.deleted")
+        self._files.remove_tree(f"{entry.path}.deleted")
+        self._files.remove_tree(self._use_lock(entry))
+
+    def record(self, entry: Entry, verification: Verification) -> None:
+        """Add a verification to a backup's record."""
+        if self._files.info(entry.path) is None:  # else a directory without a manifest would come into being
+            raise BackupNotFound("A backup was removed meanwhile", subject=entry.path, remedy="Use another one.")
+        directory = f"{entry.path}/verifications"
+        self._files.make_dir(directory)
+        stamp = from_rfc3339(verification.checked_at).strftime(_STAMP)
+        document = {
+            "schema_version": 1,
+            "verdict": verification.verdict,
+            "checked_at": verification.checked_at,
+            "reason": verification.reason,
+            **verification.details,
+        }
+        self._files.write(f"{directory}/{stamp}.json", json.dumps(document, indent=1, sort_keys=True).encode() + b"\n")
+
+    def _entry(self, database: str, path: str, taken: datetime) -> Entry:
+        manifest: Manifest | None = None
+        problem: RunbookError | None = None
+        verification: Verification | None = None
+        at = f"{path}/{manifests.FILE_NAME}"
+        id_ = path.rsplit("/", 1)[-1]
+        try:
+            verification = self._verification(path)
+            if self._files.info(at) is None:
+                raise ManifestProblem("A backup has no manifest", subject=path, remedy="It is not a backup: use another one.")
+            manifest = manifests.load(self._files.read(at), at)
+            if manifest.database != database or manifest.id != id_:
+                raise ManifestProblem(
+                    "A manifest belongs to another backup",
+                    subject=at,
+                    why=f"it is that of {manifest.id}, database {manifest.database!r}",
+                    remedy="Somebody moved it here. Do not restore it under this name.",
+                    details={"belongs_to": manifest.id},
+                )
+        except RunbookError as exc:
+            manifest, problem = None, exc
+        return Entry(id_, database, path, taken, manifest, problem, verification)
+
+    def _verification(self, path: str) -> Verification | None:
+        directory = f"{path}/verifications"
+        if self._files.info(directory) is None:
+            return None
+        for info in reversed(self._files.entries(directory)):
+            if info.is_dir or not info.name.endswith(".json"):
+                continue
+            try:
+                document = json.loads(self._files.read(info.path))
+                if document["verdict"] not in VERDICTS:
+                    continue
+                from_rfc3339(document["checked_at"])
+                known = {"schema_version", "verdict", "checked_at", "reason"}
+                details = {name: value for name, value in document.items() if name not in known}
+                return Verification(document["verdict"], document["checked_at"], str(document["reason"]), details)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # a torn or foreign file proves nothing; an older record may
+        return None
+
+
+class Draft:
+    """A backup that is being written. Until `commit` nobody can take it for one."""
+
+    def __init__(self, files: Files, id_: str, path: str) -> None:
+        self._files = files
+        self.id = id_
+        self.path = f"{path}.partial"
+        self._final = path
+
+    def commit(self, manifest: Manifest) -> str:
+        """Make it a backup; returns its path. Everything is on disk before the name appears."""
+        self._files.write(f"{self.path}/{manifests.FILE_NAME}", manifests.dump(manifest))
+        self._files.rename(self.path, self._final)
+        return self._final
+
+    def discard(self) -> None:
+        """Remove it."""
+        self._files.remove_tree(self.path)

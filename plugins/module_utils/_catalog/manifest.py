@@ -1,0 +1,156 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manifest: what a backup is, in one JSON document. docs/manifest.schema.json describes it for other programs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+from .._errors import ManifestProblem, NewerManifest
+from .._fingerprint.figures import Fingerprint
+from .._units import from_rfc3339
+
+SCHEMA_VERSION = 1
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the backup: its size in bytes and its SHA-256 in hexadecimal digits."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a restore needs to know of the source beside its content.
+
+    `bootstrap_role` is the superuser that initdb made; `roles` and `extensions` are those of the source; `settings`
+    are those of ALTER DATABASE SET; the rest is how CREATE DATABASE made the database.
+    """
+
+    owner: str
+    encoding: str
+    collate: str
+    ctype: str
+    locale_provider: str
+    locale: str | None
+    icu_rules: str | None
+    bootstrap_role: str
+    roles: list[str] = field(default_factory=list)
+    extensions: list[str] = field(default_factory=list)
+    settings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A backup. Times are RFC 3339 in UTC; `started` is when its snapshot was taken, which is how old its data are."""
+
+    id: str
+    database: str
+    method: str
+    format: str
+    compression: str
+    tool: str
+    server_version: str
+    system_identifier: str
+    timeline: int
+    lsn: str
+    started: str
+    finished: str
+    duration_s: float
+    size_bytes: int
+    database_size_bytes: int
+    surroundings: Surroundings
+    files: Mapping[str, FileRecord]
+    fingerprint: Fingerprint | None
+    change_id: str | None
+    collection_version: str
+
+    @property
+    def started_at(self) -> datetime:
+        """`started` as a moment."""
+        return from_rfc3339(self.started)
+
+    @property
+    def server_major(self) -> int:
+        """The source's major version."""
+        return int(self.server_version.split(".")[0])
+
+    @property
+    def tool_major(self) -> int:
+        """The major version of the program that wrote the backup (`pg_dump 15.18`)."""
+        match = re.match(r"\d+", self.tool.split()[-1])
+        return int(match.group()) if match else 0
+
+    def summary(self) -> dict[str, object]:
+        """For a module's result: everything but the lists that grow with the database."""
+        long = ("files", "surroundings", "fingerprint")
+        found = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in long}
+        found["fingerprint"] = self.fingerprint.summary() if self.fingerprint else None
+        return found
+
+
+def dump(manifest: Manifest) -> bytes:
+    """The manifest as JSON, with a digest of itself."""
+    document = {"schema_version": SCHEMA_VERSION, **asdict(manifest)}
+    document["manifest_sha256"] = _digest(document)
+    return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def load(data: bytes, path: str) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        ManifestProblem: it is no manifest, was changed after it was written, or is from a newer version.
+    """
+    try:
+        document = json.loads(data)
+        version = document["schema_version"]
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise NewerManifest(
+                "A manifest is from a newer version of this collection",
+                subject=path,
+                why=f"it has schema version {version}, and this version reads up to {SCHEMA_VERSION}",
+                remedy="Upgrade the collection, then run again.",
+                details={"schema_version": version},
+            )
+        written = document.pop("manifest_sha256")
+        if version != SCHEMA_VERSION or written != _digest(document):
+            raise ManifestProblem(
+                "A manifest was changed after it was written",
+                subject=path,
+                why="its own digest does not match",
+                remedy="Do not trust this backup: use another one, and find out who changed it.",
+            )
+        return _from_document(document)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise ManifestProblem(
+            "A manifest cannot be read",
+            subject=path,
+            why=f"{type(exc).__name__}: {exc}",
+            remedy="Do not trust this backup: use another one.",
+        ) from None
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _from_document(document: Mapping[str, Any]) -> Manifest:
+    values = {name: value for name, value in document.items() if name != "schema_version"}
+    values["surroundings"] = Surroundings(**values["surroundings"])
+    values["files"] = {name: FileRecord(**record) for name, record in values["files"].items()}
+    if values["fingerprint"] is not None:
+        values["fingerprint"] = Fingerprint.from_dict(values["fingerprint"])
+    manifest = Manifest(**values)
+    from_rfc3339(manifest.started)
+    return manifest

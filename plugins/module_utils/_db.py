@@ -1,0 +1,215 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A psycopg2 session: `query()` reads, `execute()` writes, and writes are gated once for check mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._errors import ConnectionFailed, InvalidInput, MissingLibrary, QueryFailed
+from ._target.base import Target
+
+_CONNECT_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class Login:
+    """How libpq logs in, in the words of community.postgresql. `connect_params` are libpq parameters that override."""
+
+    host: str = ""
+    port: int = 5432
+    user: str = "postgres"
+    password: str = field(default="", repr=False)
+    unix_socket: str = ""
+    ssl: Mapping[str, str] = field(default_factory=dict)
+    connect_params: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Login:
+        """The login that a module's parameters describe (`CONNECTION` in `_argspec`)."""
+        ssl = {"sslmode": params["ssl_mode"]}
+        for option, parameter in (("ca_cert", "sslrootcert"), ("ssl_cert", "sslcert"), ("ssl_key", "sslkey")):
+            if params[option]:
+                ssl[parameter] = params[option]
+        if not 0 < params["login_port"] < 65536:
+            raise InvalidInput("login_port is not a port", subject=str(params["login_port"]), remedy="Use 1 to 65535.")
+        if "sslpassword" in params["connect_params"]:  # libpq takes it from arguments only, where ps shows it
+            raise InvalidInput(
+                "connect_params cannot carry sslpassword",
+                why="it would stand in the process list",
+                remedy="Use a client key without a passphrase that only this account can read.",
+            )
+        return cls(
+            host=params["login_host"],
+            port=params["login_port"],
+            user=params["login_user"],
+            password=params["login_password"],
+            unix_socket=params["login_unix_socket"],
+            ssl=ssl,
+            connect_params={name: str(value) for name, value in params["connect_params"].items()},
+        )
+
+    def parameters(self, db: str) -> dict[str, str]:
+        """Every libpq parameter, secrets among them.
+
+        https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+        """
+        found = {
+            "host": self.unix_socket or self.host,
+            "port": str(self.port),
+            "user": self.user,
+            "password": self.password,
+            "connect_timeout": str(_CONNECT_TIMEOUT_S),
+            **self.ssl,
+            **self.connect_params,
+            "dbname": db,
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def conninfo(self, db: str) -> str:
+        """A connection string without secrets, fit for a program's arguments."""
+        parameters = self.parameters(db)
+        parameters.pop("password", None)
+        return " ".join(f"{name}={_quote(value)}" for name, value in parameters.items())
+
+    def environ(self) -> dict[str, str]:
+        """The secrets, for a program's environment."""
+        password = self.parameters("-").get("password")
+        return {"PGPASSWORD": password} if password else {}
+
+
+def _quote(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def compose(template: str, *identifiers: str, **literals: str) -> Any:
+    """A statement with quoted names for its `{}` and quoted strings for its `{word}`; for what cannot be bound."""
+    from psycopg2 import sql
+
+    values = {word: sql.Literal(value) for word, value in literals.items()}
+    return sql.SQL(template).format(*(sql.Identifier(name) for name in identifiers), **values)
+
+
+class Session:
+    """One connection in autocommit mode. Rows are named tuples."""
+
+    def __init__(self, connection: Any, check_mode: bool) -> None:
+        self._connection = connection
+        self._check_mode = check_mode
+
+    def query(self, statement: Any, params: Sequence[object] | Mapping[str, object] | None = None) -> list[Any]:
+        """Read: run a statement that changes nothing and return its rows.
+
+        Raises:
+            QueryFailed: with the SQLSTATE in `details`.
+        """
+        return self._run(statement, params)
+
+    def value(self, statement: Any, params: Sequence[object] | Mapping[str, object] | None = None) -> Any:
+        """Read one value: the first column of the first row."""
+        return self._run(statement, params)[0][0]
+
+    def execute(self, statement: Any, params: Sequence[object] | Mapping[str, object] | None = None) -> None:
+        """Write: run a statement that changes something; in check mode it is not sent."""
+        if not self._check_mode:
+            self._run(statement, params)
+
+    @property
+    def server_version(self) -> int:
+        """As `server_version_num`: 150004 for 15.4."""
+        return int(self._connection.server_version)
+
+    def cancel(self) -> None:
+        """Ask the server to end the running statement; callable from another thread."""
+        with _mapped_errors():
+            self._connection.cancel()
+
+    def _run(self, statement: Any, params: Any) -> list[Any]:
+        import psycopg2.extras
+
+        with _mapped_errors():
+            with self._connection.cursor(cursor_factory=psycopg2.extras.NamedTupleCursor) as cursor:
+                cursor.execute(statement, params)
+                return list(cursor.fetchall()) if cursor.description else []
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    import psycopg2
+
+    try:
+        yield
+    except psycopg2.Error as exc:
+        diagnostics = getattr(exc, "diag", None)
+        primary = getattr(diagnostics, "message_primary", None) or str(exc).strip() or type(exc).__name__
+        hint = getattr(diagnostics, "message_hint", None)
+        lost = exc.pgcode is None or exc.pgcode.startswith(("57P", "08"))
+        raise QueryFailed(
+            "The connection to the server was lost" if lost else "The server refused a statement",
+            why=primary + (f" ({hint})" if hint else ""),
+            remedy="See the server's log for the reason, then run again." if lost else "",
+            details={"sqlstate": exc.pgcode or ""},
+        ) from None
+
+
+class Server:
+    """A running PostgreSQL as seen from a target. Opens sessions; keeps none."""
+
+    def __init__(self, target: Target, login: Login, *, check_mode: bool = False) -> None:
+        self.target = target
+        self.login = login
+        self._check_mode = check_mode
+
+    @contextmanager
+    def connect(self, db: str, *, settings: Mapping[str, str] | None = None) -> Iterator[Session]:
+        """A session with a database, with the given settings made for it; closed on exit.
+
+        Raises:
+            MissingLibrary: psycopg2 is not installed for the module's Python.
+            ConnectionFailed: no server, no such database, or a refused login.
+        """
+        try:
+            import psycopg2
+        except ImportError as exc:
+            raise MissingLibrary(
+                "The Python library psycopg2 is missing", subject=self.target.name, why=str(exc),
+                remedy="Install psycopg2-binary for the Python that ansible_python_interpreter names.",
+            ) from None
+        with ExitStack() as stack:
+            parameters = self.login.parameters(db)
+            endpoint = stack.enter_context(self.target.endpoint(parameters.get("host"), int(parameters["port"])))
+            if endpoint.host is not None:
+                parameters["host"] = endpoint.host
+            parameters["port"] = str(endpoint.port)
+            parameters.setdefault("application_name", "godel.postgres_runbook")
+            parameters["client_encoding"] = "UTF8"
+            try:
+                connection = psycopg2.connect(**parameters)
+            except (psycopg2.Error, UnicodeError, ValueError) as exc:
+                raise self._connection_failed(db, str(exc)) from None
+            stack.callback(connection.close)
+            connection.autocommit = True
+            session = Session(connection, self._check_mode)
+            for name, value in (settings or {}).items():
+                session.query("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+            yield session
+
+    def _connection_failed(self, db: str, text: str) -> ConnectionFailed:
+        where = self.login.unix_socket or self.login.host or "the default socket"
+        remedy = "Check that the server runs and that login_host, login_port and login_unix_socket are right."
+        if "does not exist" in text and "database" in text:
+            remedy = "Check the name in db; names are case-sensitive."
+        elif "authentication" in text or "no password supplied" in text or "pg_hba.conf" in text or "role" in text:
+            remedy = "Check login_user and login_password, and pg_hba.conf on the server."
+        elif "starting up" in text or "shutting down" in text or "recovery" in text:
+            remedy = "Wait until the server accepts connections, then run again."
+        return ConnectionFailed(
+            "Cannot connect to PostgreSQL",
+            subject=f"database {db!r} on {where}, port {self.login.port}, as {self.login.user}",
+            why=" ".join(text.split()),
+            remedy=remedy,
+        )

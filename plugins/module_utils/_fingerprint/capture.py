@@ -1,0 +1,245 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take a fingerprint: read every table once, in several sessions that share one snapshot."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .._db import Server, Session
+from .._errors import QueryFailed
+from .._sql import fingerprint as sql
+from .._sql import schema
+from .figures import Fingerprint, LargeObjects, SequenceFigure, TableFigure
+
+# By the oldest major that can compute it. `record-1` hashes a record (since 14), `text-1` its text form.
+ALGORITHMS = {"record-1": 14, "text-1": 13}
+_ROW_HASH = {
+    "record-1": "pg_catalog.hash_record_extended(ROW({}), 0)",
+    "text-1": "pg_catalog.hashtextextended(ROW({})::pg_catalog.text, 0)",
+}
+_SEQUENCES_AT_ONCE = 200
+_LOCKS_AT_ONCE = 500
+_LOCK_ATTEMPTS = 5
+
+
+def best_algorithm(server_version: int) -> str:
+    """The fastest algorithm that a server of this version has."""
+    return "record-1" if server_version >= 140000 else "text-1"
+
+
+class Recorder:
+    """Records the fingerprint of a database under a snapshot that its own session exports.
+
+    Use it as a context manager: on entry the snapshot is taken and the sequences are read, `record` does the long
+    reading (beside a dump, in another thread), `finish` reads the sequences again and returns the figures.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        db: str,
+        *,
+        mode: str,
+        workers: int,
+        algorithm: str | None = None,
+        lock_timeout_s: float = 0,
+        parallel: bool = False,
+    ) -> None:
+        """`parallel` lets one query use parallel workers: fine on a scratch server, unkind beside production."""
+        self._server = server
+        self._db = db
+        self._mode = mode
+        self._workers = max(1, workers)
+        self._algorithm = algorithm
+        self._settings = {**sql.PINNED_SETTINGS, "lock_timeout": str(round(lock_timeout_s * 1000))}
+        if not parallel:
+            self._settings["max_parallel_workers_per_gather"] = "0"
+        self._sessions: list[Session] = []
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def open(self) -> Iterator[Recorder]:
+        """Hold the snapshot open. Leaving ends every session, whatever they are doing."""
+        with self._server.connect(self._db, settings=self._settings) as session:
+            self._session = session
+            self.server_version = session.server_version
+            self._algorithm = self._algorithm or best_algorithm(self.server_version)
+            self.snapshot = _locked_snapshot(session)
+            self.position = session.query(sql.POSITION)[0]
+            self.surroundings: dict[str, Any] = session.query(sql.SURROUNDINGS)[0]._asdict()
+            self._sequence_rows = session.query(sql.SEQUENCES)
+            self._first = _positions(session, self._sequence_rows)
+            try:
+                yield self
+            finally:
+                self.stop()
+
+    def stop(self) -> None:
+        """End the reading early; `record` then raises or returns soon. Callable from any thread."""
+        self._stopped.set()
+        for session in self._sessions:
+            with suppress(QueryFailed):
+                session.cancel()
+
+    def record(self) -> None:
+        """Read every object, table and large object. Blocks; the figures wait for `finish`.
+
+        Raises:
+            QueryFailed: a table cannot be read; the subject names it.
+        """
+        self._objects = {
+            f"{row.kind} {row.identity}": row.digest
+            for part, statement in schema.OBJECTS.items()
+            for row in _naming(part, self._session, statement)
+        }
+        self._large_objects = self._read_large_objects()
+        self._tables = self._read_tables()
+
+    def finish(self) -> Fingerprint:
+        """Read the sequences a second time and put the figures together."""
+        with self._server.connect(self._db, settings=self._settings) as session:
+            last = _positions_that_are_left(session, self._sequence_rows)
+        return Fingerprint(
+            mode=self._mode,
+            algorithm=self._algorithm or "",
+            server_major=self.server_version // 10000,
+            tables=self._tables,
+            sequences={
+                row.identity: SequenceFigure(
+                    self._first[row.identity], last.get(row.identity, self._first[row.identity]), row.increment, row.cycles
+                )
+                for row in self._sequence_rows
+            },
+            objects=self._objects,
+            large_objects=self._large_objects,
+        )
+
+    def _read_large_objects(self) -> LargeObjects:
+        if self._mode == "counts":
+            return LargeObjects(self._session.value("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata"))
+        row = _naming("large objects", self._session, sql.LARGE_OBJECTS)[0]
+        return LargeObjects(row.objects, row.digest)
+
+    def _read_tables(self) -> dict[str, TableFigure]:
+        todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        rows = self._session.query(sql.TABLES)  # largest first, so that no worker is left with one at the end
+        for row in rows:
+            todo.put(row)
+        figures: dict[str, TableFigure] = {}
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                with self._server.connect(self._db, settings=self._settings) as session:
+                    self._sessions.append(session)
+                    while not self._stopped.is_set() and not failures:
+                        row = todo.get_nowait()
+                        # A transaction each: thousands of tables and their indexes would fill the lock table.
+                        session.query(f"{sql.BEGIN}; SET TRANSACTION SNAPSHOT '{self.snapshot}'")
+                        figures[row.identity] = self._read_table(session, row)
+                        session.query("COMMIT")
+            except queue.Empty:
+                return
+            except BaseException as exc:  # handed to the caller below, whatever it is
+                failures.append(exc)
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self._workers, len(rows)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        return figures
+
+    def _read_table(self, session: Session, row: Any) -> TableFigure:
+        source = f"FROM ONLY {row.identity} AS t {row.condition}"
+        if self._mode == "counts" or not row.expressions:
+            return TableFigure(_naming(row.identity, session, f"SELECT count(*) {source}")[0][0])
+        # sum(bigint) adds up in 128 bits and cannot overflow; unlike an XOR it notices doubled rows.
+        row_hash = _ROW_HASH[self._algorithm or ""].format(row.expressions)
+        found = _naming(row.identity, session, f"SELECT count(*), coalesce(sum({row_hash}), 0)::text {source}")[0]
+        return TableFigure(found[0], found[1])
+
+
+def _locked_snapshot(session: Session) -> str:
+    """Begin a transaction that holds every table as it is, then export its snapshot.
+
+    TRUNCATE and some ALTER TABLE are not MVCC-safe (https://www.postgresql.org/docs/current/mvcc-caveats.html): one
+    that commits after the snapshot and before pg_dump has its own locks would show. So the locks come first; a snapshot
+    is only taken by the first query after them (https://www.postgresql.org/docs/current/sql-lock.html).
+    """
+    for attempt in range(_LOCK_ATTEMPTS):
+        names = [row.identity for row in session.query(sql.TABLES)]
+        session.query(sql.BEGIN)
+        try:
+            for at in range(0, len(names), _LOCKS_AT_ONCE):
+                some = ", ".join(f"ONLY {name}" for name in names[at : at + _LOCKS_AT_ONCE])
+                session.query(f"LOCK TABLE {some} IN ACCESS SHARE MODE")
+        except QueryFailed as exc:
+            session.query("ROLLBACK")
+            dropped_meanwhile = exc.details.get("sqlstate") in ("42P01", "3F000")
+            if dropped_meanwhile and attempt + 1 < _LOCK_ATTEMPTS:
+                continue
+            if exc.details.get("sqlstate") == "55P03":
+                raise QueryFailed(
+                    "A table stays locked",
+                    why=exc.why,
+                    remedy="Somebody holds an exclusive lock: see pg_locks, wait, or raise lock_timeout.",
+                    details=exc.details,
+                ) from None
+            raise
+        return str(session.value(sql.EXPORT_SNAPSHOT))
+    raise AssertionError("unreachable")
+
+
+def _naming(subject: str, session: Session, statement: str) -> list[Any]:
+    try:
+        return session.query(statement)
+    except QueryFailed as exc:
+        remedy = exc.remedy
+        if exc.details.get("sqlstate") == "42501":
+            remedy = "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS."
+        raise QueryFailed(
+            "The fingerprint cannot be taken", subject=subject, why=exc.why, remedy=remedy, details=exc.details
+        ) from None
+
+
+def _positions(session: Session, rows: Sequence[Any]) -> dict[str, int]:
+    """Where each sequence stands now: its last value, or one increment before it when that was not handed out yet."""
+    found: dict[str, int] = {}
+    for at in range(0, len(rows), _SEQUENCES_AT_ONCE):
+        part = rows[at : at + _SEQUENCES_AT_ONCE]
+        statement = " UNION ALL ".join(
+            f"SELECT {number}, last_value, is_called FROM {row.identity}" for number, row in enumerate(part)
+        )
+        for number, last_value, is_called in _naming("sequences", session, statement):
+            row = part[number]
+            found[row.identity] = last_value if is_called else last_value - row.increment
+    return found
+
+
+def _positions_that_are_left(session: Session, rows: Sequence[Any]) -> dict[str, int]:
+    """As `_positions`, without the sequences that were dropped meanwhile: pg_dump does not lock them."""
+    try:
+        return _positions(session, rows)
+    except QueryFailed:
+        found: dict[str, int] = {}
+        for row in rows:
+            with suppress(QueryFailed):
+                found.update(_positions(session, [row]))
+        return found
+
+
+def take(server: Server, db: str, *, mode: str, workers: int, algorithm: str | None = None) -> Fingerprint:
+    """The fingerprint of a database that nobody else uses, with all the parallelism that the server has."""
+    recorder = Recorder(server, db, mode=mode, workers=workers, algorithm=algorithm, parallel=True)
+    with recorder.open():
+        recorder.record()
+        return recorder.finish()

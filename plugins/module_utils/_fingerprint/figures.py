@@ -1,0 +1,191 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The content of a database as figures that can be compared: pure data, no server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MODES = ("content", "counts", "none")
+
+
+@dataclass(frozen=True)
+class TableFigure:
+    """One table: its number of rows, and the sum of its rows' 64-bit hashes (None when only counted)."""
+
+    rows: int
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class SequenceFigure:
+    """Where a sequence stood: `first` before the dump began, `last` after it ended.
+
+    Sequences know no snapshots, so on a busy server pg_dump reads a value somewhere between the two. A position counts
+    the values handed out: a sequence that was never called stands one increment before its start.
+    """
+
+    first: int
+    last: int
+    increment: int = 1
+    cycles: bool = False
+
+    def admits(self, position: int) -> bool:
+        """Whether a restored sequence may stand there."""
+        if self.cycles and (self.last - self.first) * self.increment < 0:
+            return True  # it wrapped around while the dump ran
+        low, high = sorted((self.first, self.last))
+        return low <= position <= high
+
+
+@dataclass(frozen=True)
+class LargeObjects:
+    """How many large objects there are, and the digest of them all (None when only counted)."""
+
+    objects: int
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Rows and digest of every table, every sequence's value and every object's definition, under one snapshot.
+
+    Attributes:
+        mode: `content` or `counts`.
+        algorithm: how rows were hashed, see `capture.ALGORITHMS`; only equal algorithms can be compared.
+        server_major: the major version that printed the definitions.
+        tables: by qualified, quoted name.
+        sequences: by qualified, quoted name.
+        objects: digest of the definition by kind and name, for example `index public.users_pkey`.
+        large_objects: all of them together.
+    """
+
+    mode: str
+    algorithm: str
+    server_major: int
+    tables: Mapping[str, TableFigure] = field(default_factory=dict)
+    sequences: Mapping[str, SequenceFigure] = field(default_factory=dict)
+    objects: Mapping[str, str] = field(default_factory=dict)
+    large_objects: LargeObjects = LargeObjects(0)
+
+    @property
+    def rows(self) -> int:
+        """The rows of all tables together."""
+        return sum(figure.rows for figure in self.tables.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Fingerprint:
+        """Read what `as_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        return cls(
+            mode=str(data["mode"]),
+            algorithm=str(data["algorithm"]),
+            server_major=int(data["server_major"]),
+            tables={name: TableFigure(**figure) for name, figure in data["tables"].items()},
+            sequences={name: SequenceFigure(**figure) for name, figure in data["sequences"].items()},
+            objects={str(name): str(digest) for name, digest in data["objects"].items()},
+            large_objects=LargeObjects(**data["large_objects"]),
+        )
+
+    def summary(self) -> dict[str, object]:
+        """The figures that people read first."""
+        return {
+            "mode": self.mode,
+            "tables": len(self.tables),
+            "rows": self.rows,
+            "sequences": len(self.sequences),
+            "objects": len(self.objects),
+            "large_objects": self.large_objects.objects,
+        }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which a restored database is not its source."""
+
+    kind: str
+    subject: str
+    expected: object
+    found: object
+
+    def as_dict(self) -> dict[str, object]:
+        """For a verdict."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.kind} {self.subject} is missing"
+        if self.expected is None:
+            return f"{self.kind} {self.subject} is not in the source"
+        return f"{self.kind} {self.subject}: {self.expected} in the source, {self.found} in the copy"
+
+
+def compare(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
+    """Every difference between a source and its restored copy, in the order of kinds and names.
+
+    Definitions are compared only between servers of one major, since another major may print them in another way;
+    between majors it still counts which objects there are.
+    """
+    differences = [
+        *_compare_tables(source, copy),
+        *_compare_sequences(source, copy),
+        *_compare_objects(source, copy),
+    ]
+    if source.large_objects.objects != copy.large_objects.objects:
+        differences.append(
+            Difference("large objects", "count", source.large_objects.objects, copy.large_objects.objects)
+        )
+    elif _digests_differ(source.large_objects.digest, copy.large_objects.digest):
+        differences.append(
+            Difference("large objects", "content", source.large_objects.digest, copy.large_objects.digest)
+        )
+    return differences
+
+
+def _digests_differ(first: str | None, second: str | None) -> bool:
+    return first is not None and second is not None and first != second
+
+
+def _compare_tables(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
+    differences = []
+    for name in sorted(source.tables.keys() | copy.tables.keys()):
+        expected, found = source.tables.get(name), copy.tables.get(name)
+        if expected is None or found is None:
+            rows = lambda figure: None if figure is None else f"{figure.rows} rows"  # noqa: E731
+            differences.append(Difference("table", name, rows(expected), rows(found)))
+        elif expected.rows != found.rows:
+            differences.append(Difference("rows of table", name, expected.rows, found.rows))
+        elif _digests_differ(expected.digest, found.digest):
+            differences.append(Difference("content of table", name, expected.digest, found.digest))
+    return differences
+
+
+def _compare_sequences(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
+    differences = []
+    for name in sorted(source.sequences.keys() | copy.sequences.keys()):
+        expected, found = source.sequences.get(name), copy.sequences.get(name)
+        if expected is None or found is None:
+            differences.append(Difference("sequence", name, expected and expected.first, found and found.first))
+        elif not expected.admits(found.first):
+            reach = str(expected.first) if expected.first == expected.last else f"{expected.first} to {expected.last}"
+            differences.append(Difference("value of sequence", name, reach, found.first))
+    return differences
+
+
+def _compare_objects(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
+    same_major = source.server_major == copy.server_major
+    differences = []
+    for name in sorted(source.objects.keys() | copy.objects.keys()):
+        expected, found = source.objects.get(name), copy.objects.get(name)
+        if expected is None or found is None:
+            present = lambda digest: None if digest is None else "present"  # noqa: E731
+            differences.append(Difference("object", name, present(expected), present(found)))
+        elif same_major and expected != found:
+            differences.append(Difference("definition of", name, expected, found))
+    return differences

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The edge to Ansible: the only code that catches errors, and the only code that exits.
+
+Below it nothing knows that Ansible exists: an operation takes a `Call` and returns a `Result`, or raises.
+"""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._errors import RunbookError
+
+
+@dataclass(frozen=True)
+class Call:
+    """What Ansible asks for: the parameters, already checked against the spec, and whether it is only a rehearsal."""
+
+    params: Mapping[str, Any]
+    check_mode: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an operation reports.
+
+    Attributes:
+        changed: whether anything was changed, or would be in check mode.
+        values: the return values that the module documents.
+        diff: `before` and `after`, when there is something to show.
+        warnings: what the operator should know although it is no failure.
+        failure: when set, the task fails with this text, and the values are reported all the same.
+    """
+
+    changed: bool
+    values: Mapping[str, object]
+    diff: Mapping[str, object] | None = None
+    warnings: Sequence[str] = field(default_factory=tuple)
+    failure: str | None = None
+
+
+class _Interrupted(BaseException):
+    """A signal asked us to end. Not an Exception, so that no handler but ours stops it."""
+
+
+def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    raise _Interrupted(signal.Signals(signum).name)
+
+
+def run(module: AnsibleModule, operation: Callable[[Call], Result]) -> None:
+    """Run an operation and end the module with its result, or with its error as `fail_json`."""
+    _hide_secrets(module)
+    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(signum, _interrupt)  # so that `finally` and `with` clean up
+    try:
+        result = operation(Call(module.params, module.check_mode))
+    except RunbookError as exc:
+        module.fail_json(msg=exc.message, **exc.as_result())
+    except _Interrupted as exc:
+        module.fail_json(msg=f"Stopped by {exc}. What was half done was cleaned up; it is safe to run this again.")
+    except Exception as exc:  # a defect of ours: say so, and keep the trace for the report (shown with -vvv)
+        module.fail_json(
+            msg=f"Internal error in {module._name}: {type(exc).__name__}: {exc}. Please report it with the output of -vvv.",
+            exception=traceback.format_exc(),
+        )
+    for text in result.warnings:
+        module.warn(text)
+    values = dict(result.values)
+    if result.diff is not None:
+        values["diff"] = result.diff
+    if result.failure is not None:
+        module.fail_json(msg=result.failure, changed=result.changed, **values)
+    module.exit_json(changed=result.changed, **values)
+
+
+def _hide_secrets(module: AnsibleModule) -> None:
+    """`connect_params` may carry any libpq parameter; the secret ones must not be printed."""
+    for name, value in (module.params.get("connect_params") or {}).items():
+        if "password" in name and value:
+            module.no_log_values.add(str(value))

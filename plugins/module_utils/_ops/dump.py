@@ -1,0 +1,137 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_dump's command line: formats, compression, and what its failures mean."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .._errors import CommandFailed, InvalidInput, NotEnoughSpace, RunbookError
+from .._programs import Programs
+from .._target.base import Job, Target, describe_status
+
+FORMATS = ("directory", "custom", "plain")
+_COMPRESSION = re.compile(r"(auto|none|gzip|lz4|zstd)(?::(\d{1,2}))?")
+_LEVELS = {"gzip": range(1, 10), "lz4": range(1, 13), "zstd": range(1, 23)}
+_SUFFIXES = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
+# Level 1 of each: the dump is then as fast as the server can send, and higher levels of gzip cost far more time than
+# they save space (docs/benchmarks.md).
+_PREFERRED = ("zstd:1", "lz4:1", "gzip:1")
+_FULL_DISK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class DumpCommand:
+    """How one dump is made. `compression` is as pg_dump 16 writes it: `none` or `method:level`."""
+
+    programs: Programs
+    format: str
+    jobs: int
+    compression: str
+    lock_timeout_s: float
+
+    @property
+    def file_name(self) -> str:
+        """The name of the dump inside a backup's directory."""
+        if self.format == "directory":
+            return "data"
+        return "data.dump" if self.format == "custom" else "data.sql" + _SUFFIXES[self.compression.split(":")[0]]
+
+    def argv(self, conninfo: str, path: str, snapshot: str) -> list[str]:
+        """The arguments that write the dump to `path`."""
+        argv = [
+            self.programs.path("pg_dump"),
+            f"--dbname={conninfo}",
+            "--no-password",
+            f"--format={self.format}",
+            f"--file={path}",
+            f"--snapshot={snapshot}",
+            f"--lock-wait-timeout={round(self.lock_timeout_s * 1000)}",
+            f"--compress={self._compress_argument()}",
+        ]
+        return [*argv, f"--jobs={self.jobs}"] if self.format == "directory" else argv
+
+    def _compress_argument(self) -> str:
+        if self.programs.major >= 16:
+            return self.compression
+        return "0" if self.compression == "none" else self.compression.split(":")[1]
+
+
+def check_compression(text: str) -> None:
+    """Raise InvalidInput unless the text is a compression: `auto`, `none`, or a method with or without a level."""
+    match = _COMPRESSION.fullmatch(text)
+    method, level = (match[1], match[2]) if match else ("", None)
+    if not match or (level is not None and int(level) not in _LEVELS.get(method, ())):
+        raise InvalidInput(
+            "compress is not a compression",
+            subject=repr(text),
+            remedy="Use auto, none, gzip, lz4 or zstd; a level may follow, as in gzip:6 (1-9), lz4:1 (1-12), zstd:3 (1-22).",
+        )
+
+
+def choose_compression(target: Target, programs: Programs, wanted: str, format_: str) -> str:
+    """The compression to use: the wanted one if this pg_dump has it, the best that it has for `auto`.
+
+    A plain dump gets gzip, which any machine can unpack for psql.
+
+    Raises:
+        InvalidInput: this pg_dump does not offer the wanted method.
+    """
+    check_compression(wanted)
+    if wanted == "none":
+        return "none"
+    if wanted == "auto":
+        candidates = ("gzip:1",) if format_ == "plain" else _PREFERRED
+        return next(choice for choice in candidates if _offers(target, programs, choice))
+    choice = wanted if ":" in wanted else f"{wanted}:{'6' if wanted == 'gzip' else '3' if wanted == 'zstd' else '1'}"
+    if not _offers(target, programs, choice):
+        raise InvalidInput(
+            f"This pg_dump does not offer the compression {wanted}",
+            subject=f"{programs.path('pg_dump')} {programs.version}",
+            remedy="Use auto, or name the directory of a client of version 16 or newer that was built with it in bin_dir.",
+        )
+    return choice
+
+
+def _offers(target: Target, programs: Programs, choice: str) -> bool:
+    method = choice.split(":")[0]
+    if method == "gzip":
+        return True
+    if programs.major < 16:  # --compress=METHOD came with 16
+        return False
+    # pg_dump judges the method before it connects, and says so when it was built without it. Nobody listens there.
+    nowhere = "--dbname=host=/nonexistent port=1"
+    try:
+        target.run([programs.path("pg_dump"), nowhere, "--no-password", "--format=custom", f"--compress={choice}"], timeout=30)
+    except CommandFailed as exc:
+        return "does not support compression" not in str(exc.details["messages"])
+    return True
+
+
+def dump_failure(target: Target, job: Job, program: str, path: str) -> RunbookError:
+    """What a program's bad end means, from its status, its messages and the disk."""
+    status = job.poll()
+    messages = job.tail()
+    if "No space left on device" in messages or target.files.space(path).free_bytes < _FULL_DISK_BYTES:
+        return NotEnoughSpace(
+            "The disk filled up while the backup was written",
+            subject=path,
+            why=messages or "there is no space left",
+            remedy="Free some space there (the playbook godel.postgres_runbook.backup_retention lists what may go). "
+            "The half-written backup was removed.",
+        )
+    remedy = "The half-written backup was removed; it is safe to run this again."
+    if "permission denied" in messages or "row-level security" in messages:
+        remedy = "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS. " + remedy
+    elif "lock timeout" in messages or "canceling statement due to lock" in messages:
+        remedy = "Somebody holds an exclusive lock on a table: see pg_locks, wait, or raise lock_timeout. " + remedy
+    elif "server closed the connection" in messages or "terminating connection" in messages:
+        remedy = "The server went away: see its log. " + remedy
+    return CommandFailed(
+        f"{program} {describe_status(status if status is not None else 1)}",
+        why=messages,
+        remedy=remedy,
+        details={"program": program, "returncode": status, "messages": messages},
+    )

@@ -1,0 +1,152 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Backups made by hand: what a file is, judged by its content, and what it needs to be restored."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .._errors import CommandFailed, FileProblem, InvalidInput
+from .._programs import Programs
+from .._target.base import Target
+from .restore import UNPACKERS, Dump
+
+_PACKED = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"\x04\x22\x4d\x18", ".lz4"))
+_HEAD_BYTES = 4096
+_END_MARK = "-- PostgreSQL database dump complete"
+_CLUSTER_MARK = "-- PostgreSQL database cluster dump"
+
+# Keeps the statements that name roles, extensions and databases, and the end mark; rows of COPY are dropped first, so
+# that neither can be forged by a row, and a file that ends inside of them has no end mark. POSIX sed, constant script.
+_WANTED = (
+    "OWNER TO ", "^GRANT ", "^REVOKE ", "SESSION AUTHORIZATION", "DEFAULT PRIVILEGES", "^CREATE POLICY ",
+    "^CREATE EXTENSION ", r"^\\connect ", "^-- PostgreSQL database ", "^-- Dumped by pg_dump version ",
+)  # fmt: skip
+_SIFT = "sed -n -e '/^COPY .* FROM stdin;$/,/^\\\\\\.$/d'" + "".join(f" -e '/{pattern}/p'" for pattern in _WANTED)
+_SIFT_FILE = _SIFT + ' -- "$1"'
+_SIFT_PACKED = '"$2" -dc -- "$1" | ' + _SIFT
+_SIFT_ARCHIVE = '"$2" --schema-only --file=- -- "$1" | ' + _SIFT
+_SIFT_PACKED_ARCHIVE = '"$3" -dc -- "$1" | "$2" --schema-only --file=- | ' + _SIFT
+
+_NAME = r'("(?:[^"]|"")+"|[\w$]+)'
+_ROLES = (
+    re.compile(rf"OWNER TO {_NAME};"),
+    re.compile(rf"^(?:GRANT|REVOKE) .* (?:TO|FROM) {_NAME}(?: WITH GRANT OPTION)?;"),
+    re.compile(rf"DEFAULT PRIVILEGES FOR ROLE {_NAME}"),
+    re.compile(rf"^CREATE POLICY .*? TO ((?:{_NAME}(?:, )?)+)"),
+)
+_AUTHORIZATION = re.compile(r"SESSION AUTHORIZATION '((?:[^']|'')+)'")
+_EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS {_NAME}")
+_TOOL = re.compile(r"^-- Dumped by pg_dump version (\d+)")
+_CONNECT = re.compile(rf"^\\connect (?:-reuse-previous=on \"dbname='(.+)'\"|{_NAME})")
+
+
+@dataclass(frozen=True)
+class HandMade:
+    """A hand-made backup: where and what it is, what it needs, and whether it ends as a dump ends.
+
+    `database` is set when the dump creates and enters a database of its own (`pg_dump --create`); `tool_major` is the
+    version of the pg_dump that wrote it.
+    """
+
+    dump: Dump
+    size_bytes: int
+    roles: list[str]
+    extensions: list[str]
+    database: str | None
+    tool_major: int
+    complete: bool
+
+
+def identify(target: Target, path: str) -> Dump:
+    """What the file is, by its first bytes, whatever its name.
+
+    Raises:
+        InvalidInput: no such file, or nothing that pg_dump writes.
+    """
+    if not path.startswith("/"):
+        raise InvalidInput("The path of a hand-made backup is not absolute", subject=path, remedy="Begin it with a slash.")
+    found = target.files.info(path)
+    if found is None:
+        raise InvalidInput("There is no such file", subject=path, remedy="Name `latest`, a backup's id, or an existing file.")
+    if found.is_dir:
+        if target.files.info(f"{path}/toc.dat") is None:
+            raise InvalidInput("This directory is no dump", subject=path, why="it has no toc.dat")
+        return Dump(path, "directory")
+    head = _head(target, ["head", "-c", str(_HEAD_BYTES), "--", path], path)
+    unpacker = next((UNPACKERS[suffix] for magic, suffix in _PACKED if head.startswith(magic)), None)
+    if unpacker:
+        head = _head(target, ["/bin/sh", "-c", f'"$1" -dc -- "$2" | head -c {_HEAD_BYTES}', "head", unpacker, path], path)
+    if head.startswith(b"PGDMP"):
+        return Dump(path, "custom", unpacker)
+    if head.startswith(b"toc.dat\0"):
+        return Dump(path, "tar", unpacker)
+    if b"PostgreSQL database dump" in head:
+        return Dump(path, "plain", unpacker)
+    if _CLUSTER_MARK.encode() in head:
+        raise InvalidInput(
+            "This is a dump of a whole cluster", subject=path, why="it was made by pg_dumpall",
+            remedy="Verify dumps of single databases, made by pg_dump.",
+        )  # fmt: skip
+    raise InvalidInput(
+        "This file is no dump", subject=path, why="it is neither an archive nor a script of pg_dump",
+        remedy="Name a file that pg_dump wrote (.sql, .sql.gz, .dump or .tar), or a backup of the catalog.",
+    )  # fmt: skip
+
+
+def _head(target: Target, argv: list[str], path: str) -> bytes:
+    try:
+        return target.run(argv, timeout=60).stdout
+    except CommandFailed as exc:
+        raise FileProblem("A file cannot be read", subject=path, why=exc.why) from None
+
+
+def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
+    """Read through a hand-made backup for what a restore of it needs."""
+    pg_restore = programs.path("pg_restore")
+    if dump.format == "plain":
+        script = [_SIFT_PACKED, "sift", dump.path, dump.unpacker] if dump.unpacker else [_SIFT_FILE, "sift", dump.path]
+    elif dump.unpacker:
+        script = [_SIFT_PACKED_ARCHIVE, "sift", dump.path, pg_restore, dump.unpacker]
+    else:
+        script = [_SIFT_ARCHIVE, "sift", dump.path, pg_restore]
+    lines = target.run(["/bin/sh", "-c", *script]).text.splitlines()
+    roles: list[str] = []
+    extensions: list[str] = []
+    database = None
+    tool_major = 0
+    for line in lines:
+        roles += _roles_of(line)
+        if extension := _EXTENSION.match(line):
+            extensions.append(_plain(extension[1]))
+        if tool := _TOOL.match(line):
+            tool_major = int(tool[1])
+        if connect := _CONNECT.match(line):
+            database = connect[1].replace("\\'", "'").replace("\\\\", "\\") if connect[1] else _plain(connect[2])
+    found = target.files.info(dump.path)
+    size = sum(info.size_bytes for info in target.files.walk(dump.path)) if found and found.is_dir else 0
+    return HandMade(
+        dump=dump,
+        size_bytes=size or (found.size_bytes if found else 0),
+        roles=list(dict.fromkeys(roles)),
+        extensions=list(dict.fromkeys(extensions)),
+        database=database if dump.format == "plain" else None,
+        tool_major=tool_major or programs.major,
+        complete=dump.format != "plain" or _END_MARK in lines,
+    )
+
+
+def _roles_of(line: str) -> list[str]:
+    found: list[str] = []
+    for pattern in _ROLES:
+        if match := pattern.search(line):
+            found += [_plain(name) for name in re.findall(_NAME, match[1])]
+    if match := _AUTHORIZATION.search(line):
+        found.append(match[1].replace("''", "'"))
+    return [name for name in found if name.lower() not in ("public", "current_user", "session_user", "current_role")]
+
+
+def _plain(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

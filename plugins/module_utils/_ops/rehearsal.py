@@ -1,0 +1,186 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restore a dump where it harms nobody, and read what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from .._catalog.manifest import Manifest, Surroundings
+from .._db import Server
+from .._errors import InvalidInput, NotEnoughSpace
+from .._fingerprint import capture
+from .._fingerprint.figures import Fingerprint
+from .._programs import CLIENT, SCRATCH, Programs, find
+from .._target.base import Target
+from .._units import human_size
+from . import restore, scratch, scratch_database
+
+PLACES = ("instance", "database")
+_SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
+_FLOOR_BYTES = 100 * 1024 * 1024  # an empty instance and its WAL
+_RESTORED = "restored"
+
+
+class CannotTell(Exception):
+    """The rehearsal says nothing about the backup; `reason` tells what this place lacks."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Clock:
+    """Measures the steps of a rehearsal, in seconds."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes to the step."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.steps[f"{name}_s"] = round(self.steps.get(f"{name}_s", 0) + time.monotonic() - started, 2)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to rehearse: in a scratch `instance`, or in a scratch `database` of the server itself."""
+
+    where: str
+    scratch_dir: str
+    bin_dir: str | None
+    jobs: int
+    check_space: bool
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a dump needs to be restored.
+
+    `tool_major` is the version of the program that wrote it; `size_bytes` an estimate of the restored database;
+    `database` is set when the dump creates and enters a database of its own.
+    """
+
+    tool_major: int
+    size_bytes: int
+    roles: list[str] = field(default_factory=list)
+    extensions: list[str] = field(default_factory=list)
+    like: Surroundings | None = None
+    database: str | None = None
+
+
+def needs_of(manifest: Manifest) -> Needs:
+    """What a backup of the catalog needs."""
+    return Needs(
+        tool_major=manifest.tool_major,
+        size_bytes=manifest.database_size_bytes,
+        roles=manifest.surroundings.roles,
+        extensions=manifest.surroundings.extensions,
+        like=manifest.surroundings,
+    )
+
+
+def dump_of(path: str, manifest: Manifest) -> restore.Dump:
+    """The dump inside a backup of the catalog."""
+    if manifest.format == "directory":
+        return restore.Dump(f"{path}/data", "directory")
+    name = next(name for name in manifest.files if name.startswith("data."))
+    unpacker = next((program for suffix, program in restore.UNPACKERS.items() if name.endswith(suffix)), None)
+    return restore.Dump(f"{path}/{name}", manifest.format, unpacker if manifest.format == "plain" else None)
+
+
+def preflight(target: Target, place: Place, needs: Needs) -> Programs:
+    """The programs to use, once it is clear that there is room.
+
+    Raises:
+        ProgramMissing: no programs, or only older ones than the dump's.
+        NotEnoughSpace: the scratch directory is too small.
+    """
+    wanted = SCRATCH if place.where == "instance" else CLIENT
+    programs = find(target, needs.tool_major, bin_dir=place.bin_dir, needed=wanted, purpose="to restore this backup")
+    needed = int(needs.size_bytes * _SPACE_FACTOR) + _FLOOR_BYTES
+    free = target.files.space(place.scratch_dir).free_bytes
+    if place.check_space and place.where == "instance" and needed > free:
+        raise NotEnoughSpace(
+            "There is not enough space to restore the backup",
+            subject=place.scratch_dir,
+            why=f"it needs about {human_size(needed)}, and {human_size(free)} are free",
+            remedy="Name a directory with more room in scratch_dir. check_space: false tries it all the same.",
+            details={"estimate_bytes": needed, "free_bytes": free},
+        )
+    if not target.files.writable(place.scratch_dir):
+        raise InvalidInput(
+            "scratch_dir cannot be written", subject=place.scratch_dir, remedy="Name a directory that can, or create it."
+        )
+    return programs
+
+
+def rehearse(
+    target: Target, server: Server, place: Place, dump: restore.Dump, needs: Needs, source: Fingerprint | None, clock: Clock
+) -> tuple[Fingerprint, list[str]]:
+    """Restore the dump and take the fingerprint of the copy in the way that the source's was taken.
+
+    Returns the fingerprint and notes for people. Nothing of the copy is left.
+
+    Raises:
+        restore.RestoreRefused: it does not load.
+        CannotTell: something is missing here.
+    """
+    programs = preflight(target, place, needs)
+    with scratch.home(target, place.scratch_dir) as home, _database(
+        target, server, place, programs, needs, home, clock
+    ) as (holder, db, notes):
+        with clock.step("restore"):
+            restore.load(target, holder, programs, dump, db, jobs=place.jobs, work_dir=home)
+        with clock.step("compare"):
+            copy = capture.take(
+                holder,
+                needs.database or db,
+                mode=source.mode if source else "counts",
+                workers=place.jobs,
+                algorithm=source.algorithm if source else None,
+            )
+        return copy, notes
+
+
+@contextmanager
+def _database(
+    target: Target, server: Server, place: Place, programs: Programs, needs: Needs, home: str, clock: Clock
+) -> Iterator[tuple[Server, str, list[str]]]:
+    """An empty database to restore into: where it is, its name, and notes."""
+    if place.where == "database":
+        if needs.database is not None:
+            raise CannotTell(
+                f"The dump enters a database of its own ({needs.database}), which is not safe beside production. "
+                "Verify it with verify_in: instance."
+            )
+        with scratch_database.created(server, needs.like) as (db, notes):
+            yield server, db, notes
+        return
+    superuser = needs.like.bootstrap_role if needs.like else "postgres"
+    with ExitStack() as stack:
+        with clock.step("start"):
+            scratch_server = stack.enter_context(
+                scratch.instance(target, programs, home, superuser=superuser, jobs=place.jobs)
+            )
+            with scratch_server.connect("postgres") as session:
+                _refuse_missing(restore.missing_extensions(session, needs.extensions), programs)
+                restore.create_roles(session, needs.roles)
+                notes = restore.create_database(session, _RESTORED, needs.like)
+        yield scratch_server, _RESTORED, notes
+
+
+def _refuse_missing(extensions: list[str], programs: Programs) -> None:
+    if extensions:
+        raise CannotTell(
+            f"The scratch server ({programs.bin_dir}) lacks extensions that the backup needs: {', '.join(extensions)}. "
+            "Install their packages there, or verify with verify_in: database."
+        )

@@ -1,0 +1,178 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which backups stay, and why. Pure: the clock and the catalog are arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from .._errors import InvalidInput
+
+# A catalog may be written by several hosts; their clocks differ by no more than this unless one is wrong.
+CLOCK_SKEW_S = 300.0
+
+_NEVER_ALONE = "no newer backup could take its place"
+
+
+def _day(taken: datetime) -> str:
+    return f"{taken:%Y-%m-%d}"
+
+
+def _week(taken: datetime) -> str:
+    year, week, _weekday = taken.isocalendar()
+    return f"{year:04d}-W{week:02d}"
+
+
+def _month(taken: datetime) -> str:
+    return f"{taken:%Y-%m}"
+
+
+_PERIODS: dict[str, Callable[[datetime], str]] = {"keep_daily": _day, "keep_weekly": _week, "keep_monthly": _month}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the operator wants to keep; None and 0 are the same. `min_age_s` is in seconds."""
+
+    keep_last: int | None = None
+    keep_daily: int | None = None
+    keep_weekly: int | None = None
+    keep_monthly: int | None = None
+    min_age_s: float = 0.0
+    keep_unreadable: bool = True
+
+    def check(self) -> None:
+        """Raise InvalidInput unless the policy keeps something."""
+        counts = {
+            "keep_last": self.keep_last,
+            "keep_daily": self.keep_daily,
+            "keep_weekly": self.keep_weekly,
+            "keep_monthly": self.keep_monthly,
+        }
+        for name, count in counts.items():
+            if count is not None and count < 0:
+                raise InvalidInput(f"{name} is negative", subject=str(count), remedy="Use the number of backups to keep.")
+        if not any(counts.values()):
+            raise InvalidInput(
+                "No rule keeps anything",
+                why="keep_last, keep_daily, keep_weekly and keep_monthly are all 0 or absent",
+                remedy="Set at least one of them to 1 or more.",
+            )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A backup as the decision sees it.
+
+    Attributes:
+        id: its name in the catalog.
+        taken: when its snapshot was taken.
+        verdict: the latest one, or None if it was never verified.
+        readable: whether its manifest could be read and is its own.
+        damaged: not readable because its own content is broken, so that no other account, version or moment could.
+        size_bytes: of its files, as its manifest says; None when that cannot be read.
+        user: who reads it just now, in words, or None.
+    """
+
+    id: str
+    taken: datetime
+    verdict: str | None = None
+    readable: bool = True
+    damaged: bool = False
+    size_bytes: int | None = None
+    user: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can stand for its day. A failed one cannot; one that was never verified can."""
+        return self.readable and self.verdict != "failed"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A backup, and why it stays or goes."""
+
+    backup: Candidate
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Every backup is in exactly one of the two lists; both are newest first."""
+
+    kept: list[Judged] = field(default_factory=list)
+    deleted: list[Judged] = field(default_factory=list)
+
+
+def decide(backups: Iterable[Candidate], policy: Policy, now: datetime) -> Decision:
+    """Judge all backups of one database.
+
+    The rules count usable backups only, never what is dated in the future: a wrong clock must not push out the real
+    ones. What is not usable goes when a newer usable backup is there. The newest usable and the newest verified
+    backup stay whatever the rules say, and without any usable backup nothing goes at all.
+    """
+    policy.check()
+    ordered = sorted(backups, key=lambda each: (each.taken, each.id), reverse=True)
+    counted = [each for each in ordered if each.usable and not _future(each, now)]
+    reasons: dict[str, list[str]] = {each.id: [] for each in ordered}
+    _apply_rules(counted, policy, reasons)
+    newest_verified = next((each.id for each in counted if each.verdict == "verified"), None)
+    if newest_verified is not None:
+        reasons[newest_verified].append("newest verified")
+    newest = counted[0] if counted else None
+    decision = Decision()
+    for each in ordered:
+        why = reasons[each.id] + _protections(each, policy, newest, now)
+        if why:
+            decision.kept.append(Judged(each, why))
+        else:
+            decision.deleted.append(Judged(each, [_why_deleted(each)]))
+    return decision
+
+
+def _future(backup: Candidate, now: datetime) -> bool:
+    return (backup.taken - now).total_seconds() > CLOCK_SKEW_S
+
+
+def _apply_rules(counted: Sequence[Candidate], policy: Policy, reasons: dict[str, list[str]]) -> None:
+    for number, each in enumerate(counted[: policy.keep_last or 0], 1):
+        reasons[each.id].append(f"keep_last: {number} of {policy.keep_last}")
+    for rule, period_of in _PERIODS.items():
+        wanted = getattr(policy, rule) or 0
+        seen: set[str] = set()
+        for each in counted:
+            period = period_of(each.taken.astimezone(timezone.utc))
+            if period in seen:
+                continue
+            if len(seen) >= wanted:
+                break
+            seen.add(period)
+            reasons[each.id].append(f"{rule}: {period}")
+
+
+def _protections(backup: Candidate, policy: Policy, newest: Candidate | None, now: datetime) -> list[str]:
+    why = []
+    if newest is None or backup.taken > newest.taken:
+        why.append("dated in the future" if _future(backup, now) else _NEVER_ALONE)
+    elif backup == newest:
+        why.append("newest")
+    if not backup.readable and not backup.damaged:
+        why.append("cannot be examined")
+    elif not backup.readable and policy.keep_unreadable:
+        why.append("unreadable")
+    if policy.min_age_s > 0 and (now - backup.taken).total_seconds() < policy.min_age_s:
+        why.append("younger than min_age")
+    if backup.user is not None:
+        why.append(f"in use: {backup.user}")
+    return why
+
+
+def _why_deleted(backup: Candidate) -> str:
+    if not backup.readable:
+        return "unreadable, and a newer backup can be used"
+    if backup.verdict == "failed":
+        return "failed its verification, and a newer backup can be used"
+    return "no rule keeps it"

@@ -1,0 +1,167 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A throwaway PostgreSQL instance: its own data, its own socket, gone afterwards, and never the production server."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from uuid import uuid4
+
+from .._db import Login, Server
+from .._errors import CommandFailed, ConnectionFailed, FileProblem, InvalidInput, Locked
+from .._programs import Programs
+from .._target.base import Job, Target
+
+PREFIX = "pg_runbook_scratch_"
+_START_TIMEOUT_S = 60
+_SOCKET_PATH_LIMIT = 107  # sun_path: https://man7.org/linux/man-pages/man7/unix.7.html
+_BIRTH_S = 60
+_MIB = 1024 * 1024
+
+
+@contextmanager
+def home(target: Target, directory: str) -> Iterator[str]:
+    """A private directory below `directory`; removed whatever happens, at the latest by the next run's sweep."""
+    sweep(target, directory)
+    path = f"{directory.rstrip('/')}/{PREFIX}{uuid4().hex[:12]}"
+    target.files.make_dir(path, target.unprivileged_user())
+    with target.files.lock(f"{path}/lock", "verification"):
+        try:
+            yield path
+        finally:
+            target.files.remove_tree(path)
+
+
+@contextmanager
+def instance(target: Target, programs: Programs, at: str, *, superuser: str, jobs: int) -> Iterator[Server]:
+    """A running scratch server of this version inside the private directory `at`; ended whatever happens.
+
+    It listens on a Unix socket in there only. When this process is killed, the kernel ends the server with it.
+
+    Raises:
+        InvalidInput: the directory's path is too long for a socket.
+        CommandFailed: it cannot be created or does not start; the message has the end of its log.
+    """
+    socket = f"{at}/s"
+    if len(f"{socket}/.s.PGSQL.5432") > _SOCKET_PATH_LIMIT:
+        raise InvalidInput(
+            "The path of scratch_dir is too long",
+            subject=at,
+            why="a Unix socket below it would not fit",
+            remedy="Use a shorter one, for example /var/tmp.",
+        )
+    user = target.unprivileged_user()
+    target.files.make_dir(socket, user)
+    _create(target, programs, at, superuser, user)
+    job = target.spawn(
+        [programs.path("postgres"), "-D", f"{at}/data", *_settings(target, programs, socket, jobs)],
+        log=f"{at}/log",
+        user=user,
+        stop_signal=signal.SIGQUIT,  # nothing in it is worth a checkpoint
+    )
+    try:
+        server = Server(target, Login(user=superuser, unix_socket=socket))
+        _wait_until_ready(server, job)
+        yield server
+    finally:
+        job.stop()
+
+
+def sweep(target: Target, directory: str) -> list[str]:
+    """Remove what killed runs left below a directory: their lock ended with them. Returns the removed paths."""
+    removed = []
+    for home in target.files.glob(f"{_literal(directory.rstrip('/'))}/{PREFIX}*"):
+        found = target.files.info(home)
+        if found is None or (target.files.info(f"{home}/lock") is None and time.time() - found.modified < _BIRTH_S):
+            continue  # somebody creates it right now
+        # Somebody at work holds the lock; another account's leftovers are not ours; another run may sweep, too.
+        with suppress(Locked, FileProblem), target.files.lock(f"{home}/lock", "removal"):
+            target.files.remove_tree(home)
+            removed.append(home)
+    return removed
+
+
+def _literal(path: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in path)
+
+
+def _create(target: Target, programs: Programs, home: str, superuser: str, user: str | None) -> None:
+    argv = [
+        programs.path("initdb"),
+        f"--pgdata={home}/data",
+        f"--username={superuser}",
+        "--auth=trust",  # the socket's directory is 0700
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]
+    if programs.major >= 18:
+        argv.append("--no-data-checksums")
+    try:
+        target.run(argv, user=user)
+    except CommandFailed as exc:
+        raise CommandFailed(
+            "A scratch server cannot be created", subject=home, why=exc.why, details=exc.details,
+            remedy="Name a directory that the account of the server can enter and write in scratch_dir.",
+        ) from None
+
+
+def _settings(target: Target, programs: Programs, socket: str, jobs: int) -> list[str]:
+    """Tuned for one load that may be lost.
+
+    https://www.postgresql.org/docs/current/populate.html and https://www.postgresql.org/docs/current/non-durability.html
+    """
+    memory = target.memory_bytes()
+    settings = {
+        "listen_addresses": "",
+        "port": "5432",
+        "unix_socket_directories": socket,
+        "unix_socket_permissions": "0700",
+        "dynamic_shared_memory_type": "mmap",  # inside the data directory: nothing stays in /dev/shm
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_wal_size": "4GB",
+        "checkpoint_timeout": "1h",
+        "autovacuum": "off",
+        "bgwriter_lru_maxpages": "0",
+        "jit": "off",
+        "max_connections": str(2 * jobs + 20),
+        "shared_buffers": f"{_within(memory // 8, 64 * _MIB, 1024 * _MIB) // _MIB}MB",
+        "maintenance_work_mem": f"{_within(memory // (8 * jobs), 64 * _MIB, 1024 * _MIB) // _MIB}MB",
+        "log_min_messages": "warning",
+        "log_checkpoints": "off",
+        "logging_collector": "off",
+        "event_triggers": "off",
+    }
+    if programs.major < 17:
+        del settings["event_triggers"]
+    return [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
+
+
+def _within(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))
+
+
+def _wait_until_ready(server: Server, job: Job) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    why = ""
+    while time.monotonic() < deadline:
+        try:
+            with server.connect("postgres"):
+                return
+        except ConnectionFailed as exc:
+            why = exc.why
+        if job.wait(0.05) is not None:
+            break
+    raise CommandFailed(
+        "A scratch server does not start",
+        why=job.tail() or why,
+        remedy="See that this host has the memory and the disk for a second server.",
+    )

@@ -1,0 +1,251 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prove a backup: check its files, restore it beside everything else, and compare what came out with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .._catalog.catalog import Catalog, Entry, Verification
+from .._catalog.integrity import check_files
+from .._catalog.manifest import FILE_NAME, Manifest
+from .._db import Server
+from .._errors import BackupNotFound, InvalidInput, NewerManifest
+from .._findings import Finding
+from .._fingerprint.figures import Difference, Fingerprint, compare
+from .._programs import SCRATCH, find_newest
+from .._target.base import Target
+from .._units import from_rfc3339, to_rfc3339
+from . import legacy, rehearsal, restore
+from .rehearsal import CannotTell, Clock, Needs, Place
+
+_DIFFERENCES_SHOWN = 200
+# A hand-made file does not say how large its database was; text packs to a tenth at best.
+_PACKED_FACTOR = 10
+_PLAIN_FACTOR = 2
+
+
+@dataclass(frozen=True)
+class VerifyPlan:
+    """What the operator wants. `reference` is `latest`, a backup's id, or the path of a hand-made file."""
+
+    db: str
+    reference: str
+    max_age_s: float | None
+    place: Place
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification found. `restored` says what the copy held; `notes` are for people."""
+
+    verdict: str
+    reason: str
+    differences: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    restored: Mapping[str, object] | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """For a module's result and for the catalog; at most 200 differences, and how many there are."""
+        return {
+            "differences": [difference.as_dict() for difference in self.differences[:_DIFFERENCES_SHOWN]],
+            "difference_count": len(self.differences),
+            "notes": self.notes,
+            "restored": self.restored,
+        }
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The backup to prove: an entry of the catalog, or a hand-made dump."""
+
+    entry: Entry | None = None
+    hand_made: restore.Dump | None = None
+
+    def as_dict(self, db: str) -> dict[str, object]:
+        """For a module's result."""
+        if self.entry is None:
+            assert self.hand_made is not None
+            return {"id": None, "path": self.hand_made.path, "database": db, "format": self.hand_made.format}
+        known = self.entry.manifest.summary() if self.entry.manifest else {}
+        return {**known, "id": self.entry.id, "path": self.entry.path, "database": self.entry.database}
+
+
+def choose(target: Target, catalog: Catalog, plan: VerifyPlan) -> Subject:
+    """Find the backup that the plan names.
+
+    Raises:
+        BackupNotFound, InvalidInput: there is none.
+    """
+    if not 1 <= plan.place.jobs <= 1000:
+        raise InvalidInput("jobs is out of range", subject=str(plan.place.jobs), remedy="Use 1 to 1000, or leave it out.")
+    if "/" in plan.reference:
+        return Subject(hand_made=legacy.identify(target, plan.reference))
+    return Subject(entry=catalog.find(plan.db, plan.reference))
+
+
+def proven_recently(subject: Subject, plan: VerifyPlan, now: datetime) -> Verification | None:
+    """An earlier verification, if its verdict is `verified` and it is younger than the plan's `max_age`."""
+    known = subject.entry.verification if subject.entry else None
+    if known is None or plan.max_age_s is None or known.verdict != "verified":
+        return None
+    age = (now - from_rfc3339(known.checked_at)).total_seconds()
+    return known if age <= plan.max_age_s else None
+
+
+def check(target: Target, plan: VerifyPlan, subject: Subject) -> Verdict | None:
+    """What check mode does: all but the restore. A verdict, if the files alone speak against the backup."""
+    if subject.entry is None:
+        return None
+    damaged = _damage(target, subject.entry, plan.place.jobs)
+    if damaged is None:
+        rehearsal.preflight(target, plan.place, rehearsal.needs_of(subject.entry.usable()))
+    return damaged
+
+
+def verify(target: Target, server: Server, plan: VerifyPlan, subject: Subject, clock: Clock) -> Verdict:
+    """Prove the backup. What speaks against it becomes a verdict; what keeps us from trying raises.
+
+    Raises:
+        NotEnoughSpace, ProgramMissing, CommandFailed, ConnectionFailed: it cannot be tried here.
+        NewerManifest: only a newer version of the collection can read it.
+        BackupNotFound: it was removed meanwhile.
+    """
+    try:
+        if subject.entry is not None:
+            return _verify_entry(target, server, plan, subject.entry, clock)
+        assert subject.hand_made is not None
+        return _verify_hand_made(target, server, plan, subject.hand_made, clock)
+    except CannotTell as exc:
+        return Verdict("inconclusive", exc.reason)
+    except restore.RestoreRefused as exc:
+        entry = subject.entry
+        if entry is not None and target.files.info(f"{entry.path}/{FILE_NAME}") is None:
+            raise BackupNotFound(
+                "The backup was removed while it was verified",
+                subject=entry.id,
+                remedy="Verify another one, and keep retention from running at the same time.",
+            ) from None
+        return Verdict("inconclusive" if exc.place_to_blame else "failed", exc.message)
+
+
+def record(catalog: Catalog, subject: Subject, verdict: Verdict, now: datetime, clock: Clock) -> None:
+    """Write the verdict into the catalog; a hand-made file has no place for it."""
+    if subject.entry is not None:
+        details = {**verdict.as_dict(), "steps": clock.steps}
+        catalog.record(subject.entry, Verification(verdict.verdict, to_rfc3339(now), verdict.reason, details))
+
+
+def _damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
+    """The verdict `failed`, if the manifest or a file is not as it was written."""
+    if isinstance(entry.problem, NewerManifest):
+        raise entry.problem
+    if entry.manifest is None:
+        return Verdict("failed", entry.problem.message if entry.problem else "It has no manifest.")
+    differences = check_files(target.files, entry.path, entry.manifest, jobs)
+    if not differences:
+        return None
+    return Verdict("failed", f"The files are not those that were written: {_first(differences)}.", differences)
+
+
+def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry, clock: Clock) -> Verdict:
+    with clock.step("files"):
+        damaged = _damage(target, entry, plan.place.jobs)
+    if damaged:
+        return damaged
+    manifest = entry.usable()
+    dump = rehearsal.dump_of(entry.path, manifest)
+    needs = rehearsal.needs_of(manifest)
+    copy, notes = rehearsal.rehearse(target, server, plan.place, dump, needs, manifest.fingerprint, clock)
+    return _judge(manifest, copy, notes)
+
+
+def _judge(manifest: Manifest, copy: Fingerprint, notes: list[str]) -> Verdict:
+    source = manifest.fingerprint
+    if source is None:
+        reason = "It restores without an error, but it has no fingerprint to compare with."
+        return Verdict("inconclusive", reason, [], notes, copy.summary())
+    differences = compare(source, copy)
+    if differences:
+        reason = f"The restored copy differs from the source: {_first(differences)}."
+        return Verdict("failed", reason, differences, notes, copy.summary())
+    if source.server_major != copy.server_major:
+        notes = [*notes, f"Definitions were not compared: the source is PostgreSQL {source.server_major}, the copy {copy.server_major}."]
+    extent = f"{source.rows} rows in {len(source.tables)} tables"
+    if source.mode == "counts":
+        reason = f"All {extent} are there; their content was not compared, since the backup was taken with fingerprint: counts."
+    else:
+        reason = f"The restored copy equals the source: {extent}, {len(source.sequences)} sequences, {len(source.objects)} objects."
+    return Verdict("verified", reason, [], notes, copy.summary())
+
+
+def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: restore.Dump, clock: Clock) -> Verdict:
+    programs = find_newest(target, bin_dir=plan.place.bin_dir, needed=SCRATCH, purpose="to restore this backup")
+    with clock.step("files"):
+        found = legacy.examine(target, programs, dump)
+    if not found.complete:
+        return Verdict("failed", "The file ends early: it lacks the mark that pg_dump writes last.")
+    packed = found.dump.unpacker is not None or found.dump.format in ("custom", "directory")
+    needs = Needs(
+        tool_major=found.tool_major,
+        size_bytes=found.size_bytes * (_PACKED_FACTOR if packed else _PLAIN_FACTOR),
+        roles=found.roles,
+        extensions=found.extensions,
+        database=found.database,
+    )
+    copy, notes = rehearsal.rehearse(target, server, plan.place, found.dump, needs, None, clock)
+    reason = (
+        f"It restores without an error, to {copy.rows} rows in {len(copy.tables)} tables, but nobody recorded what its "
+        "source held, so that nothing can be proven. Backups by godel.postgres_runbook.backup carry that proof."
+    )
+    rows_by_table = {name: figure.rows for name, figure in sorted(copy.tables.items())}
+    return Verdict("inconclusive", reason, [], notes, {**copy.summary(), "rows_by_table": rows_by_table})
+
+
+def _first(differences: list[Difference]) -> str:
+    more = len(differences) - 1
+    return str(differences[0]) + (f", and {more} more" if more else "")
+
+
+_SEVERITIES = {"verified": "ok", "failed": "critical", "inconclusive": "warning"}
+_REMEDIES = {
+    "verified": "",
+    "failed": "Do not rely on this backup: take a new one with the playbook godel.postgres_runbook.backup, and verify it.",
+    "inconclusive": "Remove the reason, then run the playbook godel.postgres_runbook.backup_verify again.",
+}
+
+
+def remembered(known: Verification) -> Verdict:
+    """A verdict of the catalog."""
+    return Verdict(known.verdict, known.reason, restored=known.details.get("restored"))
+
+
+def report(verdict: Verdict | None, subject: Subject, db: str, checked_at: str | None) -> dict[str, object]:
+    """The values of a module's result. No verdict: a rehearsal in check mode found nothing against the backup."""
+    about = subject.as_dict(db)
+    name = str(about["id"] or about["path"])
+    if verdict is None:
+        text = "Its files are as they were written; nothing was restored in check mode."
+        return {"backup": about, "verdict": None, "reason": text, "msg": f"{name} would be verified. {text}", "checked_at": None,
+                "findings": [], **Verdict("", "").as_dict()}  # fmt: skip
+    finding = Finding(
+        check="backup_verification",
+        severity=_SEVERITIES[verdict.verdict],
+        subject=name,
+        value=verdict.verdict,
+        threshold="verified",
+        message=verdict.reason,
+        remedy=_REMEDIES[verdict.verdict],
+    )
+    return {
+        "backup": about,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "checked_at": checked_at,
+        "findings": [finding.as_dict()],
+        "msg": f"{name} is {verdict.verdict}. {verdict.reason}",
+        **verdict.as_dict(),
+    }

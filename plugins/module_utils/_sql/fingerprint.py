@@ -1,0 +1,166 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a database contains, as rows that two databases can be compared by.
+
+Every statement runs with an empty search_path, so that all names come out qualified, and only sees what pg_dump
+carries: members of extensions, invalid indexes and the contents of foreign tables and materialized views are left out.
+"""
+
+from __future__ import annotations
+
+# Printed forms depend on these. pg_dump pins the same ones (src/bin/pg_dump/pg_dump.c, setup_connection).
+# https://www.postgresql.org/docs/current/runtime-config-client.html
+PINNED_SETTINGS = {
+    "search_path": "",
+    "row_security": "off",  # an error instead of a silently filtered table
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    "quote_all_identifiers": "off",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": "0",
+}
+
+# Since 9.2. https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
+EXPORT_SNAPSHOT = "SELECT pg_catalog.pg_export_snapshot()"
+BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+# Types whose own extended hash tells any two different values apart, except jsonb, where 1.0 and 1.00 are one value.
+# (hash_record_extended: since 14, https://www.postgresql.org/docs/14/release-14.html)
+_HASHED_DIRECTLY = (
+    "bool", '"char"', "name", "text", "varchar", "bpchar", "bytea", "int2", "int4", "int8", "oid", "date", "time",
+    "timetz", "timestamp", "timestamptz", "uuid", "inet", "cidr", "macaddr", "macaddr8", "jsonb", "pg_lsn",
+)  # fmt: skip
+# Types whose equality is wider than identity (1.0 = 1.00, 0 = -0, 1 mon = 30 days): their wire form is hashed.
+_HASHED_BY_WIRE_FORM = {
+    "numeric": "numeric_send", "float4": "float4send", "float8": "float8send", "interval": "interval_send",
+}  # fmt: skip
+
+_WIRE_CASES = "\n".join(
+    f"           WHEN '{name}'::regtype THEN format('pg_catalog.{function}(t.%I)', a.attname)"
+    for name, function in _HASHED_BY_WIRE_FORM.items()
+)
+_DIRECT_LIST = ", ".join(f"'{name}'::regtype" for name in _HASHED_DIRECTLY)
+
+# Each table whose rows pg_dump carries, with the expression list of its digest. All else than the types above goes
+# through its text form (an enum's hash is that of its OID, which a restore changes; json has none). Columns stand in
+# the order of their names: a restored child of an inheritance may have them in another order.
+TABLES = f"""
+WITH RECURSIVE base AS (
+  SELECT oid AS typid, oid AS baseid FROM pg_type WHERE typtype <> 'd'
+  UNION ALL
+  SELECT d.oid, base.baseid FROM pg_type d JOIN base ON d.typbasetype = base.typid WHERE d.typtype = 'd'
+), expressions AS (
+  SELECT a.attrelid,
+         string_agg(CASE
+           WHEN l.collisdeterministic IS FALSE THEN format('t.%I::pg_catalog.text COLLATE "C"', a.attname)
+           WHEN base.baseid IN ({_DIRECT_LIST}) THEN format('t.%I', a.attname)
+           ELSE CASE base.baseid
+{_WIRE_CASES}
+           ELSE format('t.%I::pg_catalog.text', a.attname) END END,
+           ', ' ORDER BY a.attname COLLATE "C") AS list
+  FROM pg_attribute a
+  JOIN base ON base.typid = a.atttypid
+  LEFT JOIN pg_collation l ON l.oid = a.attcollation
+  WHERE a.attnum > 0 AND NOT a.attisdropped
+  GROUP BY a.attrelid
+)
+SELECT format('%I.%I', n.nspname, c.relname) AS identity,
+       coalesce(x.list, '') AS expressions,
+       coalesce(config.condition, '') AS condition,
+       c.relpages::bigint * current_setting('block_size')::bigint AS size_bytes
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN expressions x ON x.attrelid = c.oid
+LEFT JOIN pg_depend e ON e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e'
+LEFT JOIN LATERAL (
+  SELECT pg_extension.extcondition[array_position(pg_extension.extconfig, c.oid)] AS condition
+  FROM pg_extension WHERE pg_extension.oid = e.refobjid AND c.oid = ANY (pg_extension.extconfig)
+) AS config ON true
+WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+  AND (e.objid IS NULL OR config.condition IS NOT NULL)
+ORDER BY c.relpages DESC, 1
+"""
+
+SEQUENCES = """
+SELECT format('%I.%I', n.nspname, c.relname) AS identity, s.seqincrement AS increment, s.seqcycle AS cycles
+FROM pg_sequence s
+JOIN pg_class c ON c.oid = s.seqrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_depend e ON e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e'
+WHERE c.relpersistence <> 't' AND e.objid IS NULL
+ORDER BY 1
+"""
+
+# Large objects by content, 256 KiB at a time: holes, page borders and rights to pg_largeobject make no difference.
+# https://www.postgresql.org/docs/current/lo-funcs.html
+LARGE_OBJECTS = """
+WITH RECURSIVE chunk AS (
+  SELECT m.oid AS loid, 0::bigint AS number, d.size, d.hash
+  FROM pg_largeobject_metadata m
+  CROSS JOIN LATERAL (SELECT length(b) AS size, sha256(b) AS hash
+                      FROM (SELECT lo_get(m.oid, 0, 262144) AS b OFFSET 0) AS read) AS d
+  UNION ALL
+  SELECT chunk.loid, chunk.number + 1, d.size, d.hash
+  FROM chunk
+  CROSS JOIN LATERAL (SELECT length(b) AS size, sha256(b) AS hash
+                      FROM (SELECT lo_get(chunk.loid, (chunk.number + 1) * 262144, 262144) AS b OFFSET 0) AS read) AS d
+  WHERE chunk.size = 262144
+)
+SELECT count(*) FILTER (WHERE number = 0) AS objects,
+       coalesce(sum(hashtextextended(concat_ws(':', loid, number, hash), 0)), 0)::text AS digest
+FROM chunk
+"""
+
+# Who and what a restore needs to find, and how the database was made.
+SURROUNDINGS = """
+SELECT d.oid::bigint AS oid, pg_get_userbyid(d.datdba) AS owner, pg_encoding_to_char(d.encoding) AS encoding,
+       d.datcollate AS collate, d.datctype AS ctype,
+       coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') AS locale_provider,
+       coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') AS locale,
+       to_jsonb(d) ->> 'daticurules' AS icu_rules,
+       pg_database_size(d.oid)::bigint AS size_bytes,
+       (SELECT rolname FROM pg_roles WHERE oid = 10) AS bootstrap_role,
+       (SELECT coalesce(array_agg(rolname::text ORDER BY 1), '{}') FROM pg_roles WHERE oid >= 16384) AS roles,
+       (SELECT coalesce(array_agg(extname::text ORDER BY 1), '{}') FROM pg_extension) AS extensions,
+       (SELECT coalesce(array_agg(DISTINCT setting ORDER BY setting), '{}') FROM pg_db_role_setting s,
+               unnest(s.setconfig) AS setting WHERE s.setdatabase = d.oid AND s.setrole = 0) AS settings,
+       (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier
+FROM pg_database d WHERE d.datname = current_database()
+"""
+
+# What pg_dump will have to write, before compression: heaps and their TOAST, not the indexes.
+DUMP_SIZE = """
+SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint + pg_table_size('pg_catalog.pg_largeobject') AS size_bytes,
+       count(*) AS tables
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+# Tables and sequences that a dump by this login would stumble over.
+# https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-ACCESS
+UNREADABLE = """
+SELECT format('%I.%I', n.nspname, c.relname) AS identity,
+       CASE WHEN row_security_active(c.oid) THEN 'row-level security hides rows' ELSE 'no right to read it' END AS reason
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+  AND (NOT has_schema_privilege(n.oid, 'USAGE') OR NOT has_table_privilege(c.oid, 'SELECT') OR row_security_active(c.oid))
+ORDER BY 1
+LIMIT 20
+"""
+
+# Where the server stands in its WAL; on a standby it is what has been replayed.
+POSITION = """
+SELECT (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
+       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS lsn
+"""

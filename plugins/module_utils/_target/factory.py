@@ -1,0 +1,16 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Choose the target that a module's parameters ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .base import Target
+from .local import LocalTarget
+
+
+def create_target(params: Mapping[str, object]) -> Target:
+    """The place where the work of a module happens: the host that the module runs on."""
+    return LocalTarget()

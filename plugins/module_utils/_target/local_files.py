@@ -1,0 +1,266 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The target that is the host the module runs on: its files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from .._errors import FileProblem, Locked, NotEnoughSpace, RunbookError
+from .base import FileInfo, Space
+
+_LOCK_PATIENCE_S = 0.2
+
+
+def file_problem(what: str, path: str, exc: OSError) -> RunbookError:
+    """The error for a path that the operating system refuses; a full disk is told apart."""
+    reason = exc.strerror or str(exc)
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NotEnoughSpace(what, subject=path, why=reason, remedy="Free some space there, then run again.")
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        account = f"uid {os.geteuid()}"
+        return FileProblem(what, subject=path, why=reason, remedy=f"The account that runs this ({account}) needs access to it.")
+    return FileProblem(what, subject=path, why=reason)
+
+
+@contextmanager
+def _naming(what: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise file_problem(what, path, exc) from None
+    except ValueError as exc:  # a NUL byte in a path
+        raise FileProblem(what, subject=repr(path), why=str(exc)) from None
+
+
+def _sync_dir(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open a regular file only: a FIFO would keep us waiting for ever."""
+    fd = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return fd
+
+
+def _nearest_existing(path: str) -> str:
+    while not os.path.exists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
+
+
+def _digest(path: str) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(1024 * 1024))
+    with _naming("A file cannot be read", path), open(path, "rb", buffering=0, opener=_open_file) as stream:
+        while size := stream.readinto(buffer):
+            digest.update(buffer[:size])  # releases the GIL: threads do help
+    return digest.hexdigest()
+
+
+class LocalFiles:
+    """Files of this host."""
+
+    def info(self, path: str) -> FileInfo | None:
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as exc:
+            raise FileProblem("A path cannot be examined", subject=repr(path), why=str(exc)) from None
+        return _info(path, found)
+
+    def entries(self, path: str) -> list[FileInfo]:
+        with _naming("A directory cannot be read", path), os.scandir(path) as found:
+            infos = []
+            for entry in found:
+                with contextlib.suppress(FileNotFoundError):  # it went away meanwhile
+                    infos.append(_info(entry.path, entry.stat(follow_symlinks=False)))
+        return sorted(infos, key=lambda info: info.path)
+
+    def walk(self, path: str) -> list[FileInfo]:
+        files: list[FileInfo] = []
+        pending = [path]
+        while pending:
+            directory = pending.pop()
+            with _naming("A directory cannot be read", directory), os.scandir(directory) as found:
+                for entry in found:
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        pending.append(entry.path)
+                    elif stat.S_ISREG(status.st_mode):
+                        files.append(_info(entry.path, status))
+                    else:
+                        raise FileProblem("Neither a file nor a directory", subject=entry.path)
+        return sorted(files, key=lambda info: info.path)
+
+    def glob(self, pattern: str) -> list[str]:
+        return sorted(glob.glob(pattern))
+
+    def read(self, path: str, limit: int = 256 * 1024 * 1024) -> bytes:
+        with _naming("A file cannot be read", path), open(path, "rb", opener=_open_file) as stream:
+            data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise FileProblem("A file is too large", subject=path, why=f"it has more than {limit} bytes")
+        return data
+
+    def write(self, path: str, data: bytes) -> None:
+        parent = os.path.dirname(path)
+        with _naming("A file cannot be written", path):
+            fd, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=parent)  # mkstemp: mode 0600
+            try:
+                with os.fdopen(fd, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            _sync_dir(parent)
+
+    def make_dir(self, path: str, owner: str | None = None) -> None:
+        with _naming("A directory cannot be created", path):
+            missing = []
+            at = path
+            while not os.path.isdir(at):
+                missing.append(at)
+                at = os.path.dirname(at)
+            for part in reversed(missing):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o700)
+            if not os.path.isdir(path):
+                raise FileExistsError(errno.EEXIST, "a file of that name is in the way")
+            if owner is not None:
+                shutil.chown(path, owner)
+
+    def rename(self, source: str, destination: str) -> None:
+        with _naming("A rename failed", f"{source} to {destination}"):
+            if os.path.lexists(destination):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            os.rename(source, destination)
+            _sync_dir(os.path.dirname(destination))
+
+    def remove_tree(self, path: str) -> None:
+        with _naming("A path cannot be removed", path):
+            try:
+                if os.path.isdir(path) and not os.path.islink(path):
+                    shutil.rmtree(path)
+                else:
+                    os.unlink(path)
+            except FileNotFoundError:
+                return
+
+    def sync_tree(self, path: str) -> None:
+        with _naming("A backup cannot be made durable", path):
+            for directory, _below, names in os.walk(path):
+                for name in names:
+                    at = os.path.join(directory, name)
+                    fd = os.open(at, os.O_RDONLY | os.O_NOFOLLOW)
+                    try:
+                        os.fchmod(fd, 0o600)
+                        os.fsync(fd)
+                    finally:
+                        os.close(fd)
+                os.chmod(directory, 0o700)
+                _sync_dir(directory)
+
+    def sha256(self, paths: Sequence[str], jobs: int = 1) -> dict[str, str]:
+        with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+            return dict(zip(paths, pool.map(_digest, paths)))
+
+    def space(self, path: str) -> Space:
+        at = _nearest_existing(path)
+        with _naming("The free space cannot be read", at):
+            found = os.statvfs(at)
+        return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+    def writable(self, path: str) -> bool:
+        at = _nearest_existing(path)
+        return os.path.isdir(at) and os.access(at, os.W_OK | os.X_OK, effective_ids=True)
+
+    @contextmanager
+    def lock(self, path: str, purpose: str) -> Iterator[None]:
+        # flock() ends with the process, whatever kills it; the file itself stays, since removing it would race.
+        with _naming("A lock file cannot be opened", path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            _take_lock(path, fd)
+            note = {
+                "purpose": purpose,
+                "pid": os.getpid(),
+                "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            with contextlib.suppress(OSError):  # a full disk must not keep a prune from making room
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, json.dumps(note).encode(), 0)
+            yield
+        finally:
+            os.close(fd)
+
+    def lock_holder(self, path: str) -> str | None:
+        with _naming("A lock file cannot be opened", path):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(fd)
+        finally:
+            os.close(fd)  # the shared lock lasts for microseconds, and `lock` is more patient than that
+        return None
+
+
+def _take_lock(path: str, fd: int) -> None:
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(_LOCK_PATIENCE_S / 10)
+                continue
+            raise Locked(
+                "The same work is already under way",
+                subject=path,
+                why=_holder(fd),
+                remedy="Wait for it to end, then run again. The lock ends by itself with that process.",
+            ) from None
+        return
+
+
+def _holder(fd: int) -> str:
+    try:
+        note = json.loads(os.pread(fd, 4096, 0))
+        return f"{note['purpose']} by process {note['pid']} since {note['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process holds it"
+
+
+def _info(path: str, found: os.stat_result) -> FileInfo:
+    is_dir = stat.S_ISDIR(found.st_mode)
+    return FileInfo(path, is_dir, 0 if is_dir else found.st_size, found.st_mtime)

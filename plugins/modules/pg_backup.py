@@ -1,0 +1,236 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_backup
+short_description: Take a backup of a PostgreSQL database that can be proven equal to its source
+version_added: 0.1.0
+description:
+  - Dumps a database with C(pg_dump), in parallel and compressed, into a catalog of backups.
+  - Beside the dump, and under the very same snapshot, reads a fingerprint of the content, the number of rows and a digest of
+    every table, every sequence's value, every object's definition and all large objects, so that
+    M(godel.postgres_runbook.pg_restore_verify) can prove later that the backup restores to exactly this content.
+  - A backup appears in the catalog by one rename, when all of it is on disk. Whatever kills the module before leaves nothing
+    that looks like a backup, and the next run removes what it left.
+  - Roles, memberships and tablespaces are saved as well, without password hashes unless O(globals_passwords) is set.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  format:
+    description:
+      - V(directory) is dumped and restored in parallel; V(custom) is one file that is restored in parallel; V(plain) is an SQL script.
+    type: str
+    choices: [directory, custom, plain]
+    default: directory
+  jobs:
+    description:
+      - How many tables to dump, and to fingerprint, at the same time.
+      - When it is left out, the number of CPUs where the module runs, at most 8.
+    type: int
+  compress:
+    description:
+      - V(auto) takes the best that C(pg_dump) offers, V(zstd:1), then V(lz4:1), then V(gzip:1); for O(format=plain) it is V(gzip:1).
+      - Otherwise V(none), V(gzip), V(lz4) or V(zstd), with a level if need be, for example V(gzip:6).
+    type: str
+    default: auto
+  fingerprint:
+    description:
+      - V(content) proves rows and their content, V(counts) only how many rows there are, and V(none) nothing.
+    type: str
+    choices: [content, counts, none]
+    default: content
+  max_age:
+    description:
+      - Take no backup if the newest one is younger than this, for example V(30m) or V(12h). It must have a fingerprint if
+        O(fingerprint) is not V(none), and must not have failed its verification.
+      - When it is left out, or V(0), a backup is always taken.
+    type: str
+  globals:
+    description: Whether to save roles, memberships and tablespaces with the backup.
+    type: bool
+    default: true
+  globals_passwords:
+    description: Whether to save the hashes of the roles' passwords, which needs a superuser.
+    type: bool
+    default: false
+  lock_timeout:
+    description: How long to wait for a table that somebody has locked exclusively.
+    type: str
+    default: 5m
+  check_space:
+    description: Whether to refuse when the backup will probably not fit on the disk.
+    type: bool
+    default: true
+  change_id:
+    description: Number of the change or ticket that the backup belongs to; it is kept in the manifest.
+    type: str
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.programs
+  - godel.postgres_runbook.attributes
+seealso:
+  - module: godel.postgres_runbook.pg_restore_verify
+  - module: godel.postgres_runbook.pg_backup_info
+  - module: godel.postgres_runbook.pg_backup_prune
+  - name: pg_dump
+    description: The program that dumps.
+    link: https://www.postgresql.org/docs/current/app-pgdump.html
+"""
+
+EXAMPLES = r"""
+- name: Take a backup unless there is one from the last 12 hours
+  godel.postgres_runbook.pg_backup:
+    login_unix_socket: /var/run/postgresql
+    db: godel_production
+    backup_dir: /backups
+    max_age: 12h
+  become: true
+  become_user: postgres
+
+- name: Take a backup before a migration, whatever there is
+  godel.postgres_runbook.pg_backup:
+    login_host: db.example.com
+    login_user: backup
+    login_password: "{{ vault_backup_password }}"
+    ssl_mode: verify-full
+    db: godel_production
+    backup_dir: /backups
+    jobs: 4
+    compress: zstd:3
+    change_id: CHG0012345
+"""
+
+RETURN = r"""
+backup:
+  description: The backup that was taken, or the one that was young enough. Absent in check mode when one would be taken.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its name in the catalog.
+      type: str
+      sample: godel_production_20260206T030405Z
+    path:
+      description: Its directory.
+      type: str
+      sample: /backups/godel_production/godel_production_20260206T030405Z
+    started:
+      description: When its snapshot was taken, RFC 3339 in UTC. Its data are of this moment.
+      type: str
+      sample: "2026-02-06T03:04:05Z"
+    duration_s:
+      description: How long it took, in seconds.
+      type: float
+    size_bytes:
+      description: Size of its files.
+      type: int
+    database_size_bytes:
+      description: Size of the database, indexes among it.
+      type: int
+    compression:
+      description: How it is compressed.
+      type: str
+      sample: zstd:1
+    fingerprint:
+      description: How many tables, rows, sequences, objects and large objects its fingerprint covers; null without one.
+      type: dict
+    lsn:
+      description: Where the server stood in its write-ahead log.
+      type: str
+preflight:
+  description: What was found before the backup, and what is predicted for it.
+  returned: when a backup was, or would be, taken
+  type: dict
+  contains:
+    estimate_bytes:
+      description: How large the backup will be, roughly.
+      type: int
+    free_bytes:
+      description: How much space there was.
+      type: int
+    predicted_duration_s:
+      description: How long it will take, judged by the last one; null when there is none.
+      type: float
+removed:
+  description: Paths that were removed because a run that died had left them.
+  returned: when a backup was taken
+  type: list
+  elements: str
+msg:
+  description: One sentence for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, PROGRAMS, ArgumentSpec
+from ..module_utils._catalog.catalog import Catalog
+from ..module_utils._db import Login, Server
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import backup
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration, utc_now
+
+SPEC = ArgumentSpec(
+    {
+        "format": {"type": "str", "choices": ["directory", "custom", "plain"], "default": "directory"},
+        "jobs": {"type": "int"},
+        "compress": {"type": "str", "default": "auto"},
+        "fingerprint": {"type": "str", "choices": ["content", "counts", "none"], "default": "content"},
+        "max_age": {"type": "str"},
+        "globals": {"type": "bool", "default": True},
+        "globals_passwords": {"type": "bool", "default": False, "no_log": False},
+        "lock_timeout": {"type": "str", "default": "5m"},
+        "check_space": {"type": "bool", "default": True},
+        "change_id": {"type": "str"},
+    }
+).merge(CONNECTION, DATABASE, CATALOG, PROGRAMS)
+
+
+def operation(call: Call) -> Result:
+    """Take a backup, unless a young enough one is there."""
+    params = call.params
+    plan = backup.BackupPlan(
+        db=params["db"],
+        format=params["format"],
+        jobs=params["jobs"],
+        compress=params["compress"],
+        fingerprint=params["fingerprint"],
+        max_age_s=parse_duration(params["max_age"], "max_age") if params["max_age"] else None,
+        globals=params["globals"],
+        globals_passwords=params["globals_passwords"],
+        bin_dir=params["bin_dir"],
+        lock_timeout_s=parse_duration(params["lock_timeout"], "lock_timeout"),
+        check_space=params["check_space"],
+        change_id=params["change_id"],
+    )
+    plan.check()
+    target = create_target(params)
+    catalog = Catalog(target, params["backup_dir"])
+    young = backup.young_enough(catalog, plan, utc_now())
+    if young is not None:
+        text = f"Backup {young.id} is younger than {params['max_age']}; nothing to do."
+        return Result(False, {"backup": {**young.usable().summary(), "path": young.path}, "msg": text})
+    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    found = backup.preflight(target, server, catalog, plan)
+    values: dict[str, object] = {"preflight": found.as_dict()}
+    if call.check_mode:
+        diff = {"before": "", "after": f"a new backup of {plan.db}\n"}
+        return Result(True, {**values, "msg": f"A backup of {plan.db} would be taken."}, diff)
+    taken = backup.take(target, server, catalog, plan, found)
+    values.update(backup={**taken.manifest.summary(), "path": taken.path}, removed=taken.removed, msg=backup.describe(taken))
+    return Result(True, values, {"before": "", "after": f"{taken.path}\n"})
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

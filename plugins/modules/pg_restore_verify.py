@@ -1,0 +1,232 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_restore_verify
+short_description: Prove that a backup of a PostgreSQL database restores to exactly its source
+version_added: 0.1.0
+description:
+  - Checks every file of a backup, restores it into a throwaway server, and compares the copy with the fingerprint that
+    M(godel.postgres_runbook.pg_backup) took of the source under the dump's own snapshot, that is all tables, rows, contents,
+    sequences, definitions and large objects.
+  - The verdict is V(verified), V(failed) with the list of differences, or V(inconclusive) when it could not be found out, and
+    why. Only V(verified) is good. It is recorded in the catalog.
+  - The module does not fail on a verdict; it fails when it could not try. The role P(godel.postgres_runbook.backup_verify#role)
+    fails on every verdict but V(verified).
+  - The throwaway server has a private directory, listens on a private socket only, and is removed whatever happens. If the
+    module is killed, the server ends with it and the next run removes the directory. The production server is never used,
+    unless O(verify_in=database) asks for it.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  backup:
+    description:
+      - V(latest), the id of a backup in the catalog, or the absolute path of a backup made by hand (a file that C(pg_dump)
+        wrote as script, custom archive or tar archive, packed or not, or a directory archive).
+      - What a file is, is judged by its content. A backup made by hand has no fingerprint, so that it can be V(failed) or
+        V(inconclusive), but never V(verified). Its script is run by C(psql), so verify only files that you trust.
+    type: str
+    default: latest
+  verify_in:
+    description:
+      - V(instance) restores into a throwaway server, started with the programs beside the source's.
+      - V(database) restores into a throwaway database of the server itself, where no server programs are to be had. It puts the
+        load of a restore on that server.
+    type: str
+    choices: [instance, database]
+    default: instance
+  max_age:
+    description:
+      - Do nothing if the backup was found V(verified) within this time, for example V(7d).
+      - When it is left out, or V(0), the backup is always verified.
+    type: str
+  jobs:
+    description:
+      - How many tables and indexes to restore, and to compare, at the same time.
+      - When it is left out, the number of CPUs where the module runs.
+    type: int
+  scratch_dir:
+    description: Directory below which the throwaway server gets its own. It needs room for the whole database.
+    type: path
+    default: /var/tmp
+  check_space:
+    description: Whether to refuse when the restored database will probably not fit.
+    type: bool
+    default: true
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.programs
+  - godel.postgres_runbook.attributes
+seealso:
+  - module: godel.postgres_runbook.pg_backup
+  - module: godel.postgres_runbook.pg_backup_info
+  - name: pg_restore
+    description: The program that restores.
+    link: https://www.postgresql.org/docs/current/app-pgrestore.html
+"""
+
+EXAMPLES = r"""
+- name: Prove the newest backup once a week
+  godel.postgres_runbook.pg_restore_verify:
+    db: godel_production
+    backup_dir: /backups
+    max_age: 7d
+  register: verification
+  become: true
+  become_user: postgres
+
+- name: Insist on it
+  ansible.builtin.assert:
+    that: verification.verdict == "verified"
+    fail_msg: "{{ verification.reason }}"
+
+- name: See whether an old hand-made dump restores at all
+  godel.postgres_runbook.pg_restore_verify:
+    db: godel_production
+    backup_dir: /backups
+    backup: /backups/godel_20250101_000000.sql.gz
+"""
+
+RETURN = r"""
+verdict:
+  description: V(verified), V(failed) or V(inconclusive). In check mode V(failed) or null, as nothing is restored.
+  returned: success
+  type: str
+  sample: verified
+reason:
+  description: One sentence that says why.
+  returned: success
+  type: str
+  sample: "The restored copy equals the source: 1204512 rows in 14 tables, 9 sequences, 131 objects."
+differences:
+  description: How the copy, or a file, differs from what was recorded; at most 200.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: What differs.
+      type: str
+      sample: rows of table
+    subject:
+      description: On what.
+      type: str
+      sample: public.sessions
+    expected:
+      description: What the source had; null if it had none of it.
+      type: raw
+    found:
+      description: What the copy has; null if it has none of it.
+      type: raw
+difference_count:
+  description: How many differences there are.
+  returned: success
+  type: int
+backup:
+  description: The backup that was verified, as M(godel.postgres_runbook.pg_backup) returns it.
+  returned: success
+  type: dict
+restored:
+  description: How many tables, rows, sequences, objects and large objects the copy held; null when it was not restored.
+  returned: success
+  type: dict
+notes:
+  description: What people should know about the verification.
+  returned: success
+  type: list
+  elements: str
+checked_at:
+  description: When it was verified, RFC 3339 in UTC.
+  returned: success
+  type: str
+steps:
+  description: Seconds that each step took.
+  returned: when the backup was verified now
+  type: dict
+  sample: {"files_s": 0.4, "start_s": 1.1, "restore_s": 12.0, "compare_s": 2.1}
+duration_s:
+  description: Seconds that it took in all.
+  returned: when the backup was verified now
+  type: float
+findings:
+  description: The verdict as a finding.
+  returned: success
+  type: list
+  elements: dict
+msg:
+  description: One sentence for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, PROGRAMS, ArgumentSpec
+from ..module_utils._catalog.catalog import Catalog
+from ..module_utils._db import Login, Server
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import verify
+from ..module_utils._ops.rehearsal import Clock, Place
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration, to_rfc3339, utc_now
+
+SPEC = ArgumentSpec(
+    {
+        "backup": {"type": "str", "default": "latest"},
+        "verify_in": {"type": "str", "choices": ["instance", "database"], "default": "instance"},
+        "max_age": {"type": "str"},
+        "jobs": {"type": "int"},
+        "scratch_dir": {"type": "path", "default": "/var/tmp"},
+        "check_space": {"type": "bool", "default": True},
+    }
+).merge(CONNECTION, DATABASE, CATALOG, PROGRAMS)
+
+
+def operation(call: Call) -> Result:
+    """Verify a backup, unless it was proven recently."""
+    params = call.params
+    target = create_target(params)
+    plan = verify.VerifyPlan(
+        db=params["db"],
+        reference=params["backup"],
+        max_age_s=parse_duration(params["max_age"], "max_age") if params["max_age"] else None,
+        place=Place(
+            where=params["verify_in"],
+            scratch_dir=params["scratch_dir"],
+            bin_dir=params["bin_dir"],
+            jobs=target.cpus() if params["jobs"] is None else params["jobs"],
+            check_space=params["check_space"],
+        ),
+    )
+    catalog = Catalog(target, params["backup_dir"])
+    subject = verify.choose(target, catalog, plan)
+    known = verify.proven_recently(subject, plan, utc_now())
+    if known is not None:
+        verdict = verify.remembered(known)
+        return Result(False, verify.report(verdict, subject, plan.db, known.checked_at))
+    if call.check_mode:
+        verdict = verify.check(target, plan, subject)
+        diff = {"before": "", "after": "a verdict in the catalog\n"}
+        return Result(subject.entry is not None, verify.report(verdict, subject, plan.db, None), diff)
+    clock = Clock()
+    with clock.step("all"):
+        server = Server(target, Login.from_params(params))
+        verdict = verify.verify(target, server, plan, subject, clock)
+    now = utc_now()
+    duration_s = clock.steps.pop("all_s")
+    verify.record(catalog, subject, verdict, now, clock)
+    values = {**verify.report(verdict, subject, plan.db, to_rfc3339(now)), "steps": clock.steps, "duration_s": duration_s}
+    return Result(subject.entry is not None, values, {"before": "", "after": f"{verdict.verdict}\n"})
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A playbook's result as a report for people and programs: JSON, Markdown, and HTML that needs no other file.
+
+The contract of the modules makes this generic: units stand in names (`size_bytes`, `duration_s`), `findings` are judged
+facts, `msg` is a sentence, and `error` has the parts of a failure. A new module needs no code here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..module_utils._findings import SEVERITIES
+from ..module_utils._units import human_duration, human_size
+
+SCHEMA_VERSION = 1
+# What Ansible adds to a result, and what stands elsewhere in the report.
+_NOT_DATA = frozenset(
+    ("ansible_facts", "changed", "deprecations", "diff", "error", "exception", "failed", "findings", "invocation", "msg")
+    + ("severity", "skipped", "warnings")
+)
+_UNITS = (("_bytes", human_size), ("_s", human_duration))
+_ACRONYMS = {"id": "ID", "lsn": "LSN", "sha256": "SHA-256"}
+NOTHING = "\u2013"
+
+
+@dataclass(frozen=True)
+class About:
+    """Whose report it is: the playbook, the inventory's name of the host, the database (may be empty), the time."""
+
+    playbook: str
+    title: str
+    host: str
+    database: str
+    time: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says. `data` are the module's return values; `columns` chooses those of a table, by its key."""
+
+    about: About
+    severity: str
+    changed: bool
+    message: str
+    findings: Sequence[Mapping[str, Any]]
+    data: Mapping[str, Any]
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        """The report for programs, with exact figures and every value."""
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            **asdict(self.about),
+            "severity": self.severity,
+            "changed": self.changed,
+            "message": self.message,
+            "findings": [dict(finding) for finding in self.findings],
+            "data": self.data,
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts under a title, ready to be printed."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def build(result: Mapping[str, Any], about: About, columns: Mapping[str, Sequence[str]] | None = None) -> Report:
+    """The report of a module's result, failed or not."""
+    findings = [dict(finding) for finding in result.get("findings") or []]
+    if result.get("failed"):
+        findings.append(_failure(result, about))
+    findings.sort(key=lambda finding: -SEVERITIES.index(finding["severity"]))
+    return Report(
+        about=about,
+        severity=str(findings[0]["severity"]) if findings else "ok",
+        changed=bool(result.get("changed")),
+        message=str(result.get("msg") or ""),
+        findings=findings,
+        data={key: value for key, value in result.items() if key not in _NOT_DATA and not key.startswith("_ansible_")},
+        columns=columns or {},
+    )
+
+
+def _failure(result: Mapping[str, Any], about: About) -> dict[str, Any]:
+    error = result.get("error") or {}
+    return {
+        "check": about.playbook,
+        "severity": "critical",
+        "subject": error.get("subject") or about.database or about.host,
+        "value": None,
+        "threshold": None,
+        "message": str(result.get("msg") or "The playbook failed."),
+        "remedy": error.get("remedy") or "",
+    }
+
+
+def tables(report: Report) -> list[Table]:
+    """The findings, the single figures, and a table for each list and each group of figures, in the module's order."""
+    found = []
+    if report.findings:
+        head = ("severity", "check", "subject", "message", "remedy")
+        rows = [[text(key, finding.get(key)) for key in head] for finding in report.findings]
+        found.append(Table("Findings", [label(key) for key in head], rows))
+    single = {key: value for key, value in report.data.items() if not isinstance(value, (Mapping, list, tuple))}
+    if single:
+        found.append(_facts("Figures", single))
+    for key, value in report.data.items():
+        if isinstance(value, Mapping) and value:
+            chosen = report.columns.get(key, list(value))
+            found.append(_facts(label(key), {name: value[name] for name in chosen if name in value}))
+        elif isinstance(value, (list, tuple)) and value:
+            found.append(_listed(key, value, report.columns.get(key)))
+    return found
+
+
+def _facts(title: str, facts: Mapping[str, Any]) -> Table:
+    return Table(title, (), [[label(key), text(key, value)] for key, value in facts.items()])
+
+
+def _listed(key: str, items: Sequence[Any], columns: Sequence[str] | None) -> Table:
+    if not all(isinstance(item, Mapping) for item in items):
+        return Table(label(key), (), [[text(key, item)] for item in items])
+    names = list(columns or dict.fromkeys(name for item in items for name in item))
+    return Table(
+        label(key), [label(name) for name in names], [[text(name, item.get(name)) for name in names] for item in items]
+    )
+
+
+def label(key: str) -> str:
+    """A return value's name as a heading: `size_bytes` is `Size`, `backup_id` is `Backup ID`."""
+    for suffix, _ in _UNITS:
+        key = key[: -len(suffix)] if key.endswith(suffix) else key
+    words = [_ACRONYMS.get(word, word) for word in key.split("_") if word]
+    return " ".join(words)[:1].upper() + " ".join(words)[1:]
+
+
+def text(key: str, value: object) -> str:
+    """A value for people. The name tells the unit; control characters are shown and not sent to the reader's terminal."""
+    if value is None or value == "":
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        for suffix, humanise in _UNITS:
+            if key.endswith(suffix):
+                return humanise(value)
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{label(str(name)).lower()} {text(str(name), part)}" for name, part in value.items()) or NOTHING
+    if isinstance(value, (list, tuple)):
+        return ", ".join(text(key, part) for part in value) or NOTHING
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
