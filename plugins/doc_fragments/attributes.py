@@ -23,7 +23,7 @@ attributes:
   action_group:
     description: Options can be given once for all modules in C(module_defaults) with this group.
     support: full
-    action_groups:
+    membership:
       - godel.postgres_runbook.all
 """
 
@@ -43,6 +43,6 @@ attributes:
   action_group:
     description: Options can be given once for all modules in C(module_defaults) with this group.
     support: full
-    action_groups:
+    membership:
       - godel.postgres_runbook.all
 """

@@ -40,6 +40,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import human_size as _human_size
 
 

@@ -11,6 +11,29 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 
+class _Module(AnsibleModule):  # type: ignore[misc]
+    """Hides the secrets of `connect_params`, which may carry any libpq parameter, from all that Ansible writes.
+
+    An option's `no_log` would hide the harmless ones too, and with them every `5` and `require` in the output.
+    """
+
+    def _log_invocation(self) -> None:  # to syslog or the journal, before the module has the parameters
+        self._hide_secrets()
+        super()._log_invocation()
+
+    def fail_json(self, msg: str, **kwargs: Any) -> None:  # also called for parameters that do not fit the spec
+        self._hide_secrets()
+        super().fail_json(msg, **kwargs)
+
+    def _hide_secrets(self) -> None:
+        given = self.params.get("connect_params")
+        if isinstance(given, (str, list)):  # it could not even be parsed
+            self.no_log_values.update([given] if isinstance(given, str) else map(str, given))
+        elif isinstance(given, dict):
+            secrets = {str(value) for name, value in given.items() if "password" in str(name).lower() and value}
+            self.no_log_values.update(secrets)
+
+
 class ArgumentSpec:
     """Options of a module together with the constraints between them.
 
@@ -37,7 +60,7 @@ class ArgumentSpec:
 
     def create_module(self) -> AnsibleModule:
         """The Ansible module with this spec. Every module of the collection supports check mode."""
-        return AnsibleModule(argument_spec=self.options, supports_check_mode=True, **self.constraints)
+        return _Module(argument_spec=self.options, supports_check_mode=True, **self.constraints)
 
 
 # The words of community.postgresql:

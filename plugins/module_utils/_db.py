@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,19 @@ from ._errors import ConnectionFailed, InvalidInput, MissingLibrary, QueryFailed
 from ._target.base import Target
 
 _CONNECT_TIMEOUT_S = 10
+# unnest() of several arrays is only known by its bare name.
+_SET = (
+    "SELECT pg_catalog.set_config(name, value, false)"
+    " FROM unnest(%s::pg_catalog.text[], %s::pg_catalog.text[]) AS setting (name, value)"
+)
+# By SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_REMEDIES = {
+    "22021": "A name in a database of the encoding SQL_ASCII is not UTF-8: rename it.",
+    "42501": "Give the login the right, or use another login.",
+    "53200": "The server is short of memory, or of locks: then raise max_locks_per_transaction (needs a restart).",
+    "53300": "The server has too few connections: lower jobs.",
+    "55P03": "Somebody holds an exclusive lock on it: see pg_locks, wait, or raise lock_timeout.",
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +49,7 @@ class Login:
         for option, parameter in (("ca_cert", "sslrootcert"), ("ssl_cert", "sslcert"), ("ssl_key", "sslkey")):
             if params[option]:
                 ssl[parameter] = params[option]
-        if not 0 < params["login_port"] < 65536:
-            raise InvalidInput("login_port is not a port", subject=str(params["login_port"]), remedy="Use 1 to 65535.")
+        _check_port(params["connect_params"].get("port", params["login_port"]))
         if "sslpassword" in params["connect_params"]:  # libpq takes it from arguments only, where ps shows it
             raise InvalidInput(
                 "connect_params cannot carry sslpassword",
@@ -80,6 +93,11 @@ class Login:
         """The secrets, for a program's environment."""
         password = self.parameters("-").get("password")
         return {"PGPASSWORD": password} if password else {}
+
+
+def _check_port(port: object) -> None:
+    if not re.fullmatch(r"[0-9]{1,5}", str(port)) or not 0 < int(str(port)) < 65536:
+        raise InvalidInput("login_port is not a port", subject=str(port), remedy="Use one number from 1 to 65535.")
 
 
 def _quote(value: str) -> str:
@@ -131,10 +149,10 @@ class Session:
     def _run(self, statement: Any, params: Any) -> list[Any]:
         import psycopg2.extras
 
-        with _mapped_errors():
-            with self._connection.cursor(cursor_factory=psycopg2.extras.NamedTupleCursor) as cursor:
-                cursor.execute(statement, params)
-                return list(cursor.fetchall()) if cursor.description else []
+        rows = psycopg2.extras.NamedTupleCursor
+        with _mapped_errors(), self._connection.cursor(cursor_factory=rows) as cursor:
+            cursor.execute(statement, params)
+            return list(cursor.fetchall()) if cursor.description else []
 
 
 @contextmanager
@@ -151,7 +169,9 @@ def _mapped_errors() -> Iterator[None]:
         raise QueryFailed(
             "The connection to the server was lost" if lost else "The server refused a statement",
             why=primary + (f" ({hint})" if hint else ""),
-            remedy="See the server's log for the reason, then run again." if lost else "",
+            remedy="See the server's log for the reason, then run again."
+            if lost
+            else _REMEDIES.get(exc.pgcode or "", ""),
             details={"sqlstate": exc.pgcode or ""},
         ) from None
 
@@ -176,11 +196,13 @@ class Server:
             import psycopg2
         except ImportError as exc:
             raise MissingLibrary(
-                "The Python library psycopg2 is missing", subject=self.target.name, why=str(exc),
+                "The Python library psycopg2 is missing",
+                subject=self.target.name,
+                why=str(exc),
                 remedy="Install psycopg2-binary for the Python that ansible_python_interpreter names.",
             ) from None
         with ExitStack() as stack:
-            parameters = self.login.parameters(db)
+            parameters: dict[str, Any] = dict(self.login.parameters(db))
             endpoint = stack.enter_context(self.target.endpoint(parameters.get("host"), int(parameters["port"])))
             if endpoint.host is not None:
                 parameters["host"] = endpoint.host
@@ -194,8 +216,8 @@ class Server:
             stack.callback(connection.close)
             connection.autocommit = True
             session = Session(connection, self._check_mode)
-            for name, value in (settings or {}).items():
-                session.query("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+            if settings:
+                session.query(_SET, (list(settings), list(settings.values())))
             yield session
 
     def _connection_failed(self, db: str, text: str) -> ConnectionFailed:
@@ -205,6 +227,8 @@ class Server:
             remedy = "Check the name in db; names are case-sensitive."
         elif "authentication" in text or "no password supplied" in text or "pg_hba.conf" in text or "role" in text:
             remedy = "Check login_user and login_password, and pg_hba.conf on the server."
+        elif "SSL" in text or "certificate" in text:
+            remedy = "Check ssl_mode, ca_cert, ssl_cert and ssl_key, and whether the server offers SSL."
         elif "starting up" in text or "shutting down" in text or "recovery" in text:
             remedy = "Wait until the server accepts connections, then run again."
         return ConnectionFailed(

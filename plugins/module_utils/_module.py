@@ -52,25 +52,34 @@ class _Interrupted(BaseException):
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    _handle_signals(_ignore)
     raise _Interrupted(signal.Signals(signum).name)
+
+
+def _ignore(_signum: int, _frame: FrameType | None) -> None:
+    """For the time of cleaning up and answering. Unlike SIG_IGN it is not inherited by the programs we start."""
+
+
+def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(signum, handler)
 
 
 def run(module: AnsibleModule, operation: Callable[[Call], Result]) -> None:
     """Run an operation and end the module with its result, or with its error as `fail_json`."""
-    _hide_secrets(module)
-    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(signum, _interrupt)  # so that `finally` and `with` clean up
     try:
-        result = operation(Call(module.params, module.check_mode))
+        try:
+            _handle_signals(_interrupt)  # so that `finally` and `with` clean up
+            result = operation(Call(module.params, module.check_mode))
+        finally:
+            _handle_signals(_ignore)
     except RunbookError as exc:
         module.fail_json(msg=exc.message, **exc.as_result())
     except _Interrupted as exc:
         module.fail_json(msg=f"Stopped by {exc}. What was half done was cleaned up; it is safe to run this again.")
-    except Exception as exc:  # a defect of ours: say so, and keep the trace for the report (shown with -vvv)
-        module.fail_json(
-            msg=f"Internal error in {module._name}: {type(exc).__name__}: {exc}. Please report it with the output of -vvv.",
-            exception=traceback.format_exc(),
-        )
+    except Exception as exc:  # noqa: BLE001 - a defect of ours: say so, and keep the trace for the report
+        text = f"Internal error in {module._name}: {type(exc).__name__}: {exc}."
+        module.fail_json(msg=f"{text} Please report it with the output of -vvv.", exception=traceback.format_exc())
     for text in result.warnings:
         module.warn(text)
     values = dict(result.values)
@@ -79,10 +88,3 @@ def run(module: AnsibleModule, operation: Callable[[Call], Result]) -> None:
     if result.failure is not None:
         module.fail_json(msg=result.failure, changed=result.changed, **values)
     module.exit_json(changed=result.changed, **values)
-
-
-def _hide_secrets(module: AnsibleModule) -> None:
-    """`connect_params` may carry any libpq parameter; the secret ones must not be printed."""
-    for name, value in (module.params.get("connect_params") or {}).items():
-        if "password" in name and value:
-            module.no_log_values.add(str(value))

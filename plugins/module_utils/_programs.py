@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ._errors import CommandFailed, ProgramMissing
+from ._errors import CommandFailed, InvalidInput, ProgramMissing
 from ._target.base import Target
 
 # Where the packages of PostgreSQL put their programs: Debian and Ubuntu, PGDG for RHEL and SUSE, Alpine, Arch,
@@ -54,7 +54,7 @@ def inspect(target: Target, bin_dir: str, needed: Sequence[str]) -> Programs | N
         return None
     try:
         answer = target.run([f"{bin_dir}/pg_dump", "--version"], timeout=30).text
-    except (CommandFailed, ProgramMissing):
+    except (CommandFailed, ProgramMissing, InvalidInput):  # the last: not in a format that can be executed
         return None
     found = re.search(r"\(PostgreSQL\) ((\d+)[.\w]*)", answer)
     return Programs(bin_dir, found.group(1), int(found.group(2))) if found else None

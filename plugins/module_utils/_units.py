@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timezone
 
 from ._errors import InvalidInput
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST_S = 1000 * 365 * 86400
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|[smhdw])")
 
 
@@ -21,10 +23,13 @@ def parse_duration(text: object, option: str) -> float:
         InvalidInput: the text is not a duration; the message names the option.
     """
     cleaned = str(text).strip().lower()
+    seconds = math.inf
     if re.fullmatch(r"\d+(\.\d+)?", cleaned):
-        return float(cleaned)
-    if cleaned and not _PART.sub("", cleaned).strip():
-        return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(cleaned))
+        seconds = float(cleaned)
+    elif cleaned and not _PART.sub("", cleaned).strip():
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(cleaned))
+    if seconds <= _LONGEST_S:
+        return seconds
     raise InvalidInput(
         f"{option} is not a duration",
         subject=repr(text),
@@ -34,12 +39,16 @@ def parse_duration(text: object, option: str) -> float:
 
 def human_duration(seconds: float) -> str:
     """A duration for people, its two largest units: `450 ms`, `12.3 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
-    if seconds < 1:
+    if seconds < 0.9995:  # above it would be rounded to 1000 ms
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    for size, unit, small, small_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+    for size, unit, small, small_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
         if whole >= size:
             rest = whole % size // small
             return f"{whole // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
@@ -49,7 +58,7 @@ def human_duration(seconds: float) -> str:
 def human_size(size_bytes: float) -> str:
     """A size for people, in binary units: `512 B`, `1.5 KiB`, `2.1 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(size_bytes) < 1024:
+        if abs(size_bytes) < 1023.95:  # above it would be rounded to 1024.0
             return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1024
     return f"{size_bytes:.1f} PiB"

@@ -223,7 +223,11 @@ def operation(call: Call) -> Result:
         diff = {"before": "", "after": f"a new backup of {plan.db}\n"}
         return Result(True, {**values, "msg": f"A backup of {plan.db} would be taken."}, diff)
     taken = backup.take(target, server, catalog, plan, found)
-    values.update(backup={**taken.manifest.summary(), "path": taken.path}, removed=taken.removed, msg=backup.describe(taken))
+    values.update(
+        backup={**taken.manifest.summary(), "path": taken.path},
+        removed=taken.removed,
+        msg=backup.describe(taken),
+    )
     return Result(True, values, {"before": "", "after": f"{taken.path}\n"})
 
 

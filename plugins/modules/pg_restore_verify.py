@@ -166,7 +166,7 @@ msg:
 """
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, PROGRAMS, ArgumentSpec
-from ..module_utils._catalog.catalog import Catalog
+from ..module_utils._catalog.catalog import Catalog, Entry
 from ..module_utils._db import Login, Server
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import verify
@@ -204,23 +204,29 @@ def operation(call: Call) -> Result:
     )
     catalog = Catalog(target, params["backup_dir"])
     subject = verify.choose(target, catalog, plan)
+    recorded = isinstance(subject, Entry)  # a file made by hand has no place for a verdict
     known = verify.proven_recently(subject, plan, utc_now())
     if known is not None:
         verdict = verify.remembered(known)
         return Result(False, verify.report(verdict, subject, plan.db, known.checked_at))
     if call.check_mode:
-        verdict = verify.check(target, plan, subject)
+        found = verify.check(target, plan, subject)
         diff = {"before": "", "after": "a verdict in the catalog\n"}
-        return Result(subject.entry is not None, verify.report(verdict, subject, plan.db, None), diff)
+        return Result(recorded, verify.report(found, subject, plan.db, None), diff)
     clock = Clock()
-    with clock.step("all"):
-        server = Server(target, Login.from_params(params))
-        verdict = verify.verify(target, server, plan, subject, clock)
-    now = utc_now()
-    duration_s = clock.steps.pop("all_s")
-    verify.record(catalog, subject, verdict, now, clock)
-    values = {**verify.report(verdict, subject, plan.db, to_rfc3339(now)), "steps": clock.steps, "duration_s": duration_s}
-    return Result(subject.entry is not None, values, {"before": "", "after": f"{verdict.verdict}\n"})
+    server = Server(target, Login.from_params(params))
+    with verify.kept(catalog, subject):
+        with clock.step("all"):
+            verdict = verify.verify(target, server, plan, subject, clock)
+        now = utc_now()
+        duration_s = clock.steps.pop("all_s")
+        verify.record(catalog, subject, verdict, now, clock)
+    values = {
+        **verify.report(verdict, subject, plan.db, to_rfc3339(now)),
+        "steps": clock.steps,
+        "duration_s": duration_s,
+    }
+    return Result(recorded, values, {"before": "", "after": f"{verdict.verdict}\n"})
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0;
 thead th { border-bottom-width: 2px; } tbody tr:hover { background: var(--soft); }
 tbody th { font-weight: 500; white-space: nowrap; width: 1%; padding-right: 2rem; }
 .severity { font-weight: 600; padding: .1rem .5rem; border-radius: .6rem; white-space: nowrap; color: #fff; }
-.ok { background: #1a7f37; } .info { background: #0969da; } .warning { background: #9a6700; } .critical { background: #cf222e; }
+.ok { background: #1a7f37; } .info { background: #0969da; }
+.warning { background: #9a6700; } .critical { background: #cf222e; }
 @media print { body { margin: 0; max-width: none; } .scroll { overflow: visible; } }
 """
 
@@ -30,7 +31,8 @@ tbody th { font-weight: 500; white-space: nowrap; width: 1%; padding-right: 2rem
 def render(report: Report) -> str:
     """The whole document."""
     about = report.about
-    where = [about.host, about.database, about.time, f"playbook {about.playbook}"]
+    parts = (about.host, about.database, about.time, f"playbook {about.playbook}")
+    where = " \u00b7 ".join(_safe(part) for part in parts if part)
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -45,8 +47,10 @@ def render(report: Report) -> str:
             "</head>",
             "<body>",
             f"<h1>{_safe(about.title)}</h1>",
-            f'<p class="about">{" \u00b7 ".join(_safe(part) for part in where if part)}</p>',
-            f"<p>{_severity(report.severity)} {_safe(report.message)}</p>" if report.message else _severity(report.severity),
+            f'<p class="about">{where}</p>',
+            f"<p>{_severity(report.severity)} {_safe(report.message)}</p>"
+            if report.message
+            else _severity(report.severity),
             *(_table(table) for table in tables(report)),
             "</body>",
             "</html>",

@@ -19,10 +19,10 @@ from ..module_utils._units import human_duration, human_size
 
 SCHEMA_VERSION = 1
 # What Ansible adds to a result, and what stands elsewhere in the report.
-_NOT_DATA = frozenset(
-    ("ansible_facts", "changed", "deprecations", "diff", "error", "exception", "failed", "findings", "invocation", "msg")
-    + ("severity", "skipped", "warnings")
-)
+_NOT_DATA = {
+    *("ansible_facts", "changed", "deprecations", "diff", "error", "exception", "failed", "findings", "invocation"),
+    *("msg", "severity", "skipped", "warnings"),
+}
 _UNITS = (("_bytes", human_size), ("_s", human_duration))
 _ACRONYMS = {"id": "ID", "lsn": "LSN", "sha256": "SHA-256"}
 NOTHING = "\u2013"
@@ -41,7 +41,7 @@ class About:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report says. `data` are the module's return values; `columns` chooses those of a table, by its key."""
+    """Everything a report says. `data` are the return values; `columns` chooses those of a table, by its key."""
 
     about: About
     severity: str
@@ -132,7 +132,9 @@ def _listed(key: str, items: Sequence[Any], columns: Sequence[str] | None) -> Ta
         return Table(label(key), (), [[text(key, item)] for item in items])
     names = list(columns or dict.fromkeys(name for item in items for name in item))
     return Table(
-        label(key), [label(name) for name in names], [[text(name, item.get(name)) for name in names] for item in items]
+        label(key),
+        [label(name) for name in names],
+        [[text(name, item.get(name)) for name in names] for item in items],
     )
 
 
@@ -145,7 +147,7 @@ def label(key: str) -> str:
 
 
 def text(key: str, value: object) -> str:
-    """A value for people. The name tells the unit; control characters are shown and not sent to the reader's terminal."""
+    """A value for people. The name tells the unit; control characters are shown, not sent to anybody's terminal."""
     if value is None or value == "":
         return NOTHING
     if isinstance(value, bool):
@@ -156,7 +158,9 @@ def text(key: str, value: object) -> str:
                 return humanise(value)
         return f"{value:,}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{label(str(name)).lower()} {text(str(name), part)}" for name, part in value.items()) or NOTHING
+        return (
+            ", ".join(f"{label(str(name)).lower()} {text(str(name), part)}" for name, part in value.items()) or NOTHING
+        )
     if isinstance(value, (list, tuple)):
         return ", ".join(text(key, part) for part in value) or NOTHING
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))

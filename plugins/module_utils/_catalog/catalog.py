@@ -23,7 +23,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote, unquote
 
-from .._errors import BackupNotFound, InvalidInput, ManifestProblem, NotEnoughSpace, RunbookError
+from .._errors import BackupNotFound, InvalidInput, ManifestProblem, NewerManifest, NotEnoughSpace, RunbookError
 from .._target.base import Files, Target
 from .._units import from_rfc3339
 from . import manifest as manifests
@@ -32,13 +32,22 @@ from .manifest import Manifest
 VERDICTS = ("verified", "failed", "inconclusive")
 _ID = re.compile(r"(?P<database>.+)_(?P<stamp>\d{8}T\d{6}Z)")
 _UNFINISHED = re.compile(r".+_\d{8}T\d{6}Z\.(partial|deleted)")
-_DIRECTORY = re.compile(r"[A-Za-z0-9_%-][A-Za-z0-9_.%-]*")
+_DIRECTORY = re.compile(r"(?!.*%00)[A-Za-z0-9_%-][A-Za-z0-9_.%-]*")
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
 def directory_name(database: str) -> str:
-    """A database's name as the name of a directory: letters, digits, `_`, `-` and inner dots stay, all else is %XX."""
-    name = quote(database, safe="").replace("~", "%7E")
+    """A database's name as the name of a directory: letters, digits, `_`, `-` and inner dots stay, all else is %XX.
+
+    Raises:
+        InvalidInput: no database can have this name; the empty one would be the catalog itself.
+    """
+    try:
+        name = quote(database, safe="").replace("~", "%7E")
+    except UnicodeEncodeError:
+        name = ""
+    if not name or "\0" in database:
+        raise InvalidInput("db is not the name of a database", subject=repr(database), remedy="Name the database.")
     return "%2E" + name[1:] if name.startswith(".") else name
 
 
@@ -72,15 +81,14 @@ class Entry:
     @property
     def damaged(self) -> bool:
         """Whether its own content is what makes it unusable, and not our way to it, our version or its place."""
-        if not isinstance(self.problem, ManifestProblem):
+        if isinstance(self.problem, NewerManifest) or not isinstance(self.problem, ManifestProblem):
             return False
-        return not self.problem.details.keys() & {"schema_version", "belongs_to"}
+        return "belongs_to" not in self.problem.details
 
     def usable(self) -> Manifest:
         """The manifest, or its problem as an error."""
-        if self.problem is not None:
-            raise self.problem
-        assert self.manifest is not None
+        if self.manifest is None:
+            raise self.problem or ManifestProblem("A backup has no manifest", subject=self.path)
         return self.manifest
 
 
@@ -97,7 +105,9 @@ class Catalog:
         """The databases that have a directory here, sorted."""
         if self._files.info(self.root) is None:
             return []
-        names = [info.name for info in self._files.entries(self.root) if info.is_dir and _DIRECTORY.fullmatch(info.name)]
+        names = [
+            info.name for info in self._files.entries(self.root) if info.is_dir and _DIRECTORY.fullmatch(info.name)
+        ]
         return sorted(unquote(name) for name in names if directory_name(unquote(name)) == name)
 
     def directory(self, database: str) -> str:
@@ -158,7 +168,9 @@ class Catalog:
         raise BackupNotFound(
             "There is no such backup",
             subject=f"{reference} of database {database!r} in {self.root}",
-            why=f"the newest there are {', '.join(known[:5])}" if known else "the catalog has no backup of this database",
+            why=f"the newest there are {', '.join(known[:5])}"
+            if known
+            else "the catalog has no backup of this database",
             remedy="Take one with the playbook godel.postgres_runbook.backup." if not known else "Name one of these.",
         )
 
@@ -247,7 +259,9 @@ class Catalog:
         try:
             verification = self._verification(path)
             if self._files.info(at) is None:
-                raise ManifestProblem("A backup has no manifest", subject=path, remedy="It is not a backup: use another one.")
+                raise ManifestProblem(
+                    "A backup has no manifest", subject=path, remedy="It is not a backup: use another one."
+                )
             manifest = manifests.load(self._files.read(at), at)
             if manifest.database != database or manifest.id != id_:
                 raise ManifestProblem(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._errors import FileProblem
 from .._fingerprint.figures import Difference
 from .._target.base import Files
 from .manifest import FILE_NAME, FileRecord, Manifest
@@ -17,7 +18,12 @@ _OWN = (FILE_NAME, "verifications/")
 
 def check_files(files: Files, path: str, manifest: Manifest, jobs: int) -> list[Difference]:
     """Every way in which the files of a backup are not those that were written, cheapest checks first."""
-    found = {info.path[len(path) + 1 :]: info.size_bytes for info in files.walk(path)}
+    try:
+        found = {info.path[len(path) + 1 :]: info.size_bytes for info in files.walk(path)}
+    except FileProblem as exc:
+        if "irregular" not in exc.details:
+            raise
+        return [Difference("file", exc.subject[len(path) + 1 :], "a regular file", "a link or a special file")]
     found = {name: size for name, size in found.items() if not name.startswith(_OWN)}
     differences = _compare_lists(manifest, found)
     if differences:

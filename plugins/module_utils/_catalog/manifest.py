@@ -19,6 +19,8 @@ from .._units import from_rfc3339
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
+_SEAL = b'\n "manifest_sha256": "'
+_BLANK = b"0" * 64
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,10 @@ class Manifest:
 
 def dump(manifest: Manifest) -> bytes:
     """The manifest as JSON, with a digest of itself."""
-    document = {"schema_version": SCHEMA_VERSION, **asdict(manifest)}
-    document["manifest_sha256"] = _digest(document)
-    return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+    document = {"schema_version": SCHEMA_VERSION, **asdict(manifest), "manifest_sha256": _BLANK.decode()}
+    data = json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+    at = _seal_at(data)
+    return data[:at] + hashlib.sha256(data).hexdigest().encode() + data[at + len(_BLANK) :]
 
 
 def load(data: bytes, path: str) -> Manifest:
@@ -121,10 +124,8 @@ def load(data: bytes, path: str) -> Manifest:
                 subject=path,
                 why=f"it has schema version {version}, and this version reads up to {SCHEMA_VERSION}",
                 remedy="Upgrade the collection, then run again.",
-                details={"schema_version": version},
             )
-        written = document.pop("manifest_sha256")
-        if version != SCHEMA_VERSION or written != _digest(document):
+        if version != SCHEMA_VERSION or not _sealed(data):
             raise ManifestProblem(
                 "A manifest was changed after it was written",
                 subject=path,
@@ -141,12 +142,23 @@ def load(data: bytes, path: str) -> Manifest:
         ) from None
 
 
-def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _seal_at(data: bytes) -> int:
+    """Where the digest stands: one blank deep is only the document itself, and no string has a bare line break."""
+    return data.find(_SEAL) + len(_SEAL)  # without one, the digest cannot match
+
+
+def _sealed(data: bytes) -> bool:
+    """Whether the text is, byte for byte, what was written; the digest is that of the text with zeros in its place."""
+    at = _seal_at(data)
+    written = data[at : at + len(_BLANK)]
+    digest = hashlib.sha256(data[:at])
+    digest.update(_BLANK)
+    digest.update(data[at + len(_BLANK) :])
+    return digest.hexdigest().encode() == written
 
 
 def _from_document(document: Mapping[str, Any]) -> Manifest:
-    values = {name: value for name, value in document.items() if name != "schema_version"}
+    values = {name: value for name, value in document.items() if name not in ("schema_version", "manifest_sha256")}
     values["surroundings"] = Surroundings(**values["surroundings"])
     values["files"] = {name: FileRecord(**record) for name, record in values["files"].items()}
     if values["fingerprint"] is not None:

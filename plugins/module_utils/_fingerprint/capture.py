@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,8 +19,10 @@ from .figures import Fingerprint, LargeObjects, SequenceFigure, TableFigure
 
 # By the oldest major that can compute it. `record-1` hashes a record (since 14), `text-1` its text form.
 ALGORITHMS = {"record-1": 14, "text-1": 13}
+# A record's hash is a linear sum of its columns' hashes (31 * a + b): added up over rows, it would not notice values that
+# swap rows. Hashing it once more, as eight bytes, ends that; it is as fast.
 _ROW_HASH = {
-    "record-1": "pg_catalog.hash_record_extended(ROW({}), 0)",
+    "record-1": "pg_catalog.hashfloat8extended(pg_catalog.float8(pg_catalog.hash_record_extended(ROW({}), 0)), 0)",
     "text-1": "pg_catalog.hashtextextended(ROW({})::pg_catalog.text, 0)",
 }
 _SEQUENCES_AT_ONCE = 200
@@ -49,16 +51,17 @@ class Recorder:
         workers: int,
         algorithm: str | None = None,
         lock_timeout_s: float = 0,
-        parallel: bool = False,
+        alone: bool = False,
     ) -> None:
-        """`parallel` lets one query use parallel workers: fine on a scratch server, unkind beside production."""
+        """`alone`: nobody else uses the database. Then it needs no locks, and one query may use parallel workers."""
         self._server = server
         self._db = db
         self._mode = mode
         self._workers = max(1, workers)
         self._algorithm = algorithm
         self._settings = {**sql.PINNED_SETTINGS, "lock_timeout": str(round(lock_timeout_s * 1000))}
-        if not parallel:
+        self._locks = mode != "none" and not alone
+        if not alone:
             self._settings["max_parallel_workers_per_gather"] = "0"
         self._sessions: list[Session] = []
         self._stopped = threading.Event()
@@ -66,24 +69,32 @@ class Recorder:
     @contextmanager
     def open(self) -> Iterator[Recorder]:
         """Hold the snapshot open. Leaving ends every session, whatever they are doing."""
-        with self._server.connect(self._db, settings=self._settings) as session:
+        with self._connect() as session:
             self._session = session
             self.server_version = session.server_version
             self._algorithm = self._algorithm or best_algorithm(self.server_version)
-            self.snapshot = _locked_snapshot(session)
+            self.snapshot = _locked_snapshot(session, lock=self._locks)
             self.position = session.query(sql.POSITION)[0]
             self.surroundings: dict[str, Any] = session.query(sql.SURROUNDINGS)[0]._asdict()
             self._sequence_rows = session.query(sql.SEQUENCES)
-            self._first = _positions(session, self._sequence_rows)
+            # Sequences know no snapshots, and a session of its own keeps no locks on thousands of them.
+            with self._connect() as other:
+                self._first = _positions(other, self._sequence_rows)
             try:
                 yield self
             finally:
                 self.stop()
 
+    @contextmanager
+    def _connect(self) -> Iterator[Session]:
+        with self._server.connect(self._db, settings=self._settings) as session:
+            session.query(sql.NO_TIMEOUTS)
+            yield session
+
     def stop(self) -> None:
         """End the reading early; `record` then raises or returns soon. Callable from any thread."""
         self._stopped.set()
-        for session in self._sessions:
+        for session in (self._session, *self._sessions):
             with suppress(QueryFailed):
                 session.cancel()
 
@@ -103,7 +114,7 @@ class Recorder:
 
     def finish(self) -> Fingerprint:
         """Read the sequences a second time and put the figures together."""
-        with self._server.connect(self._db, settings=self._settings) as session:
+        with self._connect() as session:
             last = _positions_that_are_left(session, self._sequence_rows)
         return Fingerprint(
             mode=self._mode,
@@ -112,7 +123,10 @@ class Recorder:
             tables=self._tables,
             sequences={
                 row.identity: SequenceFigure(
-                    self._first[row.identity], last.get(row.identity, self._first[row.identity]), row.increment, row.cycles
+                    self._first[row.identity],
+                    last.get(row.identity, self._first[row.identity]),
+                    row.increment,
+                    row.cycles,
                 )
                 for row in self._sequence_rows
             },
@@ -136,12 +150,12 @@ class Recorder:
 
         def work() -> None:
             try:
-                with self._server.connect(self._db, settings=self._settings) as session:
+                with self._connect() as session:
                     self._sessions.append(session)
                     while not self._stopped.is_set() and not failures:
                         row = todo.get_nowait()
                         # A transaction each: thousands of tables and their indexes would fill the lock table.
-                        session.query(f"{sql.BEGIN}; SET TRANSACTION SNAPSHOT '{self.snapshot}'")
+                        _enter(session, self.snapshot)
                         figures[row.identity] = self._read_table(session, row)
                         session.query("COMMIT")
             except queue.Empty:
@@ -156,7 +170,7 @@ class Recorder:
             thread.join()
         if failures:
             raise failures[0]
-        return figures
+        return _together(rows, figures)
 
     def _read_table(self, session: Session, row: Any) -> TableFigure:
         source = f"FROM ONLY {row.identity} AS t {row.condition}"
@@ -168,7 +182,18 @@ class Recorder:
         return TableFigure(found[0], found[1])
 
 
-def _locked_snapshot(session: Session) -> str:
+def _together(rows: Sequence[Any], figures: Mapping[str, TableFigure]) -> dict[str, TableFigure]:
+    """The figures by name, with those of partitions that only count as a whole added up: digests are sums."""
+    found: dict[str, TableFigure] = {}
+    for row in rows:
+        name, figure = row.counts_for or row.identity, figures[row.identity]
+        known = found.get(name, TableFigure(0, figure.digest and "0"))
+        digest = str(int(known.digest) + int(figure.digest)) if known.digest and figure.digest else None
+        found[name] = TableFigure(known.rows + figure.rows, digest)
+    return found
+
+
+def _locked_snapshot(session: Session, *, lock: bool) -> str:
     """Begin a transaction that holds every table as it is, then export its snapshot.
 
     TRUNCATE and some ALTER TABLE are not MVCC-safe (https://www.postgresql.org/docs/current/mvcc-caveats.html): one
@@ -176,7 +201,7 @@ def _locked_snapshot(session: Session) -> str:
     is only taken by the first query after them (https://www.postgresql.org/docs/current/sql-lock.html).
     """
     for attempt in range(_LOCK_ATTEMPTS):
-        names = [row.identity for row in session.query(sql.TABLES)]
+        names = [row.identity for row in session.query(sql.TABLES)] if lock else []
         session.query(sql.BEGIN)
         try:
             for at in range(0, len(names), _LOCKS_AT_ONCE):
@@ -199,6 +224,18 @@ def _locked_snapshot(session: Session) -> str:
     raise AssertionError("unreachable")
 
 
+def _enter(session: Session, snapshot: str) -> None:
+    try:
+        session.query(f"{sql.BEGIN}; SET TRANSACTION SNAPSHOT '{snapshot}'")
+    except QueryFailed as exc:
+        raise QueryFailed(
+            "The fingerprint lost its snapshot",
+            why=exc.why,
+            remedy="The session that held it has ended: see the server's log for the reason, then run again.",
+            details=exc.details,
+        ) from None
+
+
 def _naming(subject: str, session: Session, statement: str) -> list[Any]:
     try:
         return session.query(statement)
@@ -207,7 +244,11 @@ def _naming(subject: str, session: Session, statement: str) -> list[Any]:
         if exc.details.get("sqlstate") == "42501":
             remedy = "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS."
         raise QueryFailed(
-            "The fingerprint cannot be taken", subject=subject, why=exc.why, remedy=remedy, details=exc.details
+            "The fingerprint cannot be taken",
+            subject=subject,
+            why=exc.why,
+            remedy=remedy,
+            details=exc.details,
         ) from None
 
 
@@ -239,7 +280,7 @@ def _positions_that_are_left(session: Session, rows: Sequence[Any]) -> dict[str,
 
 def take(server: Server, db: str, *, mode: str, workers: int, algorithm: str | None = None) -> Fingerprint:
     """The fingerprint of a database that nobody else uses, with all the parallelism that the server has."""
-    recorder = Recorder(server, db, mode=mode, workers=workers, algorithm=algorithm, parallel=True)
+    recorder = Recorder(server, db, mode=mode, workers=workers, algorithm=algorithm, alone=True)
     with recorder.open():
         recorder.record()
         return recorder.finish()

@@ -123,12 +123,14 @@ class Difference:
             return f"{self.kind} {self.subject} is missing"
         if self.expected is None:
             return f"{self.kind} {self.subject} is not in the source"
-        return f"{self.kind} {self.subject}: {self.expected} in the source, {self.found} in the copy"
+        then, now = ("when it was written", "now") if self.kind.endswith("file") else ("in the source", "in the copy")
+        return f"{self.kind} {self.subject}: {self.expected} {then}, {self.found} {now}"
 
 
 def compare(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
     """Every difference between a source and its restored copy, in the order of kinds and names.
 
+    Both have to be of one mode and algorithm.
     Definitions are compared only between servers of one major, since another major may print them in another way;
     between majors it still counts which objects there are.
     """
@@ -141,15 +143,11 @@ def compare(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
         differences.append(
             Difference("large objects", "count", source.large_objects.objects, copy.large_objects.objects)
         )
-    elif _digests_differ(source.large_objects.digest, copy.large_objects.digest):
+    elif source.large_objects.digest != copy.large_objects.digest:
         differences.append(
             Difference("large objects", "content", source.large_objects.digest, copy.large_objects.digest)
         )
     return differences
-
-
-def _digests_differ(first: str | None, second: str | None) -> bool:
-    return first is not None and second is not None and first != second
 
 
 def _compare_tables(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
@@ -157,11 +155,11 @@ def _compare_tables(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
     for name in sorted(source.tables.keys() | copy.tables.keys()):
         expected, found = source.tables.get(name), copy.tables.get(name)
         if expected is None or found is None:
-            rows = lambda figure: None if figure is None else f"{figure.rows} rows"  # noqa: E731
-            differences.append(Difference("table", name, rows(expected), rows(found)))
+            rows = [figure and f"{figure.rows} rows" for figure in (expected, found)]
+            differences.append(Difference("table", name, *rows))
         elif expected.rows != found.rows:
             differences.append(Difference("rows of table", name, expected.rows, found.rows))
-        elif _digests_differ(expected.digest, found.digest):
+        elif expected.digest != found.digest:
             differences.append(Difference("content of table", name, expected.digest, found.digest))
     return differences
 
@@ -184,8 +182,7 @@ def _compare_objects(source: Fingerprint, copy: Fingerprint) -> list[Difference]
     for name in sorted(source.objects.keys() | copy.objects.keys()):
         expected, found = source.objects.get(name), copy.objects.get(name)
         if expected is None or found is None:
-            present = lambda digest: None if digest is None else "present"  # noqa: E731
-            differences.append(Difference("object", name, present(expected), present(found)))
+            differences.append(Difference("object", name, expected and "present", found and "present"))
         elif same_major and expected != found:
             differences.append(Difference("definition of", name, expected, found))
     return differences

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +27,8 @@ from . import dump
 
 _POLL_S = 0.1
 _MAX_JOBS = 8
+_MAX_LOCK_TIMEOUT_S = 2147483  # PostgreSQL keeps milliseconds in 31 bits
+_CLOCKS_DIFFER_S = 300
 # Before a first backup is there to learn from: a dump is about the size of the tables without their indexes, and
 # even fast compression halves it.
 _FIRST_GUESS = {True: 0.5, False: 1.1}
@@ -60,6 +62,10 @@ class BackupPlan:
             raise InvalidInput("jobs is out of range", subject=str(self.jobs), remedy="Use 1 to 1000, or leave it out.")
         if self.format not in dump.FORMATS or self.fingerprint not in MODES:
             raise InvalidInput("There is no such format or fingerprint", subject=f"{self.format}, {self.fingerprint}")
+        if self.lock_timeout_s > _MAX_LOCK_TIMEOUT_S:
+            raise InvalidInput(
+                "lock_timeout is too long", subject=human_duration(self.lock_timeout_s), remedy="Use at most 24d."
+            )
         dump.check_compression(self.compress)
 
 
@@ -99,11 +105,14 @@ class Taken:
 
 def young_enough(catalog: Catalog, plan: BackupPlan, now: datetime) -> Entry | None:
     """The newest backup, if it is younger than the plan's `max_age` and has what the plan asks for."""
-    if plan.max_age_s is None:
+    if not plan.max_age_s:
         return None
     for entry in catalog.entries(plan.db):
-        if (now - entry.taken).total_seconds() > plan.max_age_s:
+        age_s = (now - entry.taken).total_seconds()
+        if age_s > plan.max_age_s:
             return None  # they come newest first
+        if age_s < -_CLOCKS_DIFFER_S:
+            continue  # some clock was wrong: who knows how old it is
         if entry.manifest is None or entry.verdict == "failed":
             continue
         if plan.fingerprint != "none" and entry.manifest.fingerprint is None:
@@ -118,7 +127,14 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
     Raises:
         ConnectionFailed, ProgramMissing, FileProblem, NotEnoughSpace, QueryFailed: it cannot, and why.
     """
-    with server.connect(plan.db, settings=sql.PINNED_SETTINGS) as session:
+    # Sizes are read under a lock that a table's exclusive lock keeps us from.
+    settings = {**sql.PINNED_SETTINGS, "lock_timeout": str(round(plan.lock_timeout_s * 1000))}
+    with server.connect(plan.db, settings=settings) as session:
+        name = session.value("SELECT pg_catalog.current_database()")
+        if name != plan.db:  # before 17 the server cuts a long name off, and may so find another database
+            raise InvalidInput(
+                "There is no such database", subject=repr(plan.db), why=f"the server took it for {name!r}"
+            )
         unreadable = session.query(sql.UNREADABLE)
         if unreadable:
             raise QueryFailed(
@@ -176,7 +192,11 @@ def take(target: Target, server: Server, catalog: Catalog, plan: BackupPlan, fou
     with catalog.lock(plan.db, f"backup of {plan.db!r}"):
         removed = catalog.sweep(plan.db)
         recorder = Recorder(
-            server, plan.db, mode=plan.fingerprint, workers=found.command.jobs, lock_timeout_s=plan.lock_timeout_s
+            server,
+            plan.db,
+            mode=plan.fingerprint,
+            workers=found.command.jobs,
+            lock_timeout_s=plan.lock_timeout_s,
         )
         with recorder.open() as record:
             started, clock = utc_now(), time.monotonic()
@@ -254,11 +274,15 @@ def _beside(target: Target, record: Recorder, dumping: Job, path: str, *, wanted
                 if reading is not None and reading.done():
                     reading.result()
             if status != 0:
+                if reading is not None and wait([reading], timeout=_POLL_S).done:
+                    reading.result()  # when this failed first, it took the snapshot away from pg_dump
                 raise dump.dump_failure(target, dumping, "pg_dump", path)
             if reading is not None:
                 reading.result()
         except BaseException:
             record.stop()
+            while reading is not None and not wait([reading], timeout=1).done:
+                record.stop()  # the last one came between two statements, where there was nothing to cancel
             raise
 
 

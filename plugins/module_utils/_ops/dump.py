@@ -13,12 +13,31 @@ from .._programs import Programs
 from .._target.base import Job, Target, describe_status
 
 FORMATS = ("directory", "custom", "plain")
-_COMPRESSION = re.compile(r"(auto|none|gzip|lz4|zstd)(?::(\d{1,2}))?")
+_COMPRESSION = re.compile(r"(auto|none|gzip|lz4|zstd)(?::([0-9]{1,2}))?")
 _LEVELS = {"gzip": range(1, 10), "lz4": range(1, 13), "zstd": range(1, 23)}
 _SUFFIXES = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
 # Level 1 of each: the dump is then as fast as the server can send, and higher levels of gzip cost far more time than
 # they save space (docs/benchmarks.md).
 _PREFERRED = ("zstd:1", "lz4:1", "gzip:1")
+_REMEDIES = (
+    (
+        ("permission denied", "row-level security"),
+        "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS.",
+    ),
+    (
+        ("lock timeout", "Query was: LOCK TABLE", "could not obtain lock"),  # pg_dump waits by statement_timeout
+        "Somebody holds, or waits for, an exclusive lock on a table: see pg_locks, wait, or raise lock_timeout.",
+    ),
+    (("too many clients", "connection slots are reserved"), "The server has too few connections: lower jobs."),
+    (
+        ("out of shared memory",),
+        "The server's table of locks is full: raise max_locks_per_transaction (restart), or use fingerprint: none.",
+    ),
+    (
+        ("server closed the connection", "terminating connection", "snapshot"),  # its owner was disconnected
+        "The server went away: see its log.",
+    ),
+)
 _FULL_DISK_BYTES = 1024 * 1024
 
 
@@ -67,7 +86,7 @@ def check_compression(text: str) -> None:
         raise InvalidInput(
             "compress is not a compression",
             subject=repr(text),
-            remedy="Use auto, none, gzip, lz4 or zstd; a level may follow, as in gzip:6 (1-9), lz4:1 (1-12), zstd:3 (1-22).",
+            remedy="Use auto, none, gzip, lz4 or zstd. A level may follow: gzip:1 to 9, lz4:1 to 12, zstd:1 to 22.",
         )
 
 
@@ -90,7 +109,7 @@ def choose_compression(target: Target, programs: Programs, wanted: str, format_:
         raise InvalidInput(
             f"This pg_dump does not offer the compression {wanted}",
             subject=f"{programs.path('pg_dump')} {programs.version}",
-            remedy="Use auto, or name the directory of a client of version 16 or newer that was built with it in bin_dir.",
+            remedy="Use auto, or name in bin_dir the directory of a client, 16 or newer, that was built with it.",
         )
     return choice
 
@@ -104,7 +123,10 @@ def _offers(target: Target, programs: Programs, choice: str) -> bool:
     # pg_dump judges the method before it connects, and says so when it was built without it. Nobody listens there.
     nowhere = "--dbname=host=/nonexistent port=1"
     try:
-        target.run([programs.path("pg_dump"), nowhere, "--no-password", "--format=custom", f"--compress={choice}"], timeout=30)
+        target.run(
+            [programs.path("pg_dump"), nowhere, "--no-password", "--format=custom", f"--compress={choice}"],
+            timeout=30,
+        )
     except CommandFailed as exc:
         return "does not support compression" not in str(exc.details["messages"])
     return True
@@ -122,13 +144,8 @@ def dump_failure(target: Target, job: Job, program: str, path: str) -> RunbookEr
             remedy="Free some space there (the playbook godel.postgres_runbook.backup_retention lists what may go). "
             "The half-written backup was removed.",
         )
-    remedy = "The half-written backup was removed; it is safe to run this again."
-    if "permission denied" in messages or "row-level security" in messages:
-        remedy = "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS. " + remedy
-    elif "lock timeout" in messages or "canceling statement due to lock" in messages:
-        remedy = "Somebody holds an exclusive lock on a table: see pg_locks, wait, or raise lock_timeout. " + remedy
-    elif "server closed the connection" in messages or "terminating connection" in messages:
-        remedy = "The server went away: see its log. " + remedy
+    first_step = next((text for signs, text in _REMEDIES if any(sign in messages for sign in signs)), "")
+    remedy = f"{first_step} The half-written backup was removed; it is safe to run this again.".lstrip()
     return CommandFailed(
         f"{program} {describe_status(status if status is not None else 1)}",
         why=messages,

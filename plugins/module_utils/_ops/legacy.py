@@ -18,13 +18,15 @@ _HEAD_BYTES = 4096
 _END_MARK = "-- PostgreSQL database dump complete"
 _CLUSTER_MARK = "-- PostgreSQL database cluster dump"
 
-# Keeps the statements that name roles, extensions and databases, and the end mark; rows of COPY are dropped first, so
-# that neither can be forged by a row, and a file that ends inside of them has no end mark. POSIX sed, constant script.
+_END_LINES = 12  # what may follow the end mark: comments, blanks and \unrestrict
+# Keeps the statements that name roles, extensions and databases, and the numbers of the last line and of that with the
+# end mark; rows of COPY are dropped first, so that they forge nothing. POSIX sed, constant script.
 _WANTED = (
     "OWNER TO ", "^GRANT ", "^REVOKE ", "SESSION AUTHORIZATION", "DEFAULT PRIVILEGES", "^CREATE POLICY ",
-    "^CREATE EXTENSION ", r"^\\connect ", "^-- PostgreSQL database ", "^-- Dumped by pg_dump version ",
+    "^CREATE EXTENSION ", r"^\\connect ", "^SET client_encoding ", "^-- Dumped by pg_dump version ",
 )  # fmt: skip
 _SIFT = "sed -n -e '/^COPY .* FROM stdin;$/,/^\\\\\\.$/d'" + "".join(f" -e '/{pattern}/p'" for pattern in _WANTED)
+_SIFT += f" -e '/^{_END_MARK}$/=' -e '$='"
 _SIFT_FILE = _SIFT + ' -- "$1"'
 _SIFT_PACKED = '"$2" -dc -- "$1" | ' + _SIFT
 _SIFT_ARCHIVE = '"$2" --schema-only --file=- -- "$1" | ' + _SIFT
@@ -40,6 +42,7 @@ _ROLES = (
 _AUTHORIZATION = re.compile(r"SESSION AUTHORIZATION '((?:[^']|'')+)'")
 _EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS {_NAME}")
 _TOOL = re.compile(r"^-- Dumped by pg_dump version (\d+)")
+_ENCODING = re.compile(r"^SET client_encoding = '(\w+)'")
 _CONNECT = re.compile(rf"^\\connect (?:-reuse-previous=on \"dbname='(.+)'\"|{_NAME})")
 
 
@@ -48,7 +51,7 @@ class HandMade:
     """A hand-made backup: where and what it is, what it needs, and whether it ends as a dump ends.
 
     `database` is set when the dump creates and enters a database of its own (`pg_dump --create`); `tool_major` is the
-    version of the pg_dump that wrote it.
+    version of the pg_dump that wrote it; `encoding` when its text fits only a database of that encoding.
     """
 
     dump: Dump
@@ -58,6 +61,7 @@ class HandMade:
     database: str | None
     tool_major: int
     complete: bool
+    encoding: str | None
 
 
 def identify(target: Target, path: str) -> Dump:
@@ -67,10 +71,14 @@ def identify(target: Target, path: str) -> Dump:
         InvalidInput: no such file, or nothing that pg_dump writes.
     """
     if not path.startswith("/"):
-        raise InvalidInput("The path of a hand-made backup is not absolute", subject=path, remedy="Begin it with a slash.")
+        raise InvalidInput(
+            "The path of a hand-made backup is not absolute", subject=path, remedy="Begin it with a slash."
+        )
     found = target.files.info(path)
     if found is None:
-        raise InvalidInput("There is no such file", subject=path, remedy="Name `latest`, a backup's id, or an existing file.")
+        raise InvalidInput(
+            "There is no such file", subject=path, remedy="Name `latest`, a backup's id, or an existing file."
+        )
     if found.is_dir:
         if target.files.info(f"{path}/toc.dat") is None:
             raise InvalidInput("This directory is no dump", subject=path, why="it has no toc.dat")
@@ -78,7 +86,12 @@ def identify(target: Target, path: str) -> Dump:
     head = _head(target, ["head", "-c", str(_HEAD_BYTES), "--", path], path)
     unpacker = next((UNPACKERS[suffix] for magic, suffix in _PACKED if head.startswith(magic)), None)
     if unpacker:
-        head = _head(target, ["/bin/sh", "-c", f'"$1" -dc -- "$2" | head -c {_HEAD_BYTES}', "head", unpacker, path], path)
+        target.run([unpacker, "--version"], timeout=60)  # else a missing program would look like an empty file
+        head = _head(
+            target,
+            ["/bin/sh", "-c", f'"$1" -dc -- "$2" | head -c {_HEAD_BYTES}', "head", unpacker, path],
+            path,
+        )
     if head.startswith(b"PGDMP"):
         return Dump(path, "custom", unpacker)
     if head.startswith(b"toc.dat\0"):
@@ -116,6 +129,7 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
     roles: list[str] = []
     extensions: list[str] = []
     database = None
+    encoding = None
     tool_major = 0
     for line in lines:
         roles += _roles_of(line)
@@ -123,6 +137,8 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
             extensions.append(_plain(extension[1]))
         if tool := _TOOL.match(line):
             tool_major = int(tool[1])
+        if found_encoding := _ENCODING.match(line):
+            encoding = found_encoding[1]
         if connect := _CONNECT.match(line):
             database = connect[1].replace("\\'", "'").replace("\\\\", "\\") if connect[1] else _plain(connect[2])
     found = target.files.info(dump.path)
@@ -134,8 +150,16 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
         extensions=list(dict.fromkeys(extensions)),
         database=database if dump.format == "plain" else None,
         tool_major=tool_major or programs.major,
-        complete=dump.format != "plain" or _END_MARK in lines,
+        complete=dump.format != "plain" or _ends_well(lines),
+        # All else is converted on the way in.
+        encoding=encoding if encoding == "SQL_ASCII" else None,
     )
+
+
+def _ends_well(lines: list[str]) -> bool:
+    """Whether the end mark stands at the end: the last number is that of the last line, the one before is the mark's."""
+    numbers = [int(line) for line in lines if line.isdigit()]
+    return len(numbers) >= 2 and numbers[-1] - numbers[-2] <= _END_LINES
 
 
 def _roles_of(line: str) -> list[str]:

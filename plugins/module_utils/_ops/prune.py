@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from .._catalog.catalog import Catalog, Entry
-from .._errors import BackupNotFound, InvalidInput, Locked, RunbookError
+from .._errors import BackupNotFound, Locked, RunbookError
 from .._units import human_size
 from .retention import Candidate, Decision, Judged, Policy, decide
 
@@ -41,12 +41,6 @@ class Pruned:
     def freed_bytes(self) -> int:
         """The sizes of the deleted backups, as far as their manifests tell."""
         return sum(each.backup.size_bytes or 0 for each in self.deleted)
-
-
-def check_database(db: str) -> None:
-    """Raise InvalidInput for what cannot be a database's name."""
-    if not db or "\0" in db:
-        raise InvalidInput("db is not the name of a database", subject=repr(db), remedy="Name one of the catalog.")
 
 
 def preview(catalog: Catalog, db: str, policy: Policy, now: datetime) -> Pruned:
@@ -124,8 +118,8 @@ def _delete_all(catalog: Catalog, db: str, decision: Decision, pruned: Pruned) -
             return False
         except RunbookError as exc:
             pruned.problem = exc
-            if not catalog.has(db, judged.backup.id):  # it is no backup any more, only its files are still there
-                pruned.deleted.append(judged)
+            if not catalog.has(db, judged.backup.id):
+                pruned.deleted.append(judged)  # no backup any more, only some of its files are still there
             return False
         pruned.deleted.append(judged)
     return True
@@ -137,7 +131,8 @@ def describe(pruned: Pruned, db: str, *, check_mode: bool) -> str:
         return f"The catalog has no backup of {db!r}."
     count = len(pruned.deleted)
     if not count:
-        return f"All {len(pruned.kept)} backups of {db!r} are kept."
+        kept = len(pruned.kept)
+        return f"All {kept} backups of {db!r} are kept." if kept > 1 else f"The one backup of {db!r} is kept."
     verb = "Would delete" if check_mode else "Deleted"
     noun = "backup" if count == 1 else "backups"
     stay = "keep" if check_mode else "kept"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .._catalog.manifest import Manifest, Surroundings
 from .._db import Server
-from .._errors import InvalidInput, NotEnoughSpace
+from .._errors import ConnectionFailed, InvalidInput, ManifestProblem, NotEnoughSpace, QueryFailed
 from .._fingerprint import capture
 from .._fingerprint.figures import Fingerprint
 from .._programs import CLIENT, SCRATCH, Programs, find
@@ -23,7 +23,7 @@ from . import restore, scratch, scratch_database
 PLACES = ("instance", "database")
 _SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
 _FLOOR_BYTES = 100 * 1024 * 1024  # an empty instance and its WAL
-_RESTORED = "restored"
+_RESTORED = "pg_runbook_restored"  # a dump may create a database of its own, which has another name
 
 
 class CannotTell(Exception):
@@ -66,7 +66,8 @@ class Needs:
     """What a dump needs to be restored.
 
     `tool_major` is the version of the program that wrote it; `size_bytes` an estimate of the restored database;
-    `database` is set when the dump creates and enters a database of its own.
+    `database` is set when the dump creates and enters a database of its own; `encoding` when only a database of that
+    encoding takes what a dump without a manifest holds.
     """
 
     tool_major: int
@@ -75,6 +76,7 @@ class Needs:
     extensions: list[str] = field(default_factory=list)
     like: Surroundings | None = None
     database: str | None = None
+    encoding: str | None = None
 
 
 def needs_of(manifest: Manifest) -> Needs:
@@ -92,7 +94,11 @@ def dump_of(path: str, manifest: Manifest) -> restore.Dump:
     """The dump inside a backup of the catalog."""
     if manifest.format == "directory":
         return restore.Dump(f"{path}/data", "directory")
-    name = next(name for name in manifest.files if name.startswith("data."))
+    name = next((name for name in manifest.files if name.startswith("data.")), None)
+    if manifest.format not in ("custom", "plain") or name is None:
+        raise ManifestProblem(
+            "A manifest does not fit its files", subject=path, why=f"there is no dump of the format {manifest.format!r}"
+        )
     unpacker = next((program for suffix, program in restore.UNPACKERS.items() if name.endswith(suffix)), None)
     return restore.Dump(f"{path}/{name}", manifest.format, unpacker if manifest.format == "plain" else None)
 
@@ -116,15 +122,23 @@ def preflight(target: Target, place: Place, needs: Needs) -> Programs:
             remedy="Name a directory with more room in scratch_dir. check_space: false tries it all the same.",
             details={"estimate_bytes": needed, "free_bytes": free},
         )
-    if not target.files.writable(place.scratch_dir):
+    if target.files.info(place.scratch_dir) is None or not target.files.writable(place.scratch_dir):
         raise InvalidInput(
-            "scratch_dir cannot be written", subject=place.scratch_dir, remedy="Name a directory that can, or create it."
+            "scratch_dir cannot be written",
+            subject=place.scratch_dir,
+            remedy="Name a directory that can, or create it.",
         )
     return programs
 
 
 def rehearse(
-    target: Target, server: Server, place: Place, dump: restore.Dump, needs: Needs, source: Fingerprint | None, clock: Clock
+    target: Target,
+    server: Server,
+    place: Place,
+    dump: restore.Dump,
+    needs: Needs,
+    source: Fingerprint | None,
+    clock: Clock,
 ) -> tuple[Fingerprint, list[str]]:
     """Restore the dump and take the fingerprint of the copy in the way that the source's was taken.
 
@@ -135,19 +149,27 @@ def rehearse(
         CannotTell: something is missing here.
     """
     programs = preflight(target, place, needs)
-    with scratch.home(target, place.scratch_dir) as home, _database(
-        target, server, place, programs, needs, home, clock
-    ) as (holder, db, notes):
+    with (
+        scratch.home(target, place.scratch_dir) as home,
+        _database(target, server, place, programs, needs, home, clock) as (holder, db, notes),
+    ):
         with clock.step("restore"):
-            restore.load(target, holder, programs, dump, db, jobs=place.jobs, work_dir=home)
+            try:
+                restore.load(target, holder, programs, dump, db, jobs=place.jobs, work_dir=home)
+            except restore.RestoreRefused as exc:
+                exc.place_to_blame = exc.place_to_blame or bool(notes)  # the database is not made like the source
+                raise
         with clock.step("compare"):
-            copy = capture.take(
-                holder,
-                needs.database or db,
-                mode=source.mode if source else "counts",
-                workers=place.jobs,
-                algorithm=source.algorithm if source else None,
-            )
+            try:
+                copy = capture.take(
+                    holder,
+                    needs.database or db,
+                    mode=source.mode if source else "counts",
+                    workers=place.jobs,
+                    algorithm=source.algorithm if source else None,
+                )
+            except (QueryFailed, ConnectionFailed) as exc:
+                raise CannotTell(f"It restores, but the copy cannot be read. {exc.message}") from None
         return copy, notes
 
 
@@ -162,7 +184,9 @@ def _database(
                 f"The dump enters a database of its own ({needs.database}), which is not safe beside production. "
                 "Verify it with verify_in: instance."
             )
-        with scratch_database.created(server, needs.like) as (db, notes):
+        with scratch_database.created(server, needs.like, needs.encoding) as (db, notes):
+            with server.connect(db) as session:
+                _refuse_missing(restore.missing_extensions(session, needs.extensions), "The server")
             yield server, db, notes
         return
     superuser = needs.like.bootstrap_role if needs.like else "postgres"
@@ -172,15 +196,20 @@ def _database(
                 scratch.instance(target, programs, home, superuser=superuser, jobs=place.jobs)
             )
             with scratch_server.connect("postgres") as session:
-                _refuse_missing(restore.missing_extensions(session, needs.extensions), programs)
+                _refuse_missing(
+                    restore.missing_extensions(session, needs.extensions), f"The scratch server ({programs.bin_dir})"
+                )
                 restore.create_roles(session, needs.roles)
-                notes = restore.create_database(session, _RESTORED, needs.like)
+                notes = restore.create_database(session, _RESTORED, needs.like, needs.encoding)
+            if needs.database == "postgres":
+                with scratch_server.connect(_RESTORED) as session:
+                    session.execute("DROP DATABASE postgres")
         yield scratch_server, _RESTORED, notes
 
 
-def _refuse_missing(extensions: list[str], programs: Programs) -> None:
+def _refuse_missing(extensions: list[str], who: str) -> None:
     if extensions:
         raise CannotTell(
-            f"The scratch server ({programs.bin_dir}) lacks extensions that the backup needs: {', '.join(extensions)}. "
-            "Install their packages there, or verify with verify_in: database."
+            f"{who} lacks extensions that the backup needs: {', '.join(extensions)}. "
+            "Install their packages there, or verify elsewhere."
         )

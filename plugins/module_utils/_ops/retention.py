@@ -30,7 +30,11 @@ def _month(taken: datetime) -> str:
     return f"{taken:%Y-%m}"
 
 
-_PERIODS: dict[str, Callable[[datetime], str]] = {"keep_daily": _day, "keep_weekly": _week, "keep_monthly": _month}
+_PERIODS: dict[str, Callable[[datetime], str]] = {
+    "keep_daily": _day,
+    "keep_weekly": _week,
+    "keep_monthly": _month,
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class Policy:
         }
         for name, count in counts.items():
             if count is not None and count < 0:
-                raise InvalidInput(f"{name} is negative", subject=str(count), remedy="Use the number of backups to keep.")
+                raise InvalidInput(
+                    f"{name} is negative", subject=str(count), remedy="Use the number of backups to keep."
+                )
         if not any(counts.values()):
             raise InvalidInput(
                 "No rule keeps anything",

@@ -105,7 +105,10 @@ def _create(target: Target, programs: Programs, home: str, superuser: str, user:
         target.run(argv, user=user)
     except CommandFailed as exc:
         raise CommandFailed(
-            "A scratch server cannot be created", subject=home, why=exc.why, details=exc.details,
+            "A scratch server cannot be created",
+            subject=home,
+            why=exc.why,
+            details=exc.details,
             remedy="Name a directory that the account of the server can enter and write in scratch_dir.",
         ) from None
 
@@ -133,6 +136,7 @@ def _settings(target: Target, programs: Programs, socket: str, jobs: int) -> lis
         "bgwriter_lru_maxpages": "0",
         "jit": "off",
         "max_connections": str(2 * jobs + 20),
+        "max_locks_per_transaction": "1024",  # pg_restore and views may lock thousands of tables at once
         "shared_buffers": f"{_within(memory // 8, 64 * _MIB, 1024 * _MIB) // _MIB}MB",
         "maintenance_work_mem": f"{_within(memory // (8 * jobs), 64 * _MIB, 1024 * _MIB) // _MIB}MB",
         "log_min_messages": "warning",

@@ -25,7 +25,7 @@ WHERE starts_with(d.datname, %s) AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_
 
 
 @contextmanager
-def created(server: Server, like: Surroundings | None) -> Iterator[tuple[str, list[str]]]:
+def created(server: Server, like: Surroundings | None, encoding: str | None = None) -> Iterator[tuple[str, list[str]]]:
     """A new, uniquely named database; yields its name and notes, and drops it whatever happens.
 
     While it is in use, this session holds an advisory lock on its name; databases whose lock is free are swept first.
@@ -35,7 +35,7 @@ def created(server: Server, like: Surroundings | None) -> Iterator[tuple[str, li
         name = f"{PREFIX}{uuid4().hex[:12]}"
         session.query(_KEY.format("pg_catalog.pg_advisory_lock"), (name,))
         try:
-            notes = restore.create_database(session, name, like)
+            notes = restore.create_database(session, name, like, encoding)
             yield name, notes
         finally:
             _drop(server, name)

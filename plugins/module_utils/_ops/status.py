@@ -18,7 +18,7 @@ from .retention import CLOCK_SKEW_S
 
 _BACKUP = "Run the playbook godel.postgres_runbook.backup."
 _VERIFY = "Run the playbook godel.postgres_runbook.backup_verify."
-_FAILED = "Do not restore it. Run the playbook godel.postgres_runbook.backup, then godel.postgres_runbook.backup_verify."
+_FAILED = f"Do not restore it. {_BACKUP} Then run the playbook godel.postgres_runbook.backup_verify."
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,12 @@ class Incomplete:
 
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
-        return {"path": self.path, "database": self.database, "age_s": self.age_s, "in_progress": self.in_progress}
+        return {
+            "path": self.path,
+            "database": self.database,
+            "age_s": self.age_s,
+            "in_progress": self.in_progress,
+        }
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,9 @@ def survey(files: Files, catalog: Catalog, db: str | None, now: datetime) -> lis
     """
     root = files.info(catalog.root)
     if root is not None and not root.is_dir:
-        raise InvalidInput("backup_dir is not a directory", subject=catalog.root, remedy="Name the directory of the catalog.")
+        raise InvalidInput(
+            "backup_dir is not a directory", subject=catalog.root, remedy="Name the directory of the catalog."
+        )
     if db is not None:
         return [_survey(files, catalog, db, now)]
     found = (_survey(files, catalog, name, now) for name in catalog.databases())
@@ -150,13 +157,10 @@ def _survey(files: Files, catalog: Catalog, db: str, now: datetime) -> DatabaseS
     backups = [_backup(entry, now) for entry in catalog.entries(db)]
     unfinished = catalog.unfinished(db)
     busy = catalog.busy(db)
-    if unfinished and busy is None:
-        # What the first look saw may have been finished before the lock was asked for.
-        unfinished = sorted(set(unfinished) & set(catalog.unfinished(db)))
     incomplete = []
     for path in unfinished:
         info = files.info(path)
-        if info is not None:
+        if info is not None:  # else it was finished or removed since the first look
             incomplete.append(Incomplete(path, db, max(0, int(now.timestamp() - info.modified)), busy is not None))
     return DatabaseState(db, backups, incomplete, busy)
 
@@ -210,33 +214,32 @@ def _judge_verification(state: DatabaseState, within_s: float | None, now: datet
     """The newest backup's verdict; while it has none, the last one that any backup got. `value` is the verdict."""
     readable = [each for each in state.backups if not each.problem]
     newest = readable[0]
-    judged = [each for each in readable if each.verification is not None]
-    last = newest if newest.verification else max(judged, key=_checked_at, default=None)
+    judged = [(each.verification, each.id) for each in readable if each.verification is not None]
+    value: str | None = None
 
     def finding(severity: str, message: str, remedy: str = _VERIFY) -> Finding:
-        value = last.verdict if last else None
         return Finding("backup_verified", severity, state.database, value, within_s, message, remedy)
 
-    if last is None:
+    if not judged:
         return finding("warning", f"No backup of {state.database!r} was ever verified.")
-    assert last.verification is not None
-    said = f"at {last.verification.checked_at}: {last.verification.reason}".rstrip(": ").rstrip(".")
-    if last.verdict == "failed":
-        return finding("critical", f"Backup {last.id} failed its verification {said}.", _FAILED)
-    if last.verdict == "inconclusive":
-        return finding("warning", f"The verification of backup {last.id} found nothing out {said}.")
-    proven = max((_checked_at(each) for each in judged if each.verdict == "verified"), default="")
-    since = (now - from_rfc3339(proven)).total_seconds()
-    if within_s is not None and since > within_s:
-        ages = f"{human_duration(since)} ago; at most {human_duration(within_s)} are allowed"
-        return finding("warning", f"A backup of {state.database!r} was last verified {ages}.")
-    if within_s is None and newest.verification is None:
-        return finding("warning", f"The newest backup of {state.database!r} was never verified ({newest.id}).")
-    return finding("ok", f"Backup {last.id} was verified at {last.verification.checked_at}.", "")
-
-
-def _checked_at(backup: Backup) -> str:
-    return backup.verification.checked_at if backup.verification else ""
+    # RFC 3339 in UTC: the order of the texts is the order of the times.
+    last, id_ = judged[0] if newest.verification else max(judged, key=lambda each: each[0].checked_at)
+    value = last.verdict
+    said = f"at {last.checked_at}: {last.reason}".rstrip(": .")
+    if value == "failed":
+        return finding("critical", f"Backup {id_} failed its verification {said}.", _FAILED)
+    if value == "inconclusive":
+        return finding("warning", f"The verification of backup {id_} proved nothing {said}.")
+    if within_s is None:
+        if newest.verification is None:
+            return finding("warning", f"The newest backup of {state.database!r} was never verified ({newest.id}).")
+    else:
+        proven = max(each.checked_at for each, _id in judged if each.verdict == "verified")
+        since = (now - from_rfc3339(proven)).total_seconds()
+        if since > within_s:
+            ages = f"{human_duration(since)} ago; at most {human_duration(within_s)} are allowed"
+            return finding("warning", f"A backup of {state.database!r} was last verified {ages}.")
+    return finding("ok", f"Backup {id_} was verified at {last.checked_at}.", "")
 
 
 def _judge_entries(state: DatabaseState) -> list[Finding]:

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Union
 
 from .._catalog.catalog import Catalog, Entry, Verification
 from .._catalog.integrity import check_files
 from .._catalog.manifest import FILE_NAME, Manifest
 from .._db import Server
-from .._errors import BackupNotFound, InvalidInput, NewerManifest
+from .._errors import BackupNotFound, InvalidInput, ManifestProblem, NewerManifest
 from .._findings import Finding
+from .._fingerprint import capture
 from .._fingerprint.figures import Difference, Fingerprint, compare
-from .._programs import SCRATCH, find_newest
+from .._programs import CLIENT, SCRATCH, find_newest
 from .._target.base import Target
 from .._units import from_rfc3339, to_rfc3339
 from . import legacy, rehearsal, restore
@@ -58,20 +61,8 @@ class Verdict:
         }
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The backup to prove: an entry of the catalog, or a hand-made dump."""
-
-    entry: Entry | None = None
-    hand_made: restore.Dump | None = None
-
-    def as_dict(self, db: str) -> dict[str, object]:
-        """For a module's result."""
-        if self.entry is None:
-            assert self.hand_made is not None
-            return {"id": None, "path": self.hand_made.path, "database": db, "format": self.hand_made.format}
-        known = self.entry.manifest.summary() if self.entry.manifest else {}
-        return {**known, "id": self.entry.id, "path": self.entry.path, "database": self.entry.database}
+# The backup to prove: an entry of the catalog, or a dump made by hand.
+Subject = Union[Entry, restore.Dump]
 
 
 def choose(target: Target, catalog: Catalog, plan: VerifyPlan) -> Subject:
@@ -81,29 +72,40 @@ def choose(target: Target, catalog: Catalog, plan: VerifyPlan) -> Subject:
         BackupNotFound, InvalidInput: there is none.
     """
     if not 1 <= plan.place.jobs <= 1000:
-        raise InvalidInput("jobs is out of range", subject=str(plan.place.jobs), remedy="Use 1 to 1000, or leave it out.")
+        raise InvalidInput(
+            "jobs is out of range", subject=str(plan.place.jobs), remedy="Use 1 to 1000, or leave it out."
+        )
     if "/" in plan.reference:
-        return Subject(hand_made=legacy.identify(target, plan.reference))
-    return Subject(entry=catalog.find(plan.db, plan.reference))
+        return legacy.identify(target, plan.reference)
+    return catalog.find(plan.db, plan.reference)
 
 
 def proven_recently(subject: Subject, plan: VerifyPlan, now: datetime) -> Verification | None:
     """An earlier verification, if its verdict is `verified` and it is younger than the plan's `max_age`."""
-    known = subject.entry.verification if subject.entry else None
-    if known is None or plan.max_age_s is None or known.verdict != "verified":
+    known = subject.verification if isinstance(subject, Entry) and subject.problem is None else None
+    if known is None or not plan.max_age_s or known.verdict != "verified":
         return None
     age = (now - from_rfc3339(known.checked_at)).total_seconds()
-    return known if age <= plan.max_age_s else None
+    return known if 0 <= age <= plan.max_age_s else None  # a time to come is a clock that was wrong
 
 
 def check(target: Target, plan: VerifyPlan, subject: Subject) -> Verdict | None:
     """What check mode does: all but the restore. A verdict, if the files alone speak against the backup."""
-    if subject.entry is None:
+    if not isinstance(subject, Entry):
         return None
-    damaged = _damage(target, subject.entry, plan.place.jobs)
+    damaged = _damage(target, subject, plan.place.jobs)
     if damaged is None:
-        rehearsal.preflight(target, plan.place, rehearsal.needs_of(subject.entry.usable()))
+        rehearsal.preflight(target, plan.place, rehearsal.needs_of(subject.usable()))
     return damaged
+
+
+def kept(catalog: Catalog, subject: Subject) -> AbstractContextManager[None]:
+    """Keep retention from removing the backup for as long as it is read.
+
+    Raises:
+        Locked: somebody else reads it just now.
+    """
+    return catalog.use(subject, f"verification of {subject.id}") if isinstance(subject, Entry) else nullcontext()
 
 
 def verify(target: Target, server: Server, plan: VerifyPlan, subject: Subject, clock: Clock) -> Verdict:
@@ -115,18 +117,20 @@ def verify(target: Target, server: Server, plan: VerifyPlan, subject: Subject, c
         BackupNotFound: it was removed meanwhile.
     """
     try:
-        if subject.entry is not None:
-            return _verify_entry(target, server, plan, subject.entry, clock)
-        assert subject.hand_made is not None
-        return _verify_hand_made(target, server, plan, subject.hand_made, clock)
+        if isinstance(subject, Entry):
+            return _verify_entry(target, server, plan, subject, clock)
+        return _verify_hand_made(target, server, plan, subject, clock)
     except CannotTell as exc:
         return Verdict("inconclusive", exc.reason)
+    except NewerManifest:
+        raise
+    except ManifestProblem as exc:
+        return Verdict("failed", exc.message)
     except restore.RestoreRefused as exc:
-        entry = subject.entry
-        if entry is not None and target.files.info(f"{entry.path}/{FILE_NAME}") is None:
+        if isinstance(subject, Entry) and target.files.info(f"{subject.path}/{FILE_NAME}") is None:
             raise BackupNotFound(
                 "The backup was removed while it was verified",
-                subject=entry.id,
+                subject=subject.id,
                 remedy="Verify another one, and keep retention from running at the same time.",
             ) from None
         return Verdict("inconclusive" if exc.place_to_blame else "failed", exc.message)
@@ -134,18 +138,16 @@ def verify(target: Target, server: Server, plan: VerifyPlan, subject: Subject, c
 
 def record(catalog: Catalog, subject: Subject, verdict: Verdict, now: datetime, clock: Clock) -> None:
     """Write the verdict into the catalog; a hand-made file has no place for it."""
-    if subject.entry is not None:
+    if isinstance(subject, Entry):
         details = {**verdict.as_dict(), "steps": clock.steps}
-        catalog.record(subject.entry, Verification(verdict.verdict, to_rfc3339(now), verdict.reason, details))
+        catalog.record(subject, Verification(verdict.verdict, to_rfc3339(now), verdict.reason, details))
 
 
 def _damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
     """The verdict `failed`, if the manifest or a file is not as it was written."""
-    if isinstance(entry.problem, NewerManifest):
-        raise entry.problem
-    if entry.manifest is None:
-        return Verdict("failed", entry.problem.message if entry.problem else "It has no manifest.")
-    differences = check_files(target.files, entry.path, entry.manifest, jobs)
+    if isinstance(entry.problem, ManifestProblem) and not isinstance(entry.problem, NewerManifest):
+        return Verdict("failed", entry.problem.message)
+    differences = check_files(target.files, entry.path, entry.usable(), jobs)
     if not differences:
         return None
     return Verdict("failed", f"The files are not those that were written: {_first(differences)}.", differences)
@@ -157,10 +159,19 @@ def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry
     if damaged:
         return damaged
     manifest = entry.usable()
+    _refuse_unknown(manifest.fingerprint)
     dump = rehearsal.dump_of(entry.path, manifest)
     needs = rehearsal.needs_of(manifest)
     copy, notes = rehearsal.rehearse(target, server, plan.place, dump, needs, manifest.fingerprint, clock)
     return _judge(manifest, copy, notes)
+
+
+def _refuse_unknown(source: Fingerprint | None) -> None:
+    if source is not None and (source.algorithm not in capture.ALGORITHMS or source.mode not in ("content", "counts")):
+        raise CannotTell(
+            f"Its fingerprint is of a kind that this version does not know ({source.mode}, {source.algorithm}). "
+            "Upgrade the collection."
+        )
 
 
 def _judge(manifest: Manifest, copy: Fingerprint, notes: list[str]) -> Verdict:
@@ -171,19 +182,28 @@ def _judge(manifest: Manifest, copy: Fingerprint, notes: list[str]) -> Verdict:
     differences = compare(source, copy)
     if differences:
         reason = f"The restored copy differs from the source: {_first(differences)}."
+        if notes:  # the copy could not be made like the source
+            reason = f"{reason} {notes[0]}, which may be why."
+            return Verdict("inconclusive", reason, differences, notes, copy.summary())
         return Verdict("failed", reason, differences, notes, copy.summary())
+    definitions = ""
     if source.server_major != copy.server_major:
-        notes = [*notes, f"Definitions were not compared: the source is PostgreSQL {source.server_major}, the copy {copy.server_major}."]
+        definitions = " (their names, not their definitions)"
+        notes = [
+            *notes,
+            f"Definitions were not compared: the source is PostgreSQL {source.server_major}, the copy {copy.server_major}.",
+        ]
     extent = f"{source.rows} rows in {len(source.tables)} tables"
     if source.mode == "counts":
         reason = f"All {extent} are there; their content was not compared, since the backup was taken with fingerprint: counts."
     else:
-        reason = f"The restored copy equals the source: {extent}, {len(source.sequences)} sequences, {len(source.objects)} objects."
+        reason = f"The restored copy equals the source: {extent}, {len(source.sequences)} sequences, {len(source.objects)} objects{definitions}."
     return Verdict("verified", reason, [], notes, copy.summary())
 
 
 def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: restore.Dump, clock: Clock) -> Verdict:
-    programs = find_newest(target, bin_dir=plan.place.bin_dir, needed=SCRATCH, purpose="to restore this backup")
+    needed = SCRATCH if plan.place.where == "instance" else CLIENT
+    programs = find_newest(target, bin_dir=plan.place.bin_dir, needed=needed, purpose="to restore this backup")
     with clock.step("files"):
         found = legacy.examine(target, programs, dump)
     if not found.complete:
@@ -195,6 +215,7 @@ def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: re
         roles=found.roles,
         extensions=found.extensions,
         database=found.database,
+        encoding=found.encoding,
     )
     copy, notes = rehearsal.rehearse(target, server, plan.place, found.dump, needs, None, clock)
     reason = (
@@ -217,15 +238,24 @@ _REMEDIES = {
     "inconclusive": "Remove the reason, then run the playbook godel.postgres_runbook.backup_verify again.",
 }
 
+_REMEDY_FOR_HAND_MADE = "Take a backup with the playbook godel.postgres_runbook.backup: that one can be proven."
+
 
 def remembered(known: Verification) -> Verdict:
     """A verdict of the catalog."""
     return Verdict(known.verdict, known.reason, restored=known.details.get("restored"))
 
 
+def _about(subject: Subject, db: str) -> dict[str, object]:
+    if isinstance(subject, Entry):
+        known = subject.manifest.summary() if subject.manifest else {}
+        return {**known, "id": subject.id, "path": subject.path, "database": subject.database}
+    return {"id": None, "path": subject.path, "database": db, "format": subject.format}
+
+
 def report(verdict: Verdict | None, subject: Subject, db: str, checked_at: str | None) -> dict[str, object]:
     """The values of a module's result. No verdict: a rehearsal in check mode found nothing against the backup."""
-    about = subject.as_dict(db)
+    about = _about(subject, db)
     name = str(about["id"] or about["path"])
     if verdict is None:
         text = "Its files are as they were written; nothing was restored in check mode."
@@ -238,7 +268,7 @@ def report(verdict: Verdict | None, subject: Subject, db: str, checked_at: str |
         value=verdict.verdict,
         threshold="verified",
         message=verdict.reason,
-        remedy=_REMEDIES[verdict.verdict],
+        remedy=_REMEDIES[verdict.verdict] if isinstance(subject, Entry) else _REMEDY_FOR_HAND_MADE,
     )
     return {
         "backup": about,

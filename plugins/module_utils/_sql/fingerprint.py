@@ -13,6 +13,7 @@ from __future__ import annotations
 # https://www.postgresql.org/docs/current/runtime-config-client.html
 PINNED_SETTINGS = {
     "search_path": "",
+    "standard_conforming_strings": "on",  # for the statements below
     "row_security": "off",  # an error instead of a silently filtered table
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
@@ -26,7 +27,13 @@ PINNED_SETTINGS = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "lock_timeout": "0",
+    "jit": "off",  # it would compile each of a thousand statements
 }
+# These came later (14 and 17), so they are set where they are known.
+NO_TIMEOUTS = """
+SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+WHERE name IN ('idle_session_timeout', 'transaction_timeout')
+"""
 
 # Since 9.2. https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
 EXPORT_SNAPSHOT = "SELECT pg_catalog.pg_export_snapshot()"
@@ -35,12 +42,13 @@ BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # Types whose own extended hash tells any two different values apart, except jsonb, where 1.0 and 1.00 are one value.
 # (hash_record_extended: since 14, https://www.postgresql.org/docs/14/release-14.html)
 _HASHED_DIRECTLY = (
-    "bool", '"char"', "name", "text", "varchar", "bpchar", "bytea", "int2", "int4", "int8", "oid", "date", "time",
+    "bool", '"char"', "name", "text", "varchar", "bytea", "int2", "int4", "int8", "oid", "date", "time",
     "timetz", "timestamp", "timestamptz", "uuid", "inet", "cidr", "macaddr", "macaddr8", "jsonb", "pg_lsn",
 )  # fmt: skip
-# Types whose equality is wider than identity (1.0 = 1.00, 0 = -0, 1 mon = 30 days): their wire form is hashed.
+# Types whose equality is wider than identity (1.0 = 1.00, 0 = -0, 1 mon = 30 days, 'a' = 'a '): their wire form is hashed.
 _HASHED_BY_WIRE_FORM = {
     "numeric": "numeric_send", "float4": "float4send", "float8": "float8send", "interval": "interval_send",
+    "bpchar": "bpcharsend",
 }  # fmt: skip
 
 _WIRE_CASES = "\n".join(
@@ -50,8 +58,11 @@ _WIRE_CASES = "\n".join(
 _DIRECT_LIST = ", ".join(f"'{name}'::regtype" for name in _HASHED_DIRECTLY)
 
 # Each table whose rows pg_dump carries, with the expression list of its digest. All else than the types above goes
-# through its text form (an enum's hash is that of its OID, which a restore changes; json has none). Columns stand in
-# the order of their names: a restored child of an inheritance may have them in another order.
+# through its text form (an enum's hash is that of its OID, which a restore changes; json has none), that of a row where
+# somebody made a cast to text of his own. Columns stand in
+# the order of their names: a restored child of an inheritance may have them in another order. `counts_for`: where rows are
+# distributed by the hash of an enum, a restore distributes them anew (pg_dump loads them through the root), so that the
+# partitions can only be compared as a whole.
 TABLES = f"""
 WITH RECURSIVE base AS (
   SELECT oid AS typid, oid AS baseid FROM pg_type WHERE typtype <> 'd'
@@ -61,6 +72,8 @@ WITH RECURSIVE base AS (
   SELECT a.attrelid,
          string_agg(CASE
            WHEN l.collisdeterministic IS FALSE THEN format('t.%I::pg_catalog.text COLLATE "C"', a.attname)
+           WHEN EXISTS (SELECT FROM pg_cast k WHERE k.castsource = base.baseid AND k.casttarget = 'text'::regtype
+                        AND k.castmethod = 'f' AND k.castfunc >= 16384) THEN format('ROW(t.%I)::pg_catalog.text', a.attname)
            WHEN base.baseid IN ({_DIRECT_LIST}) THEN format('t.%I', a.attname)
            ELSE CASE base.baseid
 {_WIRE_CASES}
@@ -75,7 +88,11 @@ WITH RECURSIVE base AS (
 SELECT format('%I.%I', n.nspname, c.relname) AS identity,
        coalesce(x.list, '') AS expressions,
        coalesce(config.condition, '') AS condition,
-       c.relpages::bigint * current_setting('block_size')::bigint AS size_bytes
+       (SELECT format('%I.%I', rn.nspname, r.relname) FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
+        WHERE r.oid = pg_partition_root(c.oid) AND EXISTS (
+          SELECT FROM pg_partition_ancestors(c.oid) AS ancestor
+          JOIN pg_partitioned_table p ON p.partrelid = ancestor AND p.partstrat = 'h'
+          JOIN pg_opclass o ON o.oid = ANY (p.partclass) AND o.opcname = 'enum_ops')) AS counts_for
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN expressions x ON x.attrelid = c.oid
@@ -116,8 +133,12 @@ WITH RECURSIVE chunk AS (
   WHERE chunk.size = 262144
 )
 SELECT count(*) FILTER (WHERE number = 0) AS objects,
-       coalesce(sum(hashtextextended(concat_ws(':', loid, number, hash), 0)), 0)::text AS digest
-FROM chunk
+       coalesce(sum(hashtextextended(concat_ws(':', loid, number, hash,
+         CASE WHEN number = 0 THEN m.lomowner::regrole || '|' ||
+           (SELECT string_agg(coalesce(nullif(x.grantee, 0)::regrole::text, 'PUBLIC') || x.privilege_type || x.is_grantable, ','
+                    ORDER BY x.grantee::regrole::text COLLATE "C", x.privilege_type)
+              FROM aclexplode(coalesce(m.lomacl, acldefault('L', m.lomowner))) AS x) END), 0)), 0)::text AS digest
+FROM chunk JOIN pg_largeobject_metadata m ON m.oid = chunk.loid
 """
 
 # Who and what a restore needs to find, and how the database was made.

@@ -29,10 +29,11 @@ def _acl(acl: str, letter: str, owner: str) -> str:
 
 
 def _expression(text: str) -> str:
-    # ARRAY['a'::varchar]::text[] comes back from a restore as ARRAY[('a'::varchar)::text]: same meaning, other casts.
-    # Only there, casts to text types, brackets and blanks do not count.
+    # A restore parses what was printed, and may print it in another form of the same meaning:
+    # ARRAY['a'::varchar]::text[] as ARRAY[('a'::varchar)::text], and (a AND b) AND c as a AND b AND c.
+    # Where there are such casts or operators, and only there, casts to text types, brackets and blanks do not count.
     return (
-        f"(SELECT CASE WHEN d ~ '::(character varying|text)' THEN regexp_replace(regexp_replace(d,"
+        f"(SELECT CASE WHEN d ~ '::(character varying|text)| AND | OR ' THEN regexp_replace(regexp_replace(d,"
         r" '::(character varying|text)(\(\d+\))?(\[\])?', '', 'g'), '[()\s]', '', 'g') ELSE d END"
         f" FROM (SELECT {text} AS d) AS deparsed)"
     )
@@ -70,7 +71,7 @@ SELECT CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WH
          {_sorted("c.reloptions")}, (SELECT {_sorted("tt.reloptions")} FROM pg_class tt WHERE tt.oid = c.reltoastrelid),
          c.relrowsecurity, c.relforcerowsecurity, nullif(c.relreplident, 'd'),
          (SELECT nullif(m.amname, 'heap') FROM pg_am m WHERE m.oid = c.relam),
-         CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END, pg_get_expr(c.relpartbound, c.oid), i.parents,
+         CASE WHEN c.relkind = 'p' THEN {_expression("pg_get_partkeydef(c.oid)")} END, pg_get_expr(c.relpartbound, c.oid), i.parents,
          CASE WHEN c.reloftype <> 0 THEN c.reloftype::regtype END,
          CASE WHEN c.relkind = 'm' THEN c.relispopulated END,
          CASE WHEN c.relkind IN ('v', 'm') THEN {_expression("pg_get_viewdef(c.oid)")} END,
@@ -118,13 +119,14 @@ FROM pg_rewrite r WHERE r.oid >= {_FIRST_USER_OID} AND r.rulename <> '_RETURN' A
 SELECT 'policy', format('%I on %s', p.polname, p.polrelid::regclass),
        concat_ws('|', p.polcmd, p.polpermissive, {_expression("pg_get_expr(p.polqual, p.polrelid)")},
          {_expression("pg_get_expr(p.polwithcheck, p.polrelid)")},
-         (SELECT string_agg(coalesce(nullif(o, 0)::regrole::text, 'PUBLIC'), ',' ORDER BY 1) FROM unnest(p.polroles) o))
+         (SELECT string_agg(r.name, ',' ORDER BY r.name)
+            FROM (SELECT coalesce(nullif(o, 0)::regrole::text, 'PUBLIC') AS name FROM unnest(p.polroles) o) AS r))
 FROM pg_policy p WHERE p.oid >= {_FIRST_USER_OID}""",
     "functions": f"""
 SELECT CASE p.prokind WHEN 'a' THEN 'aggregate' WHEN 'p' THEN 'procedure' ELSE 'function' END,
        format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)),
        concat_ws('|', p.proowner::regrole, {_acl("p.proacl", "f", "p.proowner")},
-         CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) ELSE
+         CASE WHEN p.prokind <> 'a' THEN p.prosrc || {_expression("pg_get_functiondef(p.oid)")} ELSE
            concat_ws(' ', pg_get_function_result(p.oid), p.proparallel, g.aggkind, g.aggnumdirectargs, g.aggtransfn,
              g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn,
              g.aggsortop::regoper, g.aggtranstype::regtype, g.aggmtranstype::regtype, g.agginitval, g.aggminitval) END)
@@ -144,8 +146,9 @@ SELECT 'type', format('%I.%I', n.nspname, t.typname),
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 WHERE t.oid >= {_FIRST_USER_OID} AND t.typtype IN ('b', 'd', 'e', 'r') AND t.typcategory <> 'A' AND n.nspname !~ '^pg_temp'
   AND {_no_extension("pg_type", "t.oid")}""",
+    # A dump names no version: a restore gets the one that is current there.
     "extensions": """
-SELECT 'extension', quote_ident(x.extname), concat_ws('|', n.nspname, x.extversion)
+SELECT 'extension', quote_ident(x.extname), n.nspname
 FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace""",
     "operators": f"""
 SELECT 'operator', o.oid::regoperator::text, concat_ws('|', o.oprowner::regrole, o.oprcode, o.oprcom::regoperator,
@@ -202,13 +205,18 @@ SELECT 'event trigger', quote_ident(v.evtname), concat_ws('|', v.evtowner::regro
 FROM pg_event_trigger v WHERE v.oid >= {_FIRST_USER_OID} AND {_no_extension("pg_event_trigger", "v.oid")}
 UNION ALL
 SELECT 'statistics', format('%I.%I', n.nspname, x.stxname), concat_ws('|', x.stxowner::regrole,
-       pg_get_statisticsobjdef(x.oid))
+       {_expression("pg_get_statisticsobjdef(x.oid)")})
 FROM pg_statistic_ext x JOIN pg_namespace n ON n.oid = x.stxnamespace WHERE x.oid >= {_FIRST_USER_OID}
 UNION ALL
 SELECT 'publication', quote_ident(b.pubname), concat_ws('|', b.pubowner::regrole, b.puballtables, b.pubinsert, b.pubupdate,
        b.pubdelete, b.pubtruncate, b.pubviaroot,
        (SELECT string_agg(r.prrelid::regclass::text, ',' ORDER BY r.prrelid::regclass::text)
-          FROM pg_publication_rel r WHERE r.prpubid = b.oid))
+          FROM pg_publication_rel r WHERE r.prpubid = b.oid),
+       (SELECT string_agg(concat_ws(' ', v.schemaname, v.tablename,
+                 (SELECT string_agg(a, ',' ORDER BY a) FROM jsonb_array_elements_text(
+                    CASE jsonb_typeof(to_jsonb(v) -> 'attnames') WHEN 'array' THEN to_jsonb(v) -> 'attnames' END) AS a),
+                 {_expression("to_jsonb(v) ->> 'rowfilter'")}), ',' ORDER BY v.schemaname, v.tablename)
+          FROM pg_publication_tables v WHERE v.pubname = b.pubname))
 FROM pg_publication b WHERE b.oid >= {_FIRST_USER_OID}
 UNION ALL
 SELECT 'language', quote_ident(l.lanname), concat_ws('|', l.lanowner::regrole, l.lanpltrusted,

@@ -107,7 +107,10 @@ class Files(Protocol):
         """The entries of a directory, sorted by name; links are not followed."""
 
     def walk(self, path: str) -> list[FileInfo]:
-        """Every regular file below a directory, sorted by path. Anything else that is found raises FileProblem."""
+        """Every regular file below a directory, sorted by path.
+
+        Anything else that is found raises FileProblem, with `irregular` in its details.
+        """
 
     def glob(self, pattern: str) -> list[str]:
         """Existing paths that match a shell pattern, sorted."""

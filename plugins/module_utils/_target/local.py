@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from .._errors import CommandFailed, InvalidInput, ProgramMissing
 from .base import Completed, Endpoint, describe_status
@@ -101,7 +101,7 @@ def _signal_group(process: subprocess.Popen[bytes], signum: int) -> None:
 class _Tail:
     """Reads a pipe to its end and keeps the last bytes, so that a talkative program costs no memory."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+    def __init__(self, pipe: IO[bytes] | None) -> None:
         self._data = b""
         self._thread = threading.Thread(target=self._pump, args=(pipe,), daemon=True)
         self._thread.start()
@@ -177,8 +177,9 @@ class LocalTarget:
             return os.cpu_count() or 1
 
     def memory_bytes(self) -> int:
-        with suppress(OSError):  # https://docs.kernel.org/filesystems/proc.html#meminfo
-            for line in open("/proc/meminfo", encoding="ascii"):
+        # https://docs.kernel.org/filesystems/proc.html#meminfo
+        with suppress(OSError), open("/proc/meminfo", encoding="ascii") as stream:
+            for line in stream:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
@@ -216,7 +217,6 @@ class LocalTarget:
             stdout=stdout if stdout is not None else subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        assert process.stderr is not None
         expired = threading.Event()
 
         def expire() -> None:
@@ -225,7 +225,7 @@ class LocalTarget:
 
         timer = threading.Timer(timeout, expire) if timeout is not None else None
         with process:  # closes the pipes
-            tail = _Tail(process.stderr)
+            tail = _Tail(cast("IO[bytes]", process.stderr))
             try:
                 if timer:
                     timer.start()

@@ -33,7 +33,12 @@ def file_problem(what: str, path: str, exc: OSError) -> RunbookError:
         return NotEnoughSpace(what, subject=path, why=reason, remedy="Free some space there, then run again.")
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         account = f"uid {os.geteuid()}"
-        return FileProblem(what, subject=path, why=reason, remedy=f"The account that runs this ({account}) needs access to it.")
+        return FileProblem(
+            what,
+            subject=path,
+            why=reason,
+            remedy=f"The account that runs this ({account}) needs access to it.",
+        )
     return FileProblem(what, subject=path, why=reason)
 
 
@@ -112,7 +117,9 @@ class LocalFiles:
                     elif stat.S_ISREG(status.st_mode):
                         files.append(_info(entry.path, status))
                     else:
-                        raise FileProblem("Neither a file nor a directory", subject=entry.path)
+                        raise FileProblem(
+                            "Neither a file nor a directory", subject=entry.path, details={"irregular": True}
+                        )
         return sorted(files, key=lambda info: info.path)
 
     def glob(self, pattern: str) -> list[str]:

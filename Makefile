@@ -1,0 +1,108 @@
+# Everything is installed into .venv and built into .build; nothing leaves this folder.
+SHELL := bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+bin := .venv/bin
+staged := tools/staged.sh
+export PATH := $(CURDIR)/$(bin):$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
+
+ARGS ?=
+WORKERS ?= logical
+PYTEST := $(bin)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+# The slowest first: two run at a time.
+GATES := sanity lint-galaxy lint-ansible lint-docs lint-python lint-types lint-yaml lint-changelog lint-environment
+CORES := 2.16 2.17 2.18 2.19
+
+.PHONY: help
+help: ## Show this
+	@echo "Targets (the first use sets up .venv; PYTHON=... names an interpreter, 3.11 to 3.13):"
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand --tabs=22
+
+.venv/.ready: requirements-dev.txt tools/setup.sh
+	@PYTHON="$(PYTHON)" tools/setup.sh
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.ready ## Set up .venv, if it is not or its requirements changed
+
+.PHONY: demo
+demo: setup ## Back up, verify and damage a database on a throwaway server: the collection in three minutes
+	@$(bin)/python tools/demo.py
+
+# --- tests
+
+.PHONY: test test-unit test-database test-integration
+test: lint ## Every gate and every test, on real servers (ARGS="-k ..." narrows the tests)
+	@$(PYTEST) tests
+	@echo "All gates and all tests passed."
+
+test-unit: setup ## The tests that need no server
+	@$(PYTEST) tests/unit
+
+test-database: setup ## The tests against PostgreSQL servers
+	@$(PYTEST) tests/database
+
+test-integration: setup ## Whole playbooks, as a user runs them
+	@$(PYTEST) tests/integration
+
+.PHONY: bench
+bench: setup ## Ratios against the bare tools (SIZE=2GB chooses the database's size)
+	@$(bin)/python -m tests.benchmarks $(if $(SIZE),--size $(SIZE)) $(ARGS)
+
+# --- gates
+
+.PHONY: lint $(GATES) sanity-matrix format
+lint: setup ## Every gate, two at a time
+	@$(MAKE) --keep-going --jobs=2 $(GATES)
+
+lint-python: setup ## ruff: rules and format
+	@tools/gate.sh ruff bash -c 'ruff check --quiet --output-format concise && ruff format --check'
+
+lint-types: setup ## mypy, strict, on plugins/
+	@tools/gate.sh mypy mypy
+
+lint-yaml: setup ## yamllint
+	@tools/gate.sh yamllint yamllint --strict .
+
+lint-ansible: setup ## ansible-lint, profile production
+	@tools/gate.sh ansible-lint $(staged) ansible-lint --nocolor
+
+lint-docs: setup ## The plugins' documentation and the references within
+	@tools/gate.sh docs $(staged) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self .
+
+lint-changelog: setup ## The changelog and its fragments
+	@tools/gate.sh changelog antsibull-changelog lint
+
+lint-galaxy: setup ## Build the collection and import it as Galaxy would; warnings fail
+	@tools/gate.sh galaxy $(staged) tools/importer.sh
+
+lint-environment: setup ## The files for execution environments
+	@tools/gate.sh environment $(staged) tools/environment.sh
+
+sanity: setup ## ansible-test sanity under the newest supported ansible-core
+	@tools/gate.sh sanity $(staged) tools/sanity.sh
+
+sanity-matrix: setup ## ansible-test sanity under every supported ansible-core (a Python 3.11 or 3.12 in .venv)
+	@for core in $(CORES); do tools/gate.sh "core $$core" $(staged) tools/sanity.sh $$core || exit; done
+
+format: setup ## Rewrite Python files as lint-python wants them
+	@ruff check --fix --quiet; ruff format
+
+# --- products
+
+.PHONY: docs build clean distclean
+docs: setup ## HTML documentation into .build/docs
+	@$(staged) tools/docs.sh "$(CURDIR)/.build/docs"
+
+build: setup ## The collection's tarball into .build
+	@$(staged) ansible-galaxy collection build --force --output-path "$(CURDIR)/.build"
+
+clean: ## Remove what was built, and the caches
+	rm -rf .build .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## Remove .venv too
+	rm -rf .venv

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write a report on the controller: in one step, where the modules for files would take a process for each of ten."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import to_rfc3339, utc_now
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _html, _markdown
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, build
+
+SPEC = {
+    "directory": {"type": "str", "required": True},
+    "playbook": {"type": "str", "required": True},
+    "title": {"type": "str", "required": True},
+    "result": {"type": "dict", "required": True},
+    "database": {"type": "str", "default": ""},
+    "columns": {"type": "dict", "default": {}},
+}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
+    """The action; its documentation is in plugins/modules/write_report.py."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Write the report, and say where."""
+        outcome: dict[str, Any] = super().run(tmp, task_vars)
+        _validated, options = self.validate_argument_spec(argument_spec=SPEC)
+        host = str((task_vars or {})["inventory_hostname"])
+        about = About(
+            playbook=options["playbook"],
+            title=options["title"],
+            host=host,
+            database=options["database"],
+            time=to_rfc3339(utc_now()),
+        )
+        report = build(options["result"], about, options["columns"])
+        texts = {"json": report.as_json(), "md": _markdown.render(report), "html": _html.render(report)}
+        # A name in the inventory may have any character; one report is one file below the host's own directory.
+        folder = os.path.join(os.path.abspath(os.path.expanduser(options["directory"])), _one_part(host))
+        paths = {suffix: os.path.join(folder, f"{_one_part(about.playbook)}.{suffix}") for suffix in texts}
+        if not self._task.check_mode:
+            try:
+                os.makedirs(folder, mode=0o755, exist_ok=True)
+                for suffix, path in paths.items():
+                    _write(path, texts[suffix])
+            except OSError as exc:
+                raise AnsibleActionFail(
+                    f"The report cannot be written on the controller ({folder}): {exc.strerror}. "
+                    "Let postgres_report_dir name a directory that the account that runs Ansible can write to."
+                ) from None
+        # A report tells the time of the run, so that it is new each time; what the play is about has not changed by it.
+        outcome.update(changed=False, severity=report.severity, paths=paths)
+        return outcome
+
+
+def _one_part(name: str) -> str:
+    return name.replace(os.sep, "_") if name not in (os.curdir, os.pardir) else "_"
+
+
+def _write(path: str, text: str) -> None:
+    """Replace the file at once: whoever reads it sees the old report or the new one."""
+    handle, draft = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise

@@ -1,0 +1,225 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_backup_info
+short_description: List the backups of a catalog and judge whether they are recent and proven enough
+version_added: 0.1.0
+description:
+  - Lists backups with their age, size and latest verdict, what dead runs left, and what is being written just now.
+  - Judges them as findings, each with a severity and the safe next step. The findings are C(backup_rpo),
+    C(backup_verified), C(backup_unreadable), C(backup_incomplete) and C(backup_clock).
+  - Reads manifests only, no data. Whether a backup restores is what
+    M(godel.postgres_runbook.pg_restore_verify) finds out.
+  - A finding never fails the task. Test RV(severity), or use the playbook C(godel.postgres_runbook.backup_status).
+  - Files of backups that were made by hand beside the catalog are not listed.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  db:
+    description:
+      - Name of the database. When it is left out, all databases of the catalog are listed and judged.
+    type: str
+    aliases: [login_db, database]
+  rpo:
+    description:
+      - The recovery point objective, how old the newest usable backup may be, for example V(1h) or V(1d).
+        When it is older, the finding C(backup_rpo) is critical.
+      - A backup is not usable when its verification failed, when it cannot be read, or when it is dated in the future.
+      - No usable backup at all is critical even when this is left out.
+    type: str
+  verified_within:
+    description:
+      - How old the last verdict V(verified) of a database may be, for example V(1d). When it is older, the finding
+        C(backup_verified) is a warning.
+      - When it is left out, the newest backup itself has to be verified.
+    type: str
+notes:
+  - The options of the connection are accepted, so that C(module_defaults) can give them to all modules, but not used.
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.attributes.read_only
+seealso:
+  - module: godel.postgres_runbook.pg_backup
+  - module: godel.postgres_runbook.pg_backup_prune
+  - module: godel.postgres_runbook.pg_restore_verify
+"""
+
+EXAMPLES = r"""
+- name: See all backups
+  godel.postgres_runbook.pg_backup_info:
+    backup_dir: /backups
+  register: catalog
+
+- name: Judge the backups of one database
+  godel.postgres_runbook.pg_backup_info:
+    backup_dir: /backups
+    db: godel_production
+    rpo: 1h
+    verified_within: 1d
+  register: catalog
+  failed_when: catalog is failed or catalog.severity == 'critical'
+"""
+
+RETURN = r"""
+backups:
+  description: The backups, by database and then newest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: Its name in the catalog.
+      type: str
+      sample: godel_production_20260206T030405Z
+    database:
+      description: The database that it is of.
+      type: str
+    path:
+      description: Its directory.
+      type: str
+      sample: /backups/godel_production/godel_production_20260206T030405Z
+    state:
+      description: V(complete), or V(unreadable) when its manifest is missing, damaged, or not its own.
+      type: str
+      sample: complete
+    problem:
+      description: Why it is unreadable, and what to do; empty otherwise.
+      type: str
+    started:
+      description: When its snapshot was taken, RFC 3339 in UTC.
+      type: str
+      sample: "2026-02-06T03:04:05Z"
+    age_s:
+      description: How old it is, in seconds; negative when it is dated in the future.
+      type: int
+    verdict:
+      description: The latest verdict, V(verified), V(failed) or V(inconclusive); null when it was never verified.
+      type: str
+      sample: verified
+    verified_at:
+      description: When that verdict was found, RFC 3339 in UTC.
+      type: str
+      sample: "2026-02-06T04:00:00Z"
+    verdict_reason:
+      description: What the verdict rests on.
+      type: str
+    size_bytes:
+      description: Size of its files. This and the further values of the manifest are absent when it is unreadable.
+      type: int
+    fingerprint:
+      description: How many tables, rows, sequences, objects and large objects its fingerprint covers; null without one.
+      type: dict
+incomplete:
+  description: Directories that are no backups, because they are being written or removed, or because a run died.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The directory.
+      type: str
+    database:
+      description: The database that it belongs to.
+      type: str
+    age_s:
+      description: Seconds since something was last added to it or removed from it.
+      type: int
+    in_progress:
+      description: Whether somebody works on it just now. Otherwise a run that died left it.
+      type: bool
+databases:
+  description: Sums for each database, among them the ids of its newest, newest usable and newest verified backup.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - database: godel_production
+      backups: 24
+      total_size_bytes: 12884901888
+      newest: godel_production_20260206T030405Z
+      newest_usable: godel_production_20260206T030405Z
+      newest_verified: godel_production_20260206T020405Z
+      busy:
+total_size_bytes:
+  description: Size of all readable backups together.
+  returned: success
+  type: int
+findings:
+  description: What was judged. The remedy is the safe next step.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - check: backup_rpo
+      severity: critical
+      subject: godel_production
+      value: 7512
+      threshold: 3600.0
+      message: >-
+        The newest usable backup of 'godel_production' is 2 h 5 min old (godel_production_20260206T030405Z);
+        at most 1 h are allowed.
+      remedy: Run the playbook godel.postgres_runbook.backup.
+severity:
+  description: The worst severity among the findings, V(ok), V(info), V(warning) or V(critical).
+  returned: success
+  type: str
+  sample: ok
+msg:
+  description: How many backups there are, and what is not well, for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CATALOG, CONNECTION, ArgumentSpec
+from ..module_utils._catalog.catalog import Catalog
+from ..module_utils._findings import worst
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import status
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration, utc_now
+
+SPEC = ArgumentSpec(
+    {
+        "db": {"type": "str", "aliases": ["login_db", "database"]},
+        "rpo": {"type": "str"},
+        "verified_within": {"type": "str"},
+    }
+).merge(CONNECTION, CATALOG)
+
+
+def operation(call: Call) -> Result:
+    """Read the catalog and judge it."""
+    params = call.params
+    limits = {name: parse_duration(params[name], name) for name in ("rpo", "verified_within") if params[name]}
+    standards = status.Standards(limits.get("rpo"), limits.get("verified_within"))
+    standards.check()
+    target = create_target(params)
+    catalog = Catalog(target, params["backup_dir"])
+    now = utc_now()
+    states = status.survey(target.files, catalog, params["db"], now)
+    findings = status.judge(states, standards, now) or [status.no_catalog(catalog.root, standards.rpo_s)]
+    values = {
+        "backups": [backup.as_dict() for state in states for backup in state.backups],
+        "incomplete": [left.as_dict() for state in states for left in state.incomplete],
+        "databases": [state.as_dict() for state in states],
+        "total_size_bytes": sum(backup.size_bytes for state in states for backup in state.backups),
+        "findings": [finding.as_dict() for finding in findings],
+        "severity": worst(findings),
+        "msg": status.describe(states, findings, catalog.root),
+    }
+    return Result(False, values)
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""``make bench``: measure the collection against its peers, side by side in one run.
+
+Everything runs on a throwaway server, on a disk (``RUNBOOK_TEST_DIR`` names another folder than /var/tmp).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ansible.release import __version__ as ansible_version
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import human_size
+from tests.benchmarks import backups, restores
+from tests.benchmarks.bench import PING_PLAYBOOK, Bench, Contender, compete, prepared
+from tests.benchmarks.measure import BenchmarkError, Sample, Series
+from tests.benchmarks.tables import bars, bars_table, results_table
+from tests.support.servers import ServerError
+from tests.support.workspace import PLACE_VARIABLE
+
+GROUPS = ("backup", "restore", "idle")
+SIZE = re.compile(r"(\d+)(?:\s*(MB|GB))?", re.IGNORECASE)
+BEGIN, END = "<!-- begin of what make bench printed -->", "<!-- end -->"
+IDLE_ROUNDS = 2
+MAX_JOBS = 8
+
+
+def megabytes(text: str) -> int:
+    """Read a size such as 500, 500MB or 2GB."""
+    match = SIZE.fullmatch(text.strip())
+    if not match or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500MB or 2GB")
+    return int(match[1]) * (1024 if (match[2] or "").upper() == "GB" else 1)
+
+
+def idle_contenders() -> list[Contender]:
+    """Return the backup playbook when the backup is young enough, and the same play with a ping."""
+    return [
+        Contender("ping", "the same play with one `ping` task", _ping, IDLE_ROUNDS),
+        Contender("idle", "**playbook `backup`, nothing to do**", _idle, IDLE_ROUNDS),
+    ]
+
+
+def _ping(bench: Bench, _folder: Path) -> Sample:
+    return Sample(bench.play(PING_PLAYBOOK))
+
+
+def _idle(bench: Bench, _folder: Path) -> Sample:
+    return Sample(bench.play(backups.PLAYBOOK, backup_max_age="1d"))
+
+
+def measure(bench: Bench, groups: Sequence[str], runs: int, only: re.Pattern[str]) -> list[str]:
+    """Run what is wanted; returns the lines of the tables."""
+    found: dict[str, dict[str, Series]] = {name: {} for name in GROUPS}
+    lines = []
+    for name, title, base, known in (
+        ("backup", "backup", "runbook", backups.contenders),
+        ("restore", "restore", "psql", restores.contenders),
+        ("idle", "playbook", "ping", lambda _bench: idle_contenders()),
+    ):
+        if name in groups:
+            chosen = [each for each in known(bench) if only.search(each.key)]
+            found[name] = compete(bench, chosen, runs)
+            lines += [*results_table(title, chosen, found[name], base if base in found[name] else chosen[0].key), ""]
+    judged = bars(found["backup"], found["restore"], found["idle"], backups.bare_key(bench))
+    return [*lines, *bars_table(judged)]
+
+
+def describe(bench: Bench, runs: int, command: str) -> str:
+    """Say on what and how was measured."""
+    version = bench.database.query("SHOW server_version")[0][0].split()[0]
+    cpus, memory = LocalTarget().cpus(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return (
+        f"`{command}`: {cpus} cores, {human_size(memory)} of memory, PostgreSQL {version} "
+        f"({bench.server.installation.origin}), Python {platform.python_version()}, ansible-core {ansible_version}; "
+        f"database of {human_size(bench.size_bytes)}. Medians of {runs} runs, one contender after the other in each."
+    )
+
+
+def write(path: Path, text: str) -> None:
+    """Put the text between the marks of a page, or into a file of its own."""
+    page = path.read_text() if path.exists() else ""
+    if BEGIN in page and END in page:
+        text = f"{page.partition(BEGIN)[0]}{BEGIN}\n\n{text}\n{END}{page.partition(END)[2]}"
+    path.write_text(text)
+
+
+def main(argv: list[str]) -> int:
+    """Run the benchmarks; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--size", type=megabytes, default=500, help="of the database: 500MB (the default), 2GB ...")
+    parser.add_argument("--runs", type=int, default=3, help="of each contender (default: 3)")
+    parser.add_argument("--groups", default=",".join(GROUPS), help=f"some of {','.join(GROUPS)} (default: all)")
+    parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="contenders by key")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the tables there, too")
+    arguments = parser.parse_args(argv)
+    os.environ.setdefault(PLACE_VARIABLE, "/var/tmp")
+    jobs = min(MAX_JOBS, LocalTarget().cpus())
+    command = f"make bench SIZE={arguments.size}MB" + (
+        f' ARGS="--runs {arguments.runs}"' if arguments.runs != 3 else ""
+    )
+    try:
+        with prepared(jobs) as bench:
+            print(f"Filling a database of about {arguments.size} MB.", file=sys.stderr, flush=True)
+            bench.fill(arguments.size)
+            about = describe(bench, arguments.runs, command)
+            print(about, file=sys.stderr, flush=True)
+            lines = measure(bench, arguments.groups.split(","), arguments.runs, arguments.only)
+    except KeyboardInterrupt:
+        print("Interrupted; the server is stopped and everything removed.", file=sys.stderr)
+        return 130
+    except (BenchmarkError, ServerError) as error:
+        print(f"The benchmark cannot run: {error}", file=sys.stderr)
+        return 1
+    text = "\n".join([about, "", *lines, ""])
+    print(text)
+    if arguments.output:
+        write(arguments.output, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""The results as Markdown, and the bars: what the collection has to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import human_size
+from tests.benchmarks.bench import Contender
+from tests.benchmarks.measure import Series
+
+Results = Mapping[str, Series]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A promise. ``at_most`` tells on which side of the limit it holds; ``note`` says what was compared."""
+
+    promise: str
+    limit: float
+    at_most: bool
+    reached: float
+    unit: str
+    note: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is kept in this run."""
+        return self.reached <= self.limit if self.at_most else self.reached >= self.limit
+
+    def show(self, value: float) -> str:
+        """A figure with its unit."""
+        return f"{value:.2f}x" if self.unit == "x" else f"{value:.0f} {self.unit}"
+
+
+def results_table(title: str, contenders: Sequence[Contender], results: Results, base: str) -> list[str]:
+    """Return the lines of a table; ratios are to the contender ``base``."""
+    known = [each for each in contenders if each.key in results]
+    sized = any(results[each.key].size_bytes for each in known)
+    lines = [f"| {title} | time | least to most | speed |" + (" size |" if sized else "")]
+    lines.append("| --- | ---: | ---: | ---: |" + (" ---: |" if sized else ""))
+    for each in known:
+        series = results[each.key]
+        least, most = series.spread
+        ratio = results[base].seconds / series.seconds
+        line = f"| {each.title} | {series.seconds:.2f} s | {least:.2f} to {most:.2f} | {ratio:.2f}x |"
+        size = series.size_bytes
+        lines.append(line + (f" {human_size(size) if size else ''} |" if sized else ""))
+    return lines
+
+
+def bars_table(bars: Sequence[Bar]) -> list[str]:
+    """Return the lines of the table of promises."""
+    lines = ["| promise | wanted | reached | | compared |", "| --- | ---: | ---: | --- | --- |"]
+    for bar in bars:
+        side = "at most" if bar.at_most else "at least"
+        verdict = "holds" if bar.holds else "**missed**"
+        lines.append(
+            f"| {bar.promise} | {side} {bar.show(bar.limit)} | {bar.show(bar.reached)} | {verdict} | {bar.note} |"
+        )
+    return lines
+
+
+def bars(backups: Results, restores: Results, idle: Results, bare: str) -> list[Bar]:
+    """Judge what was measured; what was left out has no bar."""
+    found = []
+
+    def ratio(results: Results, one: str, other: str) -> float:
+        return results[one].seconds / results[other].seconds
+
+    def at_most(results: Results, promise: str, limit: float, one: str, other: str, note: str) -> None:
+        found.append(Bar(promise, limit, True, ratio(results, one, other), "x", note))
+
+    if backups:
+        faster = ratio(backups, "runbook", "playbook")
+        found.append(Bar("backup faster than the runbook's", 4, False, faster, "x", "whole playbook; at 2 GB or more"))
+        for fingerprint, limit in (("none", 1.05), ("counts", 1.35), ("content", 1.35)):
+            promise = f"backup with fingerprint {fingerprint} to bare `pg_dump`"
+            at_most(backups, promise, limit, fingerprint, bare, "module's process, same flags")
+    if restores:
+        promise = "verification to bare `pg_restore` and digest queries"
+        at_most(restores, promise, 1.15, "verify", "digests", "module's process, equal scratch server")
+    if idle:
+        promise = "backup with nothing to do to one ping"
+        at_most(idle, promise, 1.5, "idle", "ping", "whole playbooks")
+    peak = max((series.peak_bytes for results in (backups, restores) for series in results.values()), default=0)
+    if peak:
+        note = "largest resident memory of a module's own process"
+        found.append(Bar("memory", 100, True, peak / 1024**2, "MiB", note))
+    return found

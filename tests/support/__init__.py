@@ -1,0 +1,1 @@
+"""What tests, the demo and the benchmarks share: PostgreSQL servers and databases to work on."""

@@ -1,0 +1,122 @@
+"""Argument specs: they compose, and nothing that they refuse lets a secret out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._argspec import (
+    CATALOG,
+    CONNECTION,
+    DATABASE,
+    PROGRAMS,
+    ArgumentSpec,
+)
+
+SECRET = "s3cret-of-the-test"
+SPEC = ArgumentSpec({"format": {"type": "str", "choices": ["a", "b"]}, "other": {"type": "str"}})
+
+
+def refuse(spec: ArgumentSpec, params: Mapping[str, Any], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The answer of a module that does not take these parameters."""
+    with patch_module_args(dict(params)), pytest.raises(SystemExit):
+        spec.create_module()
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, dict)
+    assert found["failed"]
+    return found
+
+
+def test_merging_joins_options_and_constraints() -> None:
+    first = ArgumentSpec({"a": {"type": "str"}}, required_together=[["a", "b"]])
+    second = ArgumentSpec({"b": {"type": "int"}}, required_together=[["b", "c"]], mutually_exclusive=[["b", "d"]])
+    merged = first.merge(second, ArgumentSpec({"c": {}, "d": {}}))
+    assert merged.options.keys() == {"a", "b", "c", "d"}
+    assert merged.constraints == {"required_together": [["a", "b"], ["b", "c"]], "mutually_exclusive": [["b", "d"]]}
+
+
+def test_merging_leaves_the_parts_alone() -> None:
+    first = ArgumentSpec({"a": {}}, required_together=[["a", "b"]])
+    first.merge(ArgumentSpec({"b": {}}, required_together=[["b", "a"]]))
+    assert (first.options, first.constraints) == ({"a": {}}, {"required_together": [["a", "b"]]})
+
+
+def test_an_option_named_twice_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="'db'"):
+        SPEC.merge(DATABASE).merge(DATABASE)
+
+
+def test_constraints_hold_in_the_module(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = SPEC.merge(ArgumentSpec({}, required_together=[["format", "other"]]))
+    assert "required together" in refuse(spec, {"format": "a"}, capsys)["msg"]
+
+
+def test_every_module_supports_check_mode() -> None:
+    with patch_module_args({"_ansible_check_mode": True}):
+        module = SPEC.create_module()
+    assert isinstance(module, AnsibleModule)
+    assert module.check_mode
+    assert module.supports_check_mode
+
+
+@pytest.mark.parametrize(
+    ("params", "option", "value"),
+    [
+        ({}, "login_port", 5432),
+        ({"port": "5433"}, "login_port", 5433),
+        ({"host": "db"}, "login_host", "db"),
+        ({"login": "app"}, "login_user", "app"),
+        ({"login_db": "x"}, "db", "x"),
+        ({"database": "x"}, "db", "x"),
+        ({"ssl_rootcert": "/ca"}, "ca_cert", "/ca"),
+        ({"connect_params": {"keepalives": 1}}, "connect_params", {"keepalives": 1}),
+    ],
+)
+def test_the_words_of_community_postgresql_are_understood(params: dict[str, Any], option: str, value: object) -> None:
+    spec = CONNECTION.merge(DATABASE, CATALOG, PROGRAMS)
+    needed = {"backup_dir": "/b"} if option == "db" else {"backup_dir": "/b", "db": "postgres"}
+    with patch_module_args({**needed, **params}):
+        assert spec.create_module().params[option] == value
+
+
+@pytest.mark.parametrize("missing", ["db", "backup_dir"])
+def test_what_is_required_is_named(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    params = {"db": "a", "backup_dir": "/b"}
+    del params[missing]
+    assert missing in refuse(DATABASE.merge(CATALOG), params, capsys)["msg"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"format": "nonsense"},
+        {"unknown_option": 1},
+        {"login_port": "many"},
+        {"ssl_mode": "sometimes"},
+    ],
+)
+@pytest.mark.parametrize("connect_params", [{"password": SECRET}, f"password={SECRET}", f"password {SECRET}", [SECRET]])
+def test_refused_parameters_print_no_secret(
+    params: dict[str, Any], connect_params: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = refuse(
+        SPEC.merge(CONNECTION), {**params, "connect_params": connect_params, "login_password": "0ther-s3cret"}, capsys
+    )
+    assert SECRET not in json.dumps(found)
+    assert "0ther-s3cret" not in json.dumps(found)
+
+
+def test_the_log_of_the_host_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda _self, msg, log_args=None: logged.append(f"{msg} {log_args}"))
+    params = {"connect_params": {"password": SECRET, "keepalives_idle": "17"}, "login_password": "0ther-s3cret"}
+    with patch_module_args(params):
+        SPEC.merge(CONNECTION).create_module()
+    assert "keepalives_idle" in logged[0]
+    assert SECRET not in "".join(logged)
+    assert "0ther-s3cret" not in "".join(logged)

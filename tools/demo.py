@@ -1,0 +1,272 @@
+"""Back up a database, prove the backup, damage a copy of it, and show that the copy is refused.
+
+Everything happens on a throwaway server and in a temporary folder; both are gone afterwards.
+"""
+
+# ruff: noqa: E402 - what is imported lies beside this folder, not on the search path
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / ".venv" / "collections")]
+
+import psycopg2
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import human_duration, human_size
+from tests.support.controller import HOST, Controller, Played, adopt_orphans, end_children, report
+from tests.support.databases import Database, new_database
+from tests.support.processes import children
+from tests.support.servers import Server, ServerError
+from tests.support.workspace import run_user, workspace
+from tests.support.zoo import build_app
+
+COLLECTION = "godel.postgres_runbook"
+NAME = "shop"
+TABLES = ("users", "sessions", "events")
+WIDTH = 108
+
+
+class Disappointment(Exception):
+    """Something is not as this demo promises."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a playbook did: the run, and its report."""
+
+    played: Played
+    report: dict[str, Any]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The module's values."""
+        return dict(self.report["data"])
+
+
+# --- what is shown ---------------------------------------------------------------------------------
+
+
+def say(text: str = "", indent: int = 0) -> None:
+    """Print a paragraph."""
+    space = " " * indent
+    print(textwrap.fill(text, WIDTH, initial_indent=space, subsequent_indent=space), flush=True)
+
+
+def chapter(title: str) -> None:
+    """Print a heading."""
+    print(f"\n{title}\n{'-' * len(title)}", flush=True)
+
+
+def show_command(words: list[str]) -> None:
+    """Print a command as one types it, an option to a line when it is long."""
+    text = f"  $ {' '.join(words)}"
+    if len(text) <= WIDTH:
+        print(text, flush=True)
+        return
+    head, *options = " ".join(words).split(" -e ")
+    print(" \\\n        ".join([f"  $ {head}", *(f"-e {option}" for option in options)]), flush=True)
+
+
+def facts(rows: list[tuple[str, str]]) -> None:
+    """Print names and what is to say about them."""
+    for name, text in rows:
+        filled = textwrap.fill(text, WIDTH - 18, subsequent_indent=" " * 18)
+        print(f"  {name:<16}{filled}", flush=True)
+
+
+# --- what is done ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Demo:
+    """The server, the controller, and where things are."""
+
+    server: Server
+    database: Database
+    controller: Controller
+    folder: Path
+    reports: Path
+
+    def play(self, playbook: str, *, succeeds: bool = True, **extra: object) -> Step:
+        """Run a playbook of the collection as a user does, and show the essential lines."""
+        name = f"{COLLECTION}.{playbook}"
+        show_command(self.controller.command(name, extra))
+        played = self.controller.run(name, extra)
+        if (played.returncode == 0) is not succeeds:
+            print(played.output)
+            raise Disappointment(f"{name} ended with status {played.returncode}")
+        where = Path(str(extra.get("postgres_report_dir", self.reports)))
+        step = Step(played, report(where, playbook))
+        say(step.report["message"], indent=4)
+        say(f"{played.recap}   [{human_duration(played.duration_s)}]", indent=4)
+        return step
+
+    def fill(self, megabytes: int) -> str:
+        """Fill the database; returns what is in it, in words."""
+        started = time.monotonic()
+        with contextlib.closing(self.database.connect()) as connection:
+            build_app(connection, megabytes)
+        took = human_duration(time.monotonic() - started)
+        size = self.database.query("SELECT pg_database_size(current_database())")[0][0]
+        counts = [self.database.query(f"SELECT count(*) FROM {table}")[0][0] for table in TABLES]  # noqa: S608
+        content = ", ".join(f"{count:,} {table}" for count, table in zip(counts, TABLES, strict=True))
+        return f"database {NAME}: {content}; {human_size(size)}, filled in {took}"
+
+
+def insist(condition: bool, promise: str) -> None:
+    """Raise unless what was promised is so."""
+    if not condition:
+        raise Disappointment(f"not so: {promise}")
+
+
+def flip_one_bit(backup: Path) -> str:
+    """Flip a random bit in the largest file of a backup; returns which, in words."""
+    victim = max((path for path in backup.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    before = victim.stat()
+    place, bit = random.randrange(before.st_size), random.randrange(8)  # noqa: S311
+    with victim.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1 << bit]))
+    os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return f"bit {bit} of byte {place:,} in {victim.relative_to(backup)}, of {before.st_size:,} bytes"
+
+
+def tell(demo: Demo, megabytes: int) -> list[tuple[str, str]]:
+    """Run the demo; returns the summary."""
+    account = run_user()
+    origin = f"PostgreSQL {demo.server.major} {demo.server.installation.origin}"
+    chapter("A server and a database to work on, both throwaway")
+    facts([("server", origin + (f", run by the account {account.pw_name}" if account else ""))])
+    content = demo.fill(megabytes).split(" ", 1)
+    facts([("database", content[1]), ("inventory.yml", "")])
+    print(textwrap.indent(demo.controller.inventory.rstrip(), "    "), flush=True)
+
+    chapter("1. Take a backup")
+    backup = demo.play("backup")
+    insist(backup.report["changed"], "a backup was taken")
+
+    chapter("2. Ask for one again: the backup is young enough, so that nothing is done")
+    insist(not demo.play("backup").report["changed"], "the second run changes nothing")
+
+    chapter("3. Prove it: restore it into a throwaway server, compare every row with the source")
+    proof = demo.play("backup_verify")
+    insist(proof.data["verdict"] == "verified", "the backup is verified")
+
+    chapter("4. Damage a copy: one bit, size and times unchanged")
+    damaged = demo.folder / "damaged"
+    print("  $ cp -a backups damaged", flush=True)
+    shutil.copytree(demo.folder / "backups", damaged, copy_function=shutil.copy2)
+    bit = flip_one_bit(damaged / NAME / backup.data["backup"]["id"] / "data")
+    say(f"flipped {bit}", indent=4)
+    elsewhere = {"postgres_backup_dir": damaged, "postgres_report_dir": demo.reports / "damaged"}
+    refusal = demo.play("backup_verify", succeeds=False, **elsewhere, backup_verify_max_age="0")
+    insist(refusal.data["verdict"] == "failed", "the damaged copy is refused")
+
+    chapter("5. Judge the backups that there are")
+    status = demo.play("backup_status", backup_status_rpo="1h")
+    insist(status.report["severity"] == "ok", "there is a backup, young and proven")
+    return summary(demo, content[1], (backup, proof, refusal, status))
+
+
+def summary(demo: Demo, content: str, steps: tuple[Step, Step, Step, Step]) -> list[tuple[str, str]]:
+    """Say in a few lines what was done."""
+    backup, proof, refusal, status = steps
+    taken, damage, newest = backup.data["backup"], refusal.data["differences"][0], status.data["backups"][0]
+    kinds = sorted({path.stem for path in (demo.reports / HOST).iterdir()})
+    size, took = human_size(taken["size_bytes"]), human_duration(taken["duration_s"])
+    rows = {
+        "database": content,
+        "backup": f"{size} ({taken['format']}, {taken['compression']}) in {took}{whole(backup)}",
+        "verified": f"{proof.data['reason'].rstrip('.')}, in {human_duration(proof.data['duration_s'])}{whole(proof)}",
+        "damaged copy": f"refused, because of the {damage['kind']} {damage['subject']}{whole(refusal)}",
+        "status": f"the newest backup is {human_duration(newest['age_s'])} old and {newest['verdict']}{whole(status)}",
+        "reports": f"{', '.join(kinds)}: each as JSON, Markdown and HTML",
+    }
+    return list(rows.items())
+
+
+def whole(step: Step) -> str:
+    """Say how long the playbook took as a whole."""
+    return f"; the whole playbook took {human_duration(step.played.duration_s)}"
+
+
+@contextlib.contextmanager
+def prepared(reports: Path | None) -> Iterator[Demo]:
+    """A server, an empty database and a controller, in a folder; all of it is gone on exit."""
+    folder = workspace()
+    spared = set(children(os.getpid()))
+    reports = reports or folder / "reports"
+    try:
+        with Server(settings={"shared_buffers": "128MB"}) as server:
+            variables = {
+                "postgres_db": NAME,
+                "postgres_backup_dir": str(folder / "backups"),
+                "postgres_report_dir": str(reports),
+                "backup_bin_dir": str(server.client_dir),
+                "backup_verify_bin_dir": str(server.bin_dir),
+                "backup_verify_scratch_dir": str(folder),
+            }
+            controller = Controller(folder, server.login(), variables)
+            yield Demo(server, new_database(server, NAME), controller, folder, reports)
+    finally:
+        end_children(spared)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stop_in_order(signum: int, _frame: object) -> None:
+    """End by an exception, so that everything is stopped and removed, and let nothing disturb that."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt(signum)
+
+
+def main(argv: list[str]) -> int:
+    """Run the demo; returns the exit code: 0 when everything was as promised."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=100, metavar="MB", help="size of the database (default: 100)")
+    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="keep the reports there (default: not kept)")
+    arguments = parser.parse_args(argv)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, stop_in_order)
+    adopt_orphans()
+    started = time.monotonic()
+    try:
+        with prepared(arguments.reports and arguments.reports.resolve()) as demo:
+            told = tell(demo, arguments.size)
+    except KeyboardInterrupt as interrupt:
+        print("\nInterrupted. The server is stopped and everything removed.")
+        return 128 + int(interrupt.args[0])
+    except Disappointment as error:
+        print(f"\nThe demo FAILED: {error}.\nThe server is stopped and everything removed.", file=sys.stderr)
+        return 1
+    except (ServerError, LookupError, OSError, psycopg2.Error) as error:
+        print(
+            f"\nThe demo cannot run here: {error}\nThe server is stopped and everything removed.",
+            file=sys.stderr,
+        )
+        return 2
+    chapter(f"In short ({human_duration(time.monotonic() - started)})")
+    facts(told)
+    kept = f"are in {arguments.reports}" if arguments.reports else "went with the rest (--reports FOLDER keeps them)"
+    say(f"The server is stopped and its files are removed. The reports {kept}.", indent=2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
