@@ -140,7 +140,7 @@ def _listed(key: str, items: Sequence[Any], columns: Sequence[str] | None) -> Ta
 
 def label(key: str) -> str:
     """A return value's name as a heading: `size_bytes` is `Size`, `backup_id` is `Backup ID`."""
-    for suffix, _ in _UNITS:
+    for suffix, dummy in _UNITS:
         key = key[: -len(suffix)] if key.endswith(suffix) else key
     words = [_ACRONYMS.get(word, word) for word in key.split("_") if word]
     return " ".join(words)[:1].upper() + " ".join(words)[1:]

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psycopg2
 from ansible.release import __version__ as ansible_version
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
@@ -75,11 +76,12 @@ def measure(bench: Bench, groups: Sequence[str], runs: int, only: re.Pattern[str
 def describe(bench: Bench, runs: int, command: str) -> str:
     """Say on what and how was measured."""
     version = bench.database.query("SHOW server_version")[0][0].split()[0]
+    tables = bench.database.query("SELECT count(*) FROM pg_stat_user_tables")[0][0]
     cpus, memory = LocalTarget().cpus(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return (
         f"`{command}`: {cpus} cores, {human_size(memory)} of memory, PostgreSQL {version} "
         f"({bench.server.installation.origin}), Python {platform.python_version()}, ansible-core {ansible_version}; "
-        f"database of {human_size(bench.size_bytes)}. Medians of {runs} runs, one contender after the other in each."
+        f"database of {human_size(bench.size_bytes)} in {tables} tables. Medians of {runs} runs, one contender after the other in each."
     )
 
 
@@ -95,6 +97,7 @@ def main(argv: list[str]) -> int:
     """Run the benchmarks; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--size", type=megabytes, default=500, help="of the database: 500MB (the default), 2GB ...")
+    parser.add_argument("--tenants", type=int, default=4, help="schemas with an equal share each (default: 4)")
     parser.add_argument("--runs", type=int, default=3, help="of each contender (default: 3)")
     parser.add_argument("--groups", default=",".join(GROUPS), help=f"some of {','.join(GROUPS)} (default: all)")
     parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="contenders by key")
@@ -102,20 +105,23 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     os.environ.setdefault(PLACE_VARIABLE, "/var/tmp")
     jobs = min(MAX_JOBS, LocalTarget().cpus())
-    command = f"make bench SIZE={arguments.size}MB" + (
-        f' ARGS="--runs {arguments.runs}"' if arguments.runs != 3 else ""
+    given = "".join(
+        f" --{name} {getattr(arguments, name)}"
+        for name in ("tenants", "runs")
+        if getattr(arguments, name) != parser.get_default(name)
     )
+    command = f"make bench SIZE={arguments.size}MB" + (f' ARGS="{given.strip()}"' if given else "")
     try:
         with prepared(jobs) as bench:
             print(f"Filling a database of about {arguments.size} MB.", file=sys.stderr, flush=True)
-            bench.fill(arguments.size)
+            bench.fill(arguments.size, arguments.tenants)
             about = describe(bench, arguments.runs, command)
             print(about, file=sys.stderr, flush=True)
             lines = measure(bench, arguments.groups.split(","), arguments.runs, arguments.only)
     except KeyboardInterrupt:
         print("Interrupted; the server is stopped and everything removed.", file=sys.stderr)
         return 130
-    except (BenchmarkError, ServerError) as error:
+    except (BenchmarkError, ServerError, psycopg2.Error) as error:
         print(f"The benchmark cannot run: {error}", file=sys.stderr)
         return 1
     text = "\n".join([about, "", *lines, ""])

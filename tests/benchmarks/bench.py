@@ -96,12 +96,15 @@ class Bench:
             **over,
         }
 
-    def fill(self, megabytes: int) -> None:
-        """Fill the database, and take the backup that restores begin with."""
-        with contextlib.closing(self.database.connect()) as connection:
-            build_app(connection, megabytes)
-        self.database.execute("CHECKPOINT")
-        _, result = module("pg_backup", self.params())
+    def fill(self, megabytes: int, tenants: int) -> None:
+        """Fill the database, a schema for each tenant, and take the backup that restores begin with."""
+        for number in range(1, tenants + 1):
+            schema = f"tenant_{number}"
+            self.database.execute(f"CREATE SCHEMA {schema}", f"ALTER DATABASE {NAME} SET search_path = {schema}")
+            with contextlib.closing(self.database.connect()) as connection:
+                build_app(connection, megabytes // tenants)
+        self.database.execute(f"ALTER DATABASE {NAME} RESET search_path", "CHECKPOINT")
+        dummy, result = module("pg_backup", self.params())
         self.backup = result["backup"]
         run([self.client("pg_dump"), "--compress=1", f"--file={self.plain}"], self.env)
 
@@ -207,7 +210,7 @@ def compete(bench: Bench, contenders: list[Contender], runs: int) -> dict[str, S
     found = {contender.key: Series() for contender in contenders}
     for number in range(runs):
         for contender in contenders:
-            for _ in range(contender.rounds):
+            for dummy in range(contender.rounds):
                 folder = Path(tempfile.mkdtemp(prefix="c", dir=bench.folder))
                 try:
                     os.sync()  # nobody pays for what the one before has written

@@ -18,7 +18,7 @@ def _write(path: str) -> None:
 
 
 if __name__ == "__main__":
-    _, file, module = sys.argv
+    dummy, file, module = sys.argv
     del sys.argv[1:]  # a module takes its arguments from there, too
     atexit.register(_write, file)
     runpy.run_module(module, run_name="__main__")

@@ -52,17 +52,17 @@ def results_table(title: str, contenders: Sequence[Contender], results: Results,
 def bars_table(bars: Sequence[Bar]) -> list[str]:
     """Return the lines of the table of promises."""
     lines = ["| promise | wanted | reached | | compared |", "| --- | ---: | ---: | --- | --- |"]
-    for bar in bars:
-        side = "at most" if bar.at_most else "at least"
-        verdict = "holds" if bar.holds else "**missed**"
+    for promise in bars:
+        side = "at most" if promise.at_most else "at least"
+        verdict = "holds" if promise.holds else "**missed**"
         lines.append(
-            f"| {bar.promise} | {side} {bar.show(bar.limit)} | {bar.show(bar.reached)} | {verdict} | {bar.note} |"
+            f"| {promise.promise} | {side} {promise.show(promise.limit)} | {promise.show(promise.reached)} | {verdict} | {promise.note} |"
         )
     return lines
 
 
 def bars(backups: Results, restores: Results, idle: Results, bare: str) -> list[Bar]:
-    """Judge what was measured; what was left out has no bar."""
+    """Judge what was measured; what was left out has no promise."""
     found = []
 
     def ratio(results: Results, one: str, other: str) -> float:

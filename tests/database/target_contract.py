@@ -186,7 +186,7 @@ class ContractOfTarget(ContractOfFiles):
     def test_a_job_stops_politely(self, target: Target, folder: str) -> None:
         script = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
         job = target.spawn(shell(script), log=f"{folder}/log")
-        assert within(30, lambda: job.tail())
+        assert within(30, job.tail)
         job.stop()
         assert job.poll() == 7
         assert job.tail().startswith("ready\n")
@@ -195,14 +195,14 @@ class ContractOfTarget(ContractOfFiles):
     def test_a_job_stops_with_its_own_signal(self, target: Target, folder: str) -> None:
         script = "trap 'exit 8' USR1; trap '' TERM; echo ready; while :; do sleep 0.05; done"
         job = target.spawn(shell(script), log=f"{folder}/log", stop_signal=signal.SIGUSR1)
-        assert within(30, lambda: job.tail())
+        assert within(30, job.tail)
         job.stop()
         assert job.poll() == 8
 
     def test_a_deaf_job_is_stopped_by_force(self, target: Target, folder: str) -> None:
         script = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
         job = target.spawn(shell(script), log=f"{folder}/log")
-        assert within(30, lambda: job.tail())
+        assert within(30, job.tail)
         started = time.monotonic()
         job.stop(grace_s=0.3)
         assert 0.3 <= time.monotonic() - started < 10

@@ -67,7 +67,7 @@ class ContractOfFiles:
             "    for letter in b'ab': target.files.write(sys.argv[1], bytes([letter]) * int(sys.argv[2]))"
         )
         with self.other_process(code, path, str(size)) as writer:
-            for _ in range(30):
+            for dummy in range(30):
                 data = target.files.read(path)
                 assert len(data) == size
                 assert len(set(data)) == 1
@@ -170,7 +170,7 @@ class ContractOfFiles:
         assert target.files.glob(f"{folder}/c*/bin") == []
 
     def test_make_dir_makes_parents_of_mode_0700_and_may_come_twice(self, target: Target, folder: str) -> None:
-        for _ in range(2):
+        for dummy in range(2):
             target.files.make_dir(f"{folder}/a/b/c")
         for path in ("a", "a/b", "a/b/c"):
             assert target.run(["ls", "-ld", f"{folder}/{path}"]).text.startswith("drwx------")
@@ -216,7 +216,7 @@ class ContractOfFiles:
 
     def test_remove_tree_removes_a_file_and_does_not_mind_nothing(self, target: Target, folder: str) -> None:
         target.files.write(f"{folder}/file", b"1")
-        for _ in range(2):
+        for dummy in range(2):
             target.files.remove_tree(f"{folder}/file")
         target.files.remove_tree(f"{folder}/a/b/c")
         assert target.files.entries(folder) == []
@@ -275,7 +275,7 @@ with target.files.lock(sys.argv[1], 'a test'):
         assert target.files.lock_holder(path) is None
         assert target.files.info(path) is None
         with self.other_process(self.HOLD, path) as holder:
-            for _ in range(3):
+            for dummy in range(3):
                 assert f"a test by process {holder.pid}" in (target.files.lock_holder(path) or "")
             holder.kill()
             holder.wait()
@@ -294,7 +294,7 @@ with target.files.lock(sys.argv[1], 'a test'):
 
     def test_a_lock_ends_with_its_block_and_can_be_taken_again(self, target: Target, folder: str) -> None:
         path = f"{folder}/.lock"
-        for _ in range(2):
+        for dummy in range(2):
             with pytest.raises(KeyError), target.files.lock(path, "mine"):
                 raise KeyError
         with target.files.lock(path, "mine"), pytest.raises(Locked), target.files.lock(path, "again"):

@@ -12,7 +12,7 @@ from tests.support.modules import expect_failure, expect_success
 
 def test_a_backup_that_is_kept_is_as_good_as_before(database: Database, backup_dir: Path) -> None:
     database.execute("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 1000) g")
-    taken = [back_up(database, backup_dir)["backup"] for _ in range(3)]
+    taken = [back_up(database, backup_dir)["backup"] for dummy in range(3)]
     keep = {"backup_dir": str(backup_dir), "db": database.name, "keep_last": 1}
     result = expect_success("pg_backup_prune", keep)
     assert [each["id"] for each in result["deleted"]] == [taken[1]["id"], taken[0]["id"]]
@@ -25,7 +25,7 @@ def test_a_backup_that_is_kept_is_as_good_as_before(database: Database, backup_d
 
 
 def test_a_running_backup_is_left_alone_and_a_killed_one_is_swept(database: Database, backup_dir: Path) -> None:
-    taken = [back_up(database, backup_dir)["backup"]["id"] for _ in range(2)]
+    taken = [back_up(database, backup_dir)["backup"]["id"] for dummy in range(2)]
     keep = {"backup_dir": str(backup_dir), "db": database.name, "keep_last": 1}
     with stopped_backup(database, backup_dir) as running:
         for check in (True, False):

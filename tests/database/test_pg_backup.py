@@ -14,6 +14,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import QueryFailed
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.capture import Recorder
 from tests.support.backups import (
     CONTENT,
     back_up,
@@ -22,6 +24,7 @@ from tests.support.backups import (
     fingerprint,
     leftovers,
     manifest_of,
+    our_server,
     params,
     restored,
     sha256sum,
@@ -101,7 +104,7 @@ def test_an_empty_database_is_backed_up(database: Database, backup_dir: Path) ->
 def test_five_thousand_tables_are_backed_up_in_little_memory(
     new_server: Callable[..., Server], backup_dir: Path
 ) -> None:
-    database = new_database(new_server(settings={"max_locks_per_transaction": 128}))
+    database = new_database(new_server())  # with the lock table that PostgreSQL has by default
     with contextlib.closing(database.connect()) as connection:
         build_many_tables(connection, 5000)
     module = start_module("pg_backup", params(database, backup_dir))
@@ -123,6 +126,17 @@ def test_five_thousand_tables_are_backed_up_in_little_memory(
     assert (figures["tables"], figures["sequences"], figures["rows"]) == (5000, 5000, 10000)
     assert len(result["backup"]) < 30
     assert 10_000 < peak_kb[0] < 100 * 1024
+
+
+def test_a_table_emptied_meanwhile_is_noticed_where_the_locks_have_no_room(new_server: Callable[..., Server]) -> None:
+    database = new_database(new_server(settings={"max_locks_per_transaction": 10, "max_connections": 20}))
+    database.execute(*(f"CREATE TABLE t{n} AS SELECT 1 AS a" for n in range(70)))
+    recorder = Recorder(our_server(database), database.name, mode="content", workers=1)
+    with recorder.open():
+        recorder.record()
+        database.execute("TRUNCATE t7")  # nothing holds it off
+        with pytest.raises(QueryFailed, match="emptied or rewritten"):
+            recorder.finish()
 
 
 # --- what it writes -----------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_a_young_backup_needs_no_server(filled: Database, backup_dir: Path) -> N
 @pytest.mark.parametrize("max_age", [None, "0", "0s"])
 def test_without_max_age_every_run_takes_a_backup(filled: Database, backup_dir: Path, max_age: str | None) -> None:
     over = {} if max_age is None else {"max_age": max_age}
-    results = [back_up(filled, backup_dir, fingerprint="none", globals=False, **over) for _ in range(2)]
+    results = [back_up(filled, backup_dir, fingerprint="none", globals=False, **over) for dummy in range(2)]
     assert all(result["changed"] for result in results)
     assert [entry.id for entry in entries(backup_dir, filled)] == [
         result["backup"]["id"] for result in reversed(results)

@@ -13,7 +13,7 @@ ONE_ONLY = {
 
 
 def test_young_backups_stay_and_old_ones_are_listed_then_deleted_then_gone(site: Site) -> None:
-    for _ in range(3):
+    for dummy in range(3):
         assert site.run("backup", backup_max_age=0).ok
     oldest, middle, newest = site.entries()
 

@@ -71,11 +71,17 @@ def leftovers(backup_dir: Path, database: Database) -> list[str]:
     return sorted(str(each) for each in there if each not in whole)
 
 
+def our_server(database: Database) -> OurServer:
+    """The server of a database as the collection sees it."""
+    server = database.server
+    return OurServer(
+        LocalTarget(), Login(host=server.host, port=server.port, user=server.user, password=server.password)
+    )
+
+
 def fingerprint(database: Database, mode: str = "content") -> figures.Fingerprint:
     """The fingerprint of a database as it is now."""
-    server = database.server
-    login = Login(host=server.host, port=server.port, user=server.user, password=server.password)
-    return capture.take(OurServer(LocalTarget(), login), database.name, mode=mode, workers=2)
+    return capture.take(our_server(database), database.name, mode=mode, workers=2)
 
 
 def restored(database: Database, path: str | Path) -> Database:

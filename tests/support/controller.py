@@ -99,7 +99,7 @@ class Controller:
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone, and we end the run in order
         )
         try:
-            output, _ = process.communicate()
+            output, dummy = process.communicate()
         except BaseException:
             process.send_signal(signal.SIGINT)  # Ansible hands it on to the module, and the module cleans up
             end_children(before)

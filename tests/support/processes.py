@@ -31,7 +31,7 @@ def children(parent: int) -> list[int]:
 
 def alive(pid: int) -> bool:
     """Tell whether a process is there and no zombie."""
-    return any(pid == each for each, _ in processes())
+    return any(pid == each for each, dummy in processes())
 
 
 def command_lines() -> dict[int, str]:

@@ -219,11 +219,11 @@ def test_asking_who_is_at_work_keeps_nobody_from_working(tmp_path: Path) -> None
         while not done.is_set():
             catalog.busy("app")
 
-    threads = [threading.Thread(target=ask) for _ in range(3)]
+    threads = [threading.Thread(target=ask) for dummy in range(3)]
     for thread in threads:
         thread.start()
     try:
-        for _ in range(200):
+        for dummy in range(200):
             with catalog.lock("app", "a backup"):
                 pass
     finally:
@@ -276,7 +276,7 @@ BAD_INPUT = [
 ]
 
 
-@pytest.mark.parametrize(("params", "message"), BAD_INPUT, ids=[f"{params}" for params, _ in BAD_INPUT])
+@pytest.mark.parametrize(("params", "message"), BAD_INPUT, ids=[f"{params}" for params, dummy in BAD_INPUT])
 def test_bad_input_is_a_clear_error(tmp_path: Path, params: dict[str, Any], message: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "loop").symlink_to("loop")

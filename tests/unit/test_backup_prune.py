@@ -269,7 +269,10 @@ def test_a_backup_that_is_taken_into_use_meanwhile_stays(tmp_path: Path) -> None
     paths = hourly(tmp_path, 3)
     catalog = catalog_at(tmp_path)
     with contextlib.ExitStack() as stack:
-        begin = lambda: stack.enter_context(catalog.use(catalog.find("app", paths[2].name), "a restore"))  # noqa: E731
+
+        def begin() -> None:
+            stack.enter_context(catalog.use(catalog.find("app", paths[2].name), "a restore"))
+
         pruned = prune.prune(Meanwhile(tmp_path, begin), "app", Policy(keep_last=1), utc_now())
     assert [each.backup.id for each in pruned.deleted] == [paths[1].name]
     assert paths[2].exists()
@@ -426,7 +429,7 @@ BAD_INPUT = [
 ]
 
 
-@pytest.mark.parametrize(("over", "message"), BAD_INPUT, ids=[f"{over}" for over, _ in BAD_INPUT])
+@pytest.mark.parametrize(("over", "message"), BAD_INPUT, ids=[f"{over}" for over, dummy in BAD_INPUT])
 def test_bad_input_is_a_clear_error_and_deletes_nothing(tmp_path: Path, over: dict[str, Any], message: str) -> None:
     hourly(tmp_path, 2)
     result = expect_failure(NAME, params(tmp_path, **over))

@@ -182,7 +182,7 @@ def test_a_discarded_draft_leaves_nothing(catalog: Catalog) -> None:
 
 
 def test_two_backups_within_one_second_have_two_names(catalog: Catalog) -> None:
-    for _ in range(3):
+    for dummy in range(3):
         put_backup(catalog)
     assert listed(catalog) == ["20260206T030407Z", "20260206T030406Z", "20260206T030405Z"]
     assert all(entry.problem is None for entry in catalog.entries("gödel"))

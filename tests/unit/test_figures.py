@@ -170,7 +170,9 @@ FINGERPRINTS = st.builds(
     server_major=st.integers(13, 18),
     tables=st.dictionaries(NAMES, st.builds(TableFigure, st.integers(0, 2**63 - 1), BIG.map(str)), max_size=5),
     sequences=st.dictionaries(
-        NAMES, st.builds(lambda at, by: SequenceFigure(at, at, by), st.integers(-(2**63), 2**63), st.integers(1, 99)), max_size=5
+        NAMES,
+        st.builds(lambda at, by: SequenceFigure(at, at, by), st.integers(-(2**63), 2**63), st.integers(1, 99)),
+        max_size=5,
     ),
     objects=st.dictionaries(NAMES, st.text("0123456789abcdef", min_size=16, max_size=16), max_size=5),
     large_objects=st.builds(LargeObjects, st.integers(0, 2**31), BIG.map(str)),

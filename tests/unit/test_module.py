@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -62,13 +63,13 @@ def test_the_operation_knows_whether_it_is_a_rehearsal(answer: Run, check: bool)
 
 
 def test_a_failing_result_fails_and_reports_all_the_same(answer: Run) -> None:
-    found = answer(lambda _: Result(True, {"verdict": "failed"}, failure="Not proven."))
+    found = answer(lambda dummy: Result(True, {"verdict": "failed"}, failure="Not proven."))
     assert (found["status"], found["failed"], found["changed"]) == (1, True, True)
     assert (found["verdict"], found["msg"]) == ("failed", "Not proven.")
 
 
 def test_an_error_becomes_a_message_and_fields(answer: Run) -> None:
-    def operation(_: Call) -> Result:
+    def operation(dummy: Call) -> Result:
         raise CommandFailed("pg_dump ended", subject="db", why="reason.", remedy="Do this.", details={"returncode": 1})
 
     found = answer(operation)
@@ -88,14 +89,14 @@ def test_an_error_becomes_a_message_and_fields(answer: Run) -> None:
 def test_the_kind_of_an_error_is_its_class(answer: Run) -> None:
     for kind in (InvalidInput, Locked):
 
-        def operation(_: Call, kind: type[InvalidInput] | type[Locked] = kind) -> Result:
+        def operation(dummy: Call, kind: type[InvalidInput] | type[Locked] = kind) -> Result:
             raise kind("No")
 
         assert answer(operation)["error"]["kind"] == kind.__name__
 
 
 def test_a_defect_of_ours_is_told_without_a_trace_in_the_message(answer: Run) -> None:
-    found = answer(lambda _: Result(bool(1 / 0), {}))
+    found = answer(lambda dummy: Result(bool(1 / 0), {}))
     assert found["status"] == 1
     assert "Internal error" in found["msg"]
     assert "ZeroDivisionError" in found["msg"]
@@ -107,7 +108,7 @@ def test_a_defect_of_ours_is_told_without_a_trace_in_the_message(answer: Run) ->
 def test_a_signal_ends_the_work_in_order(answer: Run, signum: signal.Signals) -> None:
     cleaned = []
 
-    def operation(_: Call) -> Result:
+    def operation(dummy: Call) -> Result:
         try:
             os.kill(os.getpid(), signum)
             pytest.fail("the signal was ignored")
@@ -123,7 +124,7 @@ def test_a_signal_ends_the_work_in_order(answer: Run, signum: signal.Signals) ->
 
 
 def test_a_signal_is_not_stopped_by_a_handler_of_exceptions(answer: Run) -> None:
-    def operation(_: Call) -> Result:
+    def operation(dummy: Call) -> Result:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except Exception:  # noqa: BLE001
@@ -134,12 +135,12 @@ def test_a_signal_is_not_stopped_by_a_handler_of_exceptions(answer: Run) -> None
 
 
 def test_a_signal_that_comes_too_late_changes_nothing(answer: Run) -> None:
-    class LateMapping(dict[str, object]):
+    class LateMapping(UserDict[str, object]):
         def keys(self) -> Any:  # read after the operation
             os.kill(os.getpid(), signal.SIGTERM)
             return super().keys()
 
-    found = answer(lambda _: Result(True, LateMapping(done=True), {"before": "", "after": ""}))
+    found = answer(lambda dummy: Result(True, LateMapping(done=True), {"before": "", "after": ""}))
     assert (found["status"], found["done"]) == (0, True)
 
 

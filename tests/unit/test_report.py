@@ -211,7 +211,7 @@ def test_a_hostile_name_is_shown_as_it_is_and_does_nothing(name: str) -> None:
     assert cells_of_markdown(texts["md"])[7] == shown.strip()
     page = Page(texts["html"])
     assert page.elements.isdisjoint({"script", "img", "a", "link", "iframe", "b"})
-    assert not {name for name, _ in page.attributes} & {"src", "href", "onerror", "onclick"}
+    assert not {name for name, dummy in page.attributes} & {"src", "href", "onerror", "onclick"}
 
 
 @given(NAMES)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from .._errors import ManifestProblem, NewerManifest
-from .._fingerprint.figures import Fingerprint
+from .._fingerprint.figures import Fingerprint, checked
 from .._units import from_rfc3339
 
 SCHEMA_VERSION = 1
@@ -159,10 +159,10 @@ def _sealed(data: bytes) -> bool:
 
 def _from_document(document: Mapping[str, Any]) -> Manifest:
     values = {name: value for name, value in document.items() if name not in ("schema_version", "manifest_sha256")}
-    values["surroundings"] = Surroundings(**values["surroundings"])
-    values["files"] = {name: FileRecord(**record) for name, record in values["files"].items()}
+    values["surroundings"] = checked(Surroundings(**values["surroundings"]))
+    values["files"] = {name: checked(FileRecord(**record)) for name, record in values["files"].items()}
     if values["fingerprint"] is not None:
         values["fingerprint"] = Fingerprint.from_dict(values["fingerprint"])
-    manifest = Manifest(**values)
+    manifest = checked(Manifest(**values))
     from_rfc3339(manifest.started)
     return manifest

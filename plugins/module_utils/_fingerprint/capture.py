@@ -19,15 +19,17 @@ from .figures import Fingerprint, LargeObjects, SequenceFigure, TableFigure
 
 # By the oldest major that can compute it. `record-1` hashes a record (since 14), `text-1` its text form.
 ALGORITHMS = {"record-1": 14, "text-1": 13}
-# A record's hash is a linear sum of its columns' hashes (31 * a + b): added up over rows, it would not notice values that
-# swap rows. Hashing it once more, as eight bytes, ends that; it is as fast.
+# A record's hash is a linear sum of its columns' hashes (31 * a + b): added up over rows, it would not notice values
+# that swap rows. Hashing it once more, as eight bytes, ends that; it is as fast.
 _ROW_HASH = {
     "record-1": "pg_catalog.hashfloat8extended(pg_catalog.float8(pg_catalog.hash_record_extended(ROW({}), 0)), 0)",
     "text-1": "pg_catalog.hashtextextended(ROW({})::pg_catalog.text, 0)",
 }
 _SEQUENCES_AT_ONCE = 200
 _LOCKS_AT_ONCE = 500
-_LOCK_ATTEMPTS = 5
+_LOCK_ATTEMPTS = 10
+# pg_dump holds a lock on each table in its leader, one more in a worker, and one on a sequence if there is one.
+_LOCKS_BY_PG_DUMP = 3
 
 
 def best_algorithm(server_version: int) -> str:
@@ -74,6 +76,7 @@ class Recorder:
             self.server_version = session.server_version
             self._algorithm = self._algorithm or best_algorithm(self.server_version)
             self.snapshot = _locked_snapshot(session, lock=self._locks)
+            self._storage = _storage(session) if self._locks else {}
             self.position = session.query(sql.POSITION)[0]
             self.surroundings: dict[str, Any] = session.query(sql.SURROUNDINGS)[0]._asdict()
             self._sequence_rows = session.query(sql.SEQUENCES)
@@ -115,6 +118,7 @@ class Recorder:
     def finish(self) -> Fingerprint:
         """Read the sequences a second time and put the figures together."""
         with self._connect() as session:
+            _refuse_replaced(self._storage, _storage(session) if self._locks else {})
             last = _positions_that_are_left(session, self._sequence_rows)
         return Fingerprint(
             mode=self._mode,
@@ -160,10 +164,10 @@ class Recorder:
                         session.query("COMMIT")
             except queue.Empty:
                 return
-            except BaseException as exc:  # handed to the caller below, whatever it is
+            except BaseException as exc:  # noqa: BLE001  # handed to the caller below, whatever it is
                 failures.append(exc)
 
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self._workers, len(rows)))]
+        threads = [threading.Thread(target=work, daemon=True) for dummy in range(min(self._workers, len(rows)))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -198,15 +202,25 @@ def _locked_snapshot(session: Session, *, lock: bool) -> str:
 
     TRUNCATE and some ALTER TABLE are not MVCC-safe (https://www.postgresql.org/docs/current/mvcc-caveats.html): one
     that commits after the snapshot and before pg_dump has its own locks would show. So the locks come first; a snapshot
-    is only taken by the first query after them (https://www.postgresql.org/docs/current/sql-lock.html).
+    is only taken by the first query after them (https://www.postgresql.org/docs/current/sql-lock.html). Tables that
+    were created in between are locked next; if one is gone already, all begins anew. Where the server's lock table has
+    no room for our locks beside pg_dump's, there are none, and `finish` looks whether that mattered.
     """
     for attempt in range(_LOCK_ATTEMPTS):
         names = [row.identity for row in session.query(sql.TABLES)] if lock else []
+        if len(names) * _LOCKS_BY_PG_DUMP > session.value(sql.LOCK_TABLE_SIZE):
+            lock = False
         session.query(sql.BEGIN)
+        if not lock:
+            return str(session.value(sql.EXPORT_SNAPSHOT))
         try:
-            for at in range(0, len(names), _LOCKS_AT_ONCE):
-                some = ", ".join(f"ONLY {name}" for name in names[at : at + _LOCKS_AT_ONCE])
-                session.query(f"LOCK TABLE {some} IN ACCESS SHARE MODE")
+            _lock(session, names)
+            snapshot = str(session.value(sql.EXPORT_SNAPSHOT))
+            known = set(names)
+            _lock(session, [row.identity for row in session.query(sql.TABLES) if row.identity not in known])
+            if not session.query(sql.REPLACED) or attempt + 1 == _LOCK_ATTEMPTS:
+                return snapshot
+            session.query("ROLLBACK")
         except QueryFailed as exc:
             session.query("ROLLBACK")
             dropped_meanwhile = exc.details.get("sqlstate") in ("42P01", "3F000")
@@ -220,8 +234,29 @@ def _locked_snapshot(session: Session, *, lock: bool) -> str:
                     details=exc.details,
                 ) from None
             raise
-        return str(session.value(sql.EXPORT_SNAPSHOT))
     raise AssertionError("unreachable")
+
+
+def _lock(session: Session, names: Sequence[str]) -> None:
+    for at in range(0, len(names), _LOCKS_AT_ONCE):
+        some = ", ".join(f"ONLY {name}" for name in names[at : at + _LOCKS_AT_ONCE])
+        session.query(f"LOCK TABLE {some} IN ACCESS SHARE MODE")
+
+
+def _storage(session: Session) -> dict[int, int]:
+    """The file of each table. TRUNCATE, and whatever rewrites a table, gives it another one."""
+    return {row.oid: row.relfilenode for row in session.query(sql.STORAGE)}
+
+
+def _refuse_replaced(before: Mapping[int, int], after: Mapping[int, int]) -> None:
+    replaced = [oid for oid, file in before.items() if after.get(oid, file) != file]
+    if replaced:
+        raise QueryFailed(
+            "A table was emptied or rewritten while the backup was taken",
+            subject=f"{len(replaced)} tables, the first has the OID {replaced[0]}",
+            why="TRUNCATE, VACUUM FULL, CLUSTER and some ALTER TABLE do not keep to snapshots",
+            remedy="Take the backup again at another time, or raise max_locks_per_transaction to keep them off.",
+        )
 
 
 def _enter(session: Session, snapshot: str) -> None:
@@ -258,7 +293,8 @@ def _positions(session: Session, rows: Sequence[Any]) -> dict[str, int]:
     for at in range(0, len(rows), _SEQUENCES_AT_ONCE):
         part = rows[at : at + _SEQUENCES_AT_ONCE]
         statement = " UNION ALL ".join(
-            f"SELECT {number}, last_value, is_called FROM {row.identity}" for number, row in enumerate(part)
+            f"SELECT {number}, last_value, is_called FROM {row.identity}"  # noqa: S608  # quoted by the server
+            for number, row in enumerate(part)
         )
         for number, last_value, is_called in _naming("sequences", session, statement):
             row = part[number]

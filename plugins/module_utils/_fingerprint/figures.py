@@ -6,10 +6,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 MODES = ("content", "counts", "none")
+
+
+Record = TypeVar("Record")
+# What JSON may hold for a field of these kinds; the others are made of records, and checked with those.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "list[str]": (list,),
+}
+
+
+def checked(record: Record) -> Record:
+    """A dataclass as it was read. Raises TypeError unless its simple fields have their declared types."""
+    for each in fields(record):  # type: ignore[arg-type]
+        kinds, value = _KINDS.get(str(each.type)), getattr(record, each.name)
+        wrong = kinds and not isinstance(value, kinds)
+        if wrong or (isinstance(value, bool) and each.type != "bool"):  # Python takes True for an int
+            raise TypeError(f"{each.name} is of a wrong type")
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            raise TypeError(f"{each.name} is not a list of texts")
+    return record
 
 
 @dataclass(frozen=True)
@@ -87,10 +111,10 @@ class Fingerprint:
             mode=str(data["mode"]),
             algorithm=str(data["algorithm"]),
             server_major=int(data["server_major"]),
-            tables={name: TableFigure(**figure) for name, figure in data["tables"].items()},
-            sequences={name: SequenceFigure(**figure) for name, figure in data["sequences"].items()},
+            tables={name: checked(TableFigure(**figure)) for name, figure in data["tables"].items()},
+            sequences={name: checked(SequenceFigure(**figure)) for name, figure in data["sequences"].items()},
             objects={str(name): str(digest) for name, digest in data["objects"].items()},
-            large_objects=LargeObjects(**data["large_objects"]),
+            large_objects=checked(LargeObjects(**data["large_objects"])),
         )
 
     def summary(self) -> dict[str, object]:

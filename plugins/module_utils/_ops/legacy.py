@@ -32,6 +32,12 @@ _SIFT_PACKED = '"$2" -dc -- "$1" | ' + _SIFT
 _SIFT_ARCHIVE = '"$2" --schema-only --file=- -- "$1" | ' + _SIFT
 _SIFT_PACKED_ARCHIVE = '"$3" -dc -- "$1" | "$2" --schema-only --file=- | ' + _SIFT
 
+# pg_restore takes a tar archive or an unpacked table that is cut off between two rows for a whole one. The ends tell:
+# a tar archive's is 1024 NULs, a table's that of COPY or of INSERT, or blank.
+_TAR_END = '"${2:-cat}" ${2:+-dc} -- "$1" | tail -c 1024'
+_TABLE_ENDS = """find "$1" -name '[0-9]*.dat' -exec sh -c 'for f; do tail -c 5 -- "$f"; printf "|"; done' sh {} +"""
+_WHOLE_TABLES = (b"\\.\n\n\n", b");\n\n\n", b"\n\n", b"")
+
 _NAME = r'("(?:[^"]|"")+"|[\w$]+)'
 _ROLES = (
     re.compile(rf"OWNER TO {_NAME};"),
@@ -140,7 +146,7 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
         if found_encoding := _ENCODING.match(line):
             encoding = found_encoding[1]
         if connect := _CONNECT.match(line):
-            database = connect[1].replace("\\'", "'").replace("\\\\", "\\") if connect[1] else _plain(connect[2])
+            database = _of_conninfo(connect[1]) if connect[1] else _plain(connect[2])
     found = target.files.info(dump.path)
     size = sum(info.size_bytes for info in target.files.walk(dump.path)) if found and found.is_dir else 0
     return HandMade(
@@ -150,14 +156,32 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
         extensions=list(dict.fromkeys(extensions)),
         database=database if dump.format == "plain" else None,
         tool_major=tool_major or programs.major,
-        complete=dump.format != "plain" or _ends_well(lines),
+        complete=_ends_well(lines) if dump.format == "plain" else _is_whole(target, dump),
         # All else is converted on the way in.
         encoding=encoding if encoding == "SQL_ASCII" else None,
     )
 
 
+def _is_whole(target: Target, dump: Dump) -> bool:
+    """Whether an archive ends as pg_dump ends it, as far as pg_restore does not see to that itself."""
+    if dump.format == "tar":
+        end = target.run(["/bin/sh", "-c", _TAR_END, "end", dump.path, dump.unpacker or ""]).stdout
+        found = target.files.info(dump.path)
+        blocks = dump.unpacker is not None or (found is not None and found.size_bytes % 512 == 0)
+        return blocks and len(end) == 1024 and not end.strip(b"\0")
+    if dump.format == "directory":
+        ends = target.run(["/bin/sh", "-c", _TABLE_ENDS, "ends", dump.path]).stdout
+        return all(end in _WHOLE_TABLES for end in ends.split(b"|"))
+    return True
+
+
+def _of_conninfo(text: str) -> str:
+    """A name as psql and then libpq unquote it."""
+    return re.sub(r"\\(.)", r"\1", text.replace('""', '"'))
+
+
 def _ends_well(lines: list[str]) -> bool:
-    """Whether the end mark stands at the end: the last number is that of the last line, the one before is the mark's."""
+    """Whether the end mark is at the end: the last number is that of the last line, the one before is the mark's."""
     numbers = [int(line) for line in lines if line.isdigit()]
     return len(numbers) >= 2 and numbers[-1] - numbers[-2] <= _END_LINES
 

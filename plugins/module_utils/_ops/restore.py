@@ -54,7 +54,6 @@ _PLACE_TO_BLAME = re.compile(
             "terminating connection",
             "could not connect",
             "connection to server",
-            "worker process died",
             "the database system is",
             "too many (?:connections|clients)",
             "out of (?:shared )?memory",
@@ -72,7 +71,7 @@ _PLACE_TO_BLAME = re.compile(
 
 
 class RestoreRefused(RunbookError):
-    """The dump does not load. `place_to_blame` tells whether that says something about this host, not about the backup."""
+    """The dump does not load. With `place_to_blame` that says something about this host, not about the backup."""
 
     def __init__(self, why: str, *, program: str, status: int, place_to_blame: bool = False) -> None:
         if status > _SIGNALLED:  # as sh tells it
@@ -234,7 +233,8 @@ class _Runner:
 
 def _refused(job: Job, program: str, status: int, cramped: bool) -> RestoreRefused:
     text = job.tail(_TAIL_BYTES)
-    messages = "\n".join(match.group() for match in _MESSAGE.finditer(text))
+    found = [match.group() for match in _MESSAGE.finditer(text)]
+    messages = "\n".join(message for message in found if "worker process died" not in message)  # tells no reason
     # Without a message nobody knows what happened: a full disk takes no log either.
     return RestoreRefused(
         (messages or text)[:4096], program=program, status=status, place_to_blame=cramped or not messages

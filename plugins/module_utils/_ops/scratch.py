@@ -19,21 +19,30 @@ from .._target.base import Job, Target
 PREFIX = "pg_runbook_scratch_"
 _START_TIMEOUT_S = 60
 _SOCKET_PATH_LIMIT = 107  # sun_path: https://man7.org/linux/man-pages/man7/unix.7.html
-_BIRTH_S = 60
+_ASIDE_S = 600
 _MIB = 1024 * 1024
 
 
 @contextmanager
 def home(target: Target, directory: str) -> Iterator[str]:
-    """A private directory below `directory`; removed whatever happens, at the latest by the next run's sweep."""
+    """A private directory below `directory`; removed whatever happens, at the latest by the next run's sweep.
+
+    It has its name only while its lock is held, so that who finds one without a holder may remove it.
+    """
     sweep(target, directory)
-    path = f"{directory.rstrip('/')}/{PREFIX}{uuid4().hex[:12]}"
-    target.files.make_dir(path, target.unprivileged_user())
-    with target.files.lock(f"{path}/lock", "verification"):
-        try:
-            yield path
-        finally:
-            target.files.remove_tree(path)
+    name = f"{PREFIX}{uuid4().hex[:12]}"
+    path, aside = f"{directory.rstrip('/')}/{name}", f"{directory.rstrip('/')}/.{name}"
+    try:
+        target.files.make_dir(aside, target.unprivileged_user())
+        with target.files.lock(f"{aside}/lock", "verification"):
+            target.files.rename(aside, path)
+            try:
+                yield path
+            finally:
+                with suppress(FileProblem):  # somebody removed it
+                    target.files.rename(path, aside)
+    finally:
+        target.files.remove_tree(aside)
 
 
 @contextmanager
@@ -74,14 +83,20 @@ def instance(target: Target, programs: Programs, at: str, *, superuser: str, job
 def sweep(target: Target, directory: str) -> list[str]:
     """Remove what killed runs left below a directory: their lock ended with them. Returns the removed paths."""
     removed = []
-    for home in target.files.glob(f"{_literal(directory.rstrip('/'))}/{PREFIX}*"):
-        found = target.files.info(home)
-        if found is None or (target.files.info(f"{home}/lock") is None and time.time() - found.modified < _BIRTH_S):
-            continue  # somebody creates it right now
+    parent = directory.rstrip("/")
+    for home in target.files.glob(f"{_literal(parent)}/{PREFIX}*"):
         # Somebody at work holds the lock; another account's leftovers are not ours; another run may sweep, too.
         with suppress(Locked, FileProblem), target.files.lock(f"{home}/lock", "removal"):
-            target.files.remove_tree(home)
+            aside = f"{parent}/.{home.rsplit('/', 1)[-1]}"
+            target.files.rename(home, aside)
+            target.files.remove_tree(aside)
             removed.append(home)
+    for aside in target.files.glob(f"{_literal(parent)}/.{PREFIX}*"):
+        found = target.files.info(aside)
+        if found is not None and time.time() - found.modified > _ASIDE_S:  # else somebody is at it right now
+            with suppress(FileProblem):
+                target.files.remove_tree(aside)
+                removed.append(aside)
     return removed
 
 

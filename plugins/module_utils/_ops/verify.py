@@ -189,15 +189,14 @@ def _judge(manifest: Manifest, copy: Fingerprint, notes: list[str]) -> Verdict:
     definitions = ""
     if source.server_major != copy.server_major:
         definitions = " (their names, not their definitions)"
-        notes = [
-            *notes,
-            f"Definitions were not compared: the source is PostgreSQL {source.server_major}, the copy {copy.server_major}.",
-        ]
+        majors = f"the source is PostgreSQL {source.server_major}, the copy {copy.server_major}"
+        notes = [*notes, f"Definitions were not compared, as another major may print them in another way: {majors}."]
     extent = f"{source.rows} rows in {len(source.tables)} tables"
     if source.mode == "counts":
-        reason = f"All {extent} are there; their content was not compared, since the backup was taken with fingerprint: counts."
+        reason = f"All {extent} are there; their content was not compared, since the fingerprint has only counts."
     else:
-        reason = f"The restored copy equals the source: {extent}, {len(source.sequences)} sequences, {len(source.objects)} objects{definitions}."
+        extent += f", {len(source.sequences)} sequences, {len(source.objects)} objects{definitions}"
+        reason = f"The restored copy equals the source: {extent}."
     return Verdict("verified", reason, [], notes, copy.summary())
 
 
@@ -207,7 +206,7 @@ def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: re
     with clock.step("files"):
         found = legacy.examine(target, programs, dump)
     if not found.complete:
-        return Verdict("failed", "The file ends early: it lacks the mark that pg_dump writes last.")
+        return Verdict("failed", "It ends early: what pg_dump writes last is not there.")
     packed = found.dump.unpacker is not None or found.dump.format in ("custom", "directory")
     needs = Needs(
         tool_major=found.tool_major,
@@ -234,7 +233,7 @@ def _first(differences: list[Difference]) -> str:
 _SEVERITIES = {"verified": "ok", "failed": "critical", "inconclusive": "warning"}
 _REMEDIES = {
     "verified": "",
-    "failed": "Do not rely on this backup: take a new one with the playbook godel.postgres_runbook.backup, and verify it.",
+    "failed": "Do not rely on this backup: take a new one with godel.postgres_runbook.backup, and verify it.",
     "inconclusive": "Remove the reason, then run the playbook godel.postgres_runbook.backup_verify again.",
 }
 
@@ -259,8 +258,15 @@ def report(verdict: Verdict | None, subject: Subject, db: str, checked_at: str |
     name = str(about["id"] or about["path"])
     if verdict is None:
         text = "Its files are as they were written; nothing was restored in check mode."
-        return {"backup": about, "verdict": None, "reason": text, "msg": f"{name} would be verified. {text}", "checked_at": None,
-                "findings": [], **Verdict("", "").as_dict()}  # fmt: skip
+        return {
+            "backup": about,
+            "verdict": None,
+            "reason": text,
+            "checked_at": None,
+            "findings": [],
+            "msg": f"{name} would be verified. {text}",
+            **Verdict("", "").as_dict(),
+        }
     finding = Finding(
         check="backup_verification",
         severity=_SEVERITIES[verdict.verdict],

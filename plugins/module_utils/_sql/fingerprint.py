@@ -107,6 +107,13 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't'
 ORDER BY c.relpages DESC, 1
 """
 
+# Tables of the snapshot whose name has become that of another table, or of none: a lock by name did not hold them.
+REPLACED = """
+SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+  AND to_regclass(format('%I.%I', n.nspname, c.relname)) IS DISTINCT FROM c.oid
+"""
+
 SEQUENCES = """
 SELECT format('%I.%I', n.nspname, c.relname) AS identity, s.seqincrement AS increment, s.seqcycle AS cycles
 FROM pg_sequence s
@@ -184,4 +191,16 @@ LIMIT 20
 POSITION = """
 SELECT (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS lsn
+"""
+
+# https://www.postgresql.org/docs/current/runtime-config-locks.html#GUC-MAX-LOCKS-PER-TRANSACTION
+LOCK_TABLE_SIZE = """
+SELECT current_setting('max_locks_per_transaction')::int
+       * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)
+"""
+
+STORAGE = """
+SELECT c.oid::bigint AS oid, c.relfilenode::bigint AS relfilenode
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 """

@@ -254,7 +254,7 @@ class LocalTarget:
         stop_signal: int = signal.SIGTERM,
     ) -> LocalJob:
         try:
-            stream = open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+            stream = os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
         except OSError as exc:
             raise file_problem("A log file cannot be written", log, exc) from None
         with stream:

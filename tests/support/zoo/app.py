@@ -61,7 +61,7 @@ USERS = """
         (h % 1000000) / 100.0,
         jsonb_build_object('theme', (ARRAY['dark', 'light'])[1 + h % 2], 'newsletter', h % 3 = 0, 'items_per_page', 10 * (1 + h % 5)),
         timestamptz '2023-01-01 00:00:00+00' + h % 31536000 * interval '1 second'
-    FROM generate_series({first}, {last}) AS n, LATERAL (SELECT hashint8(n) & 2147483647 AS h) AS hash
+    FROM generate_series({first}::bigint, {last}) AS n, LATERAL (SELECT hashint8(n) & 2147483647 AS h) AS hash
 """
 SESSIONS = """
     INSERT INTO sessions (id, user_id, client, user_agent, started_at, ended_at)
@@ -70,7 +70,7 @@ SESSIONS = """
         'Mozilla/5.0 (' || (ARRAY['X11; Linux x86_64', 'Windows NT 10.0; Win64; x64', 'Macintosh; Intel Mac OS X 14_4'])[1 + h % 3] ||
         ') Gecko/20100101 Firefox/' || 110 + h % 30 || '.0',
         started, CASE WHEN h % 10 > 0 THEN started + h % 7200 * interval '1 second' END
-    FROM generate_series({first}, {last}) AS n, generate_series(1, {sessions}) AS s,
+    FROM generate_series({first}::bigint, {last}) AS n, generate_series(1, {sessions}) AS s,
         LATERAL (SELECT hashint8(n * 101 + s) & 2147483647 AS h) AS hash,
         LATERAL (SELECT timestamptz '2024-01-01 00:00:00+00' + h % 31536000 * interval '1 second' AS started) AS start
 """
@@ -89,7 +89,7 @@ EVENTS = """
             'duration_ms', h % 9000, 'flags', ARRAY[h % 2 = 0, h % 5 = 0],
             'request', encode(sha256(int8send(h)), 'base64'), 'signature', left(encode(sha256(int8send(n::bigint * e + h)), 'base64'), 32)),
         timestamptz '2024-01-01 00:00:00+00' + (h % 31536000 + e) * interval '1.000123 second'
-    FROM generate_series({first}, {last}) AS n, generate_series(1, {sessions}) AS s, generate_series(1, {events}) AS e,
+    FROM generate_series({first}::bigint, {last}) AS n, generate_series(1, {sessions}) AS s, generate_series(1, {events}) AS e,
         LATERAL (SELECT hashint8(n * 10007 + s * 101 + e) & 2147483647 AS h) AS hash
 """
 

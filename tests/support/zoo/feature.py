@@ -53,7 +53,7 @@ class Availability:
 
     def _has(self, need: str) -> bool:
         if need not in self._known:
-            kind, _, name = need.partition(":")
+            kind, dummy, name = need.partition(":")
             with self._connection.cursor() as cursor:
                 try:
                     if kind == "extension":

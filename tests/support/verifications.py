@@ -1,0 +1,76 @@
+"""Verify backups with the module in tests, and make the backups that need verifying: hand-made and forged ones."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.support.backups import params as backup_params
+from tests.support.databases import Database
+from tests.support.modules import Result, expect_success
+from tests.support.processes import command_lines
+from tests.support.workspace import workspace
+
+MODULE = "pg_restore_verify"
+PREFIX = "pg_runbook_scratch_"
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for scratch servers that their account can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=workspace()))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def params(database: Database, backup_dir: Path, scratch: Path, **over: Any) -> dict[str, Any]:
+    """The parameters of pg_restore_verify for a database of a test; keyword arguments win."""
+    return {**backup_params(database, backup_dir), "scratch_dir": str(scratch), **over}
+
+
+def verify(database: Database, backup_dir: Path, scratch: Path, **over: Any) -> Result:
+    """Verify a backup, of which a verdict has to come; nothing may be left of it."""
+    options = {name: over.pop(name) for name in ("check", "python", "env") if name in over}
+    result = expect_success(MODULE, params(database, backup_dir, scratch, **over), **options)
+    assert leftovers(scratch) == []
+    assert scratch_servers(scratch) == []
+    return result
+
+
+def leftovers(scratch: Path) -> list[str]:
+    """What verifications left below a directory."""
+    return sorted(path.name for path in scratch.iterdir())
+
+
+def scratch_servers(scratch: Path) -> list[int]:
+    """The processes that work below a directory."""
+    return [pid for pid, line in command_lines().items() if f"{scratch}/{PREFIX}" in line]
+
+
+def verdicts(entry: str | Path) -> list[str]:
+    """The verdicts that the catalog has of a backup, oldest first."""
+    return [json.loads(path.read_text())["verdict"] for path in sorted(Path(entry).glob("verifications/*.json"))]
+
+
+def forge(entry: str | Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest and sign it anew, as somebody would who knows how."""
+    path = Path(entry, "manifest.json")
+    document: dict[str, Any] = json.loads(path.read_text())
+    document["manifest_sha256"] = blank = "0" * 64
+    change(document)
+    text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    seal = '"manifest_sha256": "'
+    path.write_text(text.replace(seal + blank, seal + hashlib.sha256(text.encode()).hexdigest()))
+
+
+def tables_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of the tables in a manifest's fingerprint."""
+    figures: dict[str, Any] = document["fingerprint"]["tables"]
+    return figures
