@@ -12,7 +12,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import sys
 import textwrap
 import time
@@ -27,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / ".venv" / "collections")]
 import psycopg2
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import human_duration, human_size
-from tests.support.controller import HOST, Controller, Played, adopt_orphans, end_children, report
+from tests.support.controller import HOST, Controller, Played, adopt_orphans, end_children, interrupt_on_signals, report
 from tests.support.databases import Database, new_database
 from tests.support.processes import children
 from tests.support.servers import Server, ServerError
@@ -229,21 +228,13 @@ def prepared(reports: Path | None) -> Iterator[Demo]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def stop_in_order(signum: int, _frame: object) -> None:
-    """End by an exception, so that everything is stopped and removed, and let nothing disturb that."""
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt(signum)
-
-
 def main(argv: list[str]) -> int:
     """Run the demo; returns the exit code: 0 when everything was as promised."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=100, metavar="MB", help="size of the database (default: 100)")
     parser.add_argument("--reports", type=Path, metavar="FOLDER", help="keep the reports there (default: not kept)")
     arguments = parser.parse_args(argv)
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, stop_in_order)
+    interrupt_on_signals()
     adopt_orphans()
     started = time.monotonic()
     try:

@@ -22,6 +22,7 @@ from tests.benchmarks import backups, restores
 from tests.benchmarks.bench import PING_PLAYBOOK, Bench, Contender, compete, prepared
 from tests.benchmarks.measure import BenchmarkError, Sample, Series
 from tests.benchmarks.tables import bars, bars_table, results_table
+from tests.support.controller import adopt_orphans, interrupt_on_signals
 from tests.support.servers import ServerError
 from tests.support.workspace import PLACE_VARIABLE
 
@@ -76,7 +77,7 @@ def measure(bench: Bench, groups: Sequence[str], runs: int, only: re.Pattern[str
 def describe(bench: Bench, runs: int, command: str) -> str:
     """Say on what and how was measured."""
     version = bench.database.query("SHOW server_version")[0][0].split()[0]
-    tables = bench.database.query("SELECT count(*) FROM pg_stat_user_tables")[0][0]
+    tables = bench.database.query("SELECT count(*) FROM pg_class WHERE relkind = 'r' AND oid >= 16384")[0][0]
     cpus, memory = LocalTarget().cpus(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return (
         f"`{command}`: {cpus} cores, {human_size(memory)} of memory, PostgreSQL {version} "
@@ -103,6 +104,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="contenders by key")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the tables there, too")
     arguments = parser.parse_args(argv)
+    interrupt_on_signals()
+    adopt_orphans()
     os.environ.setdefault(PLACE_VARIABLE, "/var/tmp")
     jobs = min(MAX_JOBS, LocalTarget().cpus())
     given = "".join(
@@ -118,9 +121,9 @@ def main(argv: list[str]) -> int:
             about = describe(bench, arguments.runs, command)
             print(about, file=sys.stderr, flush=True)
             lines = measure(bench, arguments.groups.split(","), arguments.runs, arguments.only)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("Interrupted; the server is stopped and everything removed.", file=sys.stderr)
-        return 130
+        return 128 + int(interrupt.args[0])
     except (BenchmarkError, ServerError, psycopg2.Error) as error:
         print(f"The benchmark cannot run: {error}", file=sys.stderr)
         return 1

@@ -231,10 +231,15 @@ def test_a_kill_at_any_moment_leaves_no_process_and_the_next_run_sweeps(
 ) -> None:
     chance = random.Random(5)
     servers: list[int] = []
-    for dummy in range(5):
+    for sign in (
+        lambda: list(scratch.iterdir()),
+        lambda: postmasters(scratch),
+        lambda: restorers(scratch),
+        lambda: restorers(scratch),
+    ):
         module = start_module(MODULE, params(big, catalog, scratch))
-        until(lambda: bool(list(scratch.iterdir())), 20)
-        time.sleep(chance.uniform(0, 3))
+        assert until(lambda: bool(sign()), 30)  # noqa: B023  # called at once
+        time.sleep(chance.uniform(0, 0.4))
         servers += postmasters(scratch)
         module.process.kill()
         module.process.communicate()
@@ -370,7 +375,7 @@ def test_no_secret_gets_out(new_server: Callable[..., Server], backup_dir: Path,
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(0.01):
+        while not stop.wait(0.05):
             seen.update(command_lines().values())
 
     watcher = threading.Thread(target=watch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import random
@@ -18,9 +17,9 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.in
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from tests.support.backups import back_up, catalog_of
 from tests.support.databases import Database, new_database, unique_name
-from tests.support.modules import Result, expect_failure, expect_success
+from tests.support.modules import expect_failure, expect_success
 from tests.support.servers import Server
-from tests.support.verifications import MODULE, forge, params, scratch_folder, tables_of, verdicts, verify
+from tests.support.verifications import MODULE, flip, forge, params, scratch_folder, tables_of, verdicts, verify
 
 CONTENT = """
     CREATE TABLE users (id serial PRIMARY KEY, name text NOT NULL);
@@ -64,15 +63,6 @@ def _entry(kept: Path, source: Database, backup_dir: Path) -> Path:
 def files_of(entry: Path) -> list[Path]:
     """Every file of a backup, the manifest among them."""
     return sorted(path for path in entry.rglob("*") if path.is_file())
-
-
-def flip(path: Path, at: int, bit: int) -> None:
-    """Flip one bit of a file."""
-    with path.open("r+b") as stream:
-        stream.seek(at)
-        byte = stream.read(1)[0]
-        stream.seek(at)
-        stream.write(bytes([byte ^ (1 << bit)]))
 
 
 # --- files ---------------------------------------------------------------------------------------------
@@ -355,131 +345,7 @@ def test_changed_rows_fail_even_under_a_good_signature(
     assert verify(source, backup_dir, scratch, verify_in="database")["verdict"] == "verified"
 
 
-# --- made by hand --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(name="script", scope="module")
-def _script(source: Database) -> bytes:
-    """A dump of the database as a script."""
-    return source.run("pg_dump").encode()
-
-
-def judged(source: Database, path: Path, scratch: Path, **over: Any) -> Result:
-    """The judgement of a file, restored into a database, and nothing left."""
-    databases = source.server.databases()
-    result = verify(source, path.parent, scratch, backup=str(path), **{"verify_in": "database", **over})
-    assert source.server.databases() == databases
-    assert not result["changed"]
-    return result
-
-
-def cut(content: bytes, share: float = 0.6) -> bytes:
-    return content[: int(len(content) * share)]
-
-
-@pytest.mark.parametrize("share", [0.1, 0.6, 0.999])
-@pytest.mark.parametrize("kind", ["sql", "sql.gz", "dump", "tar", "dump.gz", "tar.gz"])
-def test_a_backup_made_by_hand_that_was_cut_off_fails(
-    source: Database, script: bytes, backup_dir: Path, scratch: Path, kind: str, share: float
-) -> None:
-    path = backup_dir / f"a.{kind}"
-    format_ = {"dump": "custom", "tar": "tar"}.get(kind.split(".")[0])
-    if format_:
-        source.run("pg_dump", f"--format={format_}", f"--file={path}", "--compress=0")
-    else:
-        path.write_bytes(script)
-    if kind.endswith(".gz"):
-        path.write_bytes(gzip.compress(path.read_bytes()))
-    path.write_bytes(cut(path.read_bytes(), share))
-    result = judged(source, path, scratch)
-    assert result["verdict"] == "failed", result["reason"]
-
-
-def test_a_table_of_a_directory_that_was_cut_off_between_two_rows_fails(
-    source: Database, backup_dir: Path, scratch: Path
-) -> None:
-    folder = backup_dir / "a"
-    for arguments in ((), ("--inserts",)):
-        source.run("pg_dump", "--format=directory", "--compress=0", f"--file={folder}", *arguments)
-        assert judged(source, folder, scratch)["verdict"] == "inconclusive"
-        rows = next(path for path in folder.glob("*.dat") if b"user 7" in path.read_bytes())
-        good = rows.read_bytes()
-        rows.write_bytes(good[: good.index(b"\n", good.index(b"user 7")) + 1])
-        assert judged(source, folder, scratch)["verdict"] == "failed"
-        shutil.rmtree(folder)
-
-
-COPY = b"COPY public.users (id, name) FROM stdin;\n"
-END = b"--\n-- PostgreSQL database dump complete\n--\n\n"
-BREAKS: dict[str, Callable[[bytes], bytes]] = {
-    "an error in the middle": lambda script: script.replace(COPY, b"SELECT nothing_like_this;\n" + COPY),
-    "a bad row": lambda script: script.replace(b"7\tuser 7\n", b"7\tuser 7\textra\n"),
-    "a doubled row": lambda script: script.replace(b"7\tuser 7\n", b"7\tuser 7\n7\tuser 7\n"),
-    "an error at the end": lambda script: script + b"SELECT nothing_like_this;\n",
-    "an unknown table": lambda script: script.replace(COPY, COPY.replace(b"users", b"losers")),
-    "no end mark": lambda script: script.replace(b"-- PostgreSQL database dump complete", b"--"),
-    "an end mark that is not the end": lambda script: script + b"\n" * 99 + b"SELECT 1;\n",
-    "cut between two statements": lambda script: script[: script.index(b"\n--\n-- Data for Name: users")],
-    "cut in the rows after an end mark": lambda script: script[: script.index(b"7\tuser 7")] + b"7\t\n" + END,
-    "cut in the rows after an end mark, with a mark that is a comment": lambda script: (
-        script[: script.index(b"7\tuser 7")] + b"7\t\\.x\n" + END
-    ),
-    "an open string before the end": lambda script: script.replace(END, b"SELECT 'open\n" + END),
-    "an open statement before the end": lambda script: script.replace(END, b"CREATE TABLE x (a int,\n" + END),
-    "an open comment before the end": lambda script: script.replace(END, b"/* open\n" + END),
-    "an open body before the end": lambda script: script.replace(END, b"CREATE FUNCTION x() RETURNS int LANGUAGE sql AS $_$SELECT\n" + END),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", BREAKS)
-def test_a_broken_script_fails(source: Database, script: bytes, backup_dir: Path, scratch: Path, kind: str) -> None:
-    broken = BREAKS[kind](script)
-    assert broken != script
-    for path, content in ((backup_dir / "a.sql", broken), (backup_dir / "a.sql.gz", gzip.compress(broken))):
-        path.write_bytes(content)
-        result = judged(source, path, scratch)
-        assert result["verdict"] == "failed", result["reason"]
-
-
-def test_a_script_cut_anywhere_fails(source: Database, script: bytes, backup_dir: Path, scratch: Path) -> None:
-    chance = random.Random(7)
-    path = backup_dir / "a.sql"
-    last = script.rindex(b"dump complete")
-    for at in [*(chance.randrange(2000, last) for dummy in range(6)), last, last + len(b"dump complete") - 1]:
-        path.write_bytes(script[:at])
-        assert judged(source, path, scratch)["verdict"] == "failed", at
-    path.write_bytes(script)
-    assert judged(source, path, scratch)["verdict"] == "inconclusive"
-
-
-def test_a_packed_script_with_a_wrong_check_sum_fails(
-    source: Database, script: bytes, backup_dir: Path, scratch: Path
-) -> None:
-    path = backup_dir / "a.sql.gz"
-    path.write_bytes(gzip.compress(script))
-    flip(path, path.stat().st_size - 6, 0)
-    result = judged(source, path, scratch)
-    assert result["verdict"] == "failed"
-    assert "unpacked" in result["reason"]
-
-
-def test_rows_that_look_like_faults_of_the_place_do_not_excuse_a_bad_backup(
-    source: Database, script: bytes, backup_dir: Path, scratch: Path
-) -> None:
-    path = backup_dir / "a.sql"
-    row = b"7\tNo space left on device; server closed the connection; out of memory\textra\n"
-    path.write_bytes(script.replace(b"7\tuser 7\n", row))
-    result = judged(source, path, scratch)
-    assert result["verdict"] == "failed", result["reason"]
-
-
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x00" * 9999, b"PGDM", b"\x1f\x8b", gzip.compress(b"hello")])
-def test_what_is_no_dump_is_refused(source: Database, backup_dir: Path, scratch: Path, content: bytes) -> None:
-    path = backup_dir / "a.sql"
-    path.write_bytes(content)
-    result = expect_failure(MODULE, params(source, backup_dir, scratch, backup=str(path)))
-    assert result["error"]["kind"] == "InvalidInput"
-    assert "no dump" in result["msg"]
+# --- words ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -499,13 +365,6 @@ def test_a_backup_that_is_not_there_is_named(
     result = expect_failure(MODULE, params(source, backup_dir, scratch, backup=backup))
     assert result["error"]["kind"] == kind
     assert verdicts(entry) == []
-
-
-def test_a_dump_of_a_whole_cluster_is_refused(source: Database, backup_dir: Path, scratch: Path) -> None:
-    path = backup_dir / "all.sql"
-    path.write_text(source.run("pg_dumpall", "--globals-only"))
-    result = expect_failure(MODULE, params(source, backup_dir, scratch, backup=str(path)))
-    assert "pg_dumpall" in result["msg"]
 
 
 @pytest.mark.parametrize(

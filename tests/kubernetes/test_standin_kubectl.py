@@ -90,7 +90,9 @@ class Kubectl:
     def run(self, *arguments: str, text: str | bytes = b"", code: int = 0) -> str:
         assert KUBECTL is not None
         data = text.encode() if isinstance(text, str) else text
-        done = subprocess.run([KUBECTL, *arguments], env=self.environment, input=data, capture_output=True, timeout=60)
+        done = subprocess.run(
+            [KUBECTL, *arguments], env=self.environment, input=data, capture_output=True, timeout=60, check=False
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout.decode() if code == 0 else done.stderr.decode()
 
@@ -225,7 +227,9 @@ def test_rights_can_be_asked_for(standin: Standin) -> None:
 
 def _refused(kubectl: Kubectl, *arguments: str) -> Any:
     assert KUBECTL is not None
-    done = subprocess.run([KUBECTL, *arguments], env=kubectl.environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [KUBECTL, *arguments], env=kubectl.environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     return done.stdout
 

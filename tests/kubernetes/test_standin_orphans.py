@@ -124,8 +124,9 @@ def test_an_adopted_process_is_a_child_of_the_postmaster(standin: Standin) -> No
 
 def test_data_survive_a_restart_of_the_container(standin: Standin) -> None:
     standin.until(lambda: ready(standin))
-    with contextlib.closing(connect(standin)) as connection, connection, connection.cursor() as cursor:
+    with contextlib.closing(connect(standin)) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        connection.commit()
     before = len(standin.log("database"))
     standin.restart_container("database")
     standin.until(lambda: "ready to accept connections" in standin.log("database")[before:])

@@ -118,6 +118,22 @@ def report(folder: Path, playbook: str) -> dict[str, Any]:
     return document
 
 
+def interrupt_on_signals() -> None:
+    """Have a signal that asks us to end raise KeyboardInterrupt, once, so that everything is stopped in order.
+
+    Its argument is the signal's number. Whoever asks a second time does not disturb that.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(signum: int, _frame: object) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(signum)
+
+    for each in signals:
+        signal.signal(each, interrupt)
+
+
 def adopt_orphans() -> None:
     """Become the parent of what our children leave behind, so that nothing is out of sight."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import shutil
@@ -26,8 +27,10 @@ def scratch_folder() -> Iterator[Path]:
     """A folder for scratch servers that their account can enter."""
     folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=workspace()))
     folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def params(database: Database, backup_dir: Path, scratch: Path, **over: Any) -> dict[str, Any]:
@@ -74,3 +77,25 @@ def tables_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of the tables in a manifest's fingerprint."""
     figures: dict[str, Any] = document["fingerprint"]["tables"]
     return figures
+
+
+def hand_made(database: Database, path: Path, *arguments: str) -> Path:
+    """A dump made as the runbook by hand tells."""
+    database.run("pg_dump", f"--file={path}", *arguments)
+    return path
+
+
+def packed(path: Path) -> Path:
+    """The file as gzip packs it."""
+    with path.open("rb") as plain, gzip.open(f"{path}.gz", "wb") as target:
+        shutil.copyfileobj(plain, target)
+    return Path(f"{path}.gz")
+
+
+def flip(path: Path, at: int, bit: int) -> None:
+    """Flip one bit of a file."""
+    with path.open("r+b") as stream:
+        stream.seek(at)
+        byte = stream.read(1)[0]
+        stream.seek(at)
+        stream.write(bytes([byte ^ (1 << bit)]))

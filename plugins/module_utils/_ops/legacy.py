@@ -15,6 +15,8 @@ from .restore import UNPACKERS, Dump
 
 _PACKED = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"\x04\x22\x4d\x18", ".lz4"))
 _HEAD_BYTES = 4096
+# A FIFO would keep us waiting.
+_HEAD_OF_FILE = f'[ -f "$1" ] || {{ echo "it is not a regular file" >&2; exit 1; }}; exec head -c {_HEAD_BYTES} -- "$1"'
 _END_MARK = "-- PostgreSQL database dump complete"
 _CLUSTER_MARK = "-- PostgreSQL database cluster dump"
 
@@ -89,7 +91,7 @@ def identify(target: Target, path: str) -> Dump:
         if target.files.info(f"{path}/toc.dat") is None:
             raise InvalidInput("This directory is no dump", subject=path, why="it has no toc.dat")
         return Dump(path, "directory")
-    head = _head(target, ["head", "-c", str(_HEAD_BYTES), "--", path], path)
+    head = _head(target, ["/bin/sh", "-c", _HEAD_OF_FILE, "head", path], path)
     unpacker = next((UNPACKERS[suffix] for magic, suffix in _PACKED if head.startswith(magic)), None)
     if unpacker:
         target.run([unpacker, "--version"], timeout=60)  # else a missing program would look like an empty file
