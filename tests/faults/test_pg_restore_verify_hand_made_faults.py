@@ -155,7 +155,17 @@ def test_rows_that_look_like_faults_of_the_place_do_not_excuse_a_bad_backup(
     assert result["verdict"] == "failed", result["reason"]
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x00" * 9999, b"PGDM", b"\x1f\x8b", gzip.compress(b"hello")])
+NOTHING = {
+    "empty": b"",
+    "text": b"hello\n",
+    "blanks": b"\0" * 9999,
+    "half a word": b"PGDM",
+    "half a packed file": b"\x1f\x8b",
+    "packed text": gzip.compress(b"hello"),
+}
+
+
+@pytest.mark.parametrize("content", NOTHING.values(), ids=NOTHING)
 def test_what_is_no_dump_is_refused(source: Database, backup_dir: Path, scratch: Path, content: bytes) -> None:
     path = backup_dir / "a.sql"
     path.write_bytes(content)

@@ -44,13 +44,21 @@ def standin() -> Iterator[Standin]:
         yield running
 
 
-def connect(standin: Standin) -> Any:
+def connect(standin: Standin, patience_s: float = 20) -> Any:
+    """Connect; the crash of the test before may still close a connection or two."""
     host, port = standin.address("database", 5432)
-    return psycopg2.connect(host=host, port=port, user="postgres", password="dummy", connect_timeout=5)
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return psycopg2.connect(host=host, port=port, user="postgres", password="dummy", connect_timeout=5)
+        except psycopg2.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def ready(standin: Standin) -> bool:
-    with contextlib.suppress(psycopg2.OperationalError), contextlib.closing(connect(standin)):
+    with contextlib.suppress(psycopg2.OperationalError), contextlib.closing(connect(standin, 0)):
         return True
     return False
 

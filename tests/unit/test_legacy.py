@@ -57,6 +57,7 @@ def examined(tmp_path: Path, text: str, *, head: str = HEAD, end: str = END) -> 
         (b"toc.dat\0" + b"\0" * 600, "tar", None),
         (gzip.compress(b"toc.dat\0" + b"\0" * 600), "tar", "gzip"),
     ],
+    ids=["script", "packed script", "custom", "packed custom", "tar", "packed tar"],
 )
 @pytest.mark.parametrize("name", ["a.sql", "a.sql.gz", "a.dump", "a.tar", "a", "-f 'x'\n"])
 def test_a_file_is_what_its_content_says(
@@ -74,7 +75,17 @@ def test_a_directory_with_a_table_of_contents_is_an_archive(tmp_path: Path) -> N
     assert identify(LocalTarget(), str(tmp_path)) == Dump(str(tmp_path), "directory")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PGDM", b"\x1f\x8b", gzip.compress(b"hello"), b"\0" * 9999])
+NOTHING = {
+    "empty": b"",
+    "text": b"hello",
+    "half a word": b"PGDM",
+    "half a packed file": b"\x1f\x8b",
+    "packed text": gzip.compress(b"hello"),
+    "blanks": b"\0" * 9999,
+}
+
+
+@pytest.mark.parametrize("content", NOTHING.values(), ids=NOTHING)
 def test_anything_else_is_no_dump(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.sql").write_bytes(content)
     with pytest.raises(InvalidInput, match="This file is no dump"):
