@@ -62,27 +62,24 @@ def bars_table(bars: Sequence[Bar]) -> list[str]:
 
 
 def bars(backups: Results, restores: Results, idle: Results, bare: str) -> list[Bar]:
-    """Judge what was measured; what was left out has no promise."""
+    """Judge what was measured; what was left out has no bar."""
     found = []
 
-    def ratio(results: Results, one: str, other: str) -> float:
-        return results[one].seconds / results[other].seconds
+    def judge(
+        results: Results, promise: str, limit: float, one: str, other: str, note: str, *, at_most: bool = True
+    ) -> None:
+        if one in results and other in results:
+            ratio = results[one].seconds / results[other].seconds
+            found.append(Bar(promise, limit, at_most, ratio, "x", note))
 
-    def at_most(results: Results, promise: str, limit: float, one: str, other: str, note: str) -> None:
-        found.append(Bar(promise, limit, True, ratio(results, one, other), "x", note))
-
-    if backups:
-        faster = ratio(backups, "runbook", "playbook")
-        found.append(Bar("backup faster than the runbook's", 4, False, faster, "x", "whole playbook; at 2 GB or more"))
-        for fingerprint, limit in (("none", 1.05), ("counts", 1.35), ("content", 1.35)):
-            promise = f"backup with fingerprint {fingerprint} to bare `pg_dump`"
-            at_most(backups, promise, limit, fingerprint, bare, "module's process, same flags")
-    if restores:
-        promise = "verification to bare `pg_restore` and digest queries"
-        at_most(restores, promise, 1.15, "verify", "digests", "module's process, equal scratch server")
-    if idle:
-        promise = "backup with nothing to do to one ping"
-        at_most(idle, promise, 1.5, "idle", "ping", "whole playbooks")
+    note = "whole playbook; at 2 GB or more"
+    judge(backups, "backup faster than the runbook's", 4, "runbook", "playbook", note, at_most=False)
+    for fingerprint, limit in (("none", 1.05), ("counts", 1.35), ("content", 1.35)):
+        promise = f"backup with fingerprint {fingerprint} to bare `pg_dump`"
+        judge(backups, promise, limit, fingerprint, bare, "module's process, same flags")
+    promise = "verification to bare `pg_restore` and digest queries"
+    judge(restores, promise, 1.15, "verify", "digests", "module's process, equal scratch server")
+    judge(idle, "backup with nothing to do to one ping", 1.5, "idle", "ping", "whole playbooks")
     peak = max((series.peak_bytes for results in (backups, restores) for series in results.values()), default=0)
     if peak:
         note = "largest resident memory of a module's own process"

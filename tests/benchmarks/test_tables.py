@@ -40,6 +40,11 @@ def test_bars_hold_on_their_own_side_of_the_limit() -> None:
     assert not judged(**{**times, "playbook": 10.1})[0].holds
 
 
+def test_what_was_left_out_has_no_bar() -> None:
+    assert [bar.limit for bar in judged(runbook=40, fast=10, content=11)] == [1.35, 100]
+    assert bars({}, {}, {"ping": series(1)}, "fast") == []
+
+
 def test_a_missed_bar_stands_out_in_the_table() -> None:
     lines = bars_table([Bar("speed", 4, False, 3.996, "x", "a"), Bar("memory", 100, True, 61.2, "MiB", "b")])
     assert lines[2:] == [
