@@ -41,7 +41,7 @@ def test_bars_hold_on_their_own_side_of_the_limit() -> None:
 
 
 def test_what_was_left_out_has_no_bar() -> None:
-    assert [bar.limit for bar in judged(runbook=40, fast=10, content=11)] == [1.35, 100]
+    assert [promise.limit for promise in judged(runbook=40, fast=10, content=11)] == [1.35, 100]
     assert bars({}, {}, {"ping": series(1)}, "fast") == []
 
 
