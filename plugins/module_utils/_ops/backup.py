@@ -228,9 +228,11 @@ def _write(
         _beside(target, record, dumping, draft.path, wanted=plan.fingerprint != "none")
     target.files.remove_tree(dumping.log)
     files = {info.path: info.size_bytes for info in target.files.walk(draft.path)}
-    digests = target.files.sha256(list(files), command.jobs)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        syncing = pool.submit(target.files.sync_tree, draft.path)
+        digests = target.files.sha256(list(files), command.jobs)
+        syncing.result()
     fingerprint = record.finish() if plan.fingerprint != "none" else None
-    target.files.sync_tree(draft.path)
     around = record.surroundings
     return Manifest(
         id=draft.id,
@@ -292,6 +294,7 @@ def _dump_globals(target: Target, server: Server, plan: BackupPlan, found: Prefl
         f"--dbname={server.login.conninfo(plan.db)}",
         "--no-password",
         "--globals-only",
+        "--no-sync",
         f"--file={draft.path}/globals.sql",
     ]
     if not plan.globals_passwords:

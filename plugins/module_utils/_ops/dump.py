@@ -69,6 +69,7 @@ class DumpCommand:
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={round(self.lock_timeout_s * 1000)}",
             f"--compress={self._compress_argument()}",
+            "--no-sync",  # the backup is made durable as a whole, while its checksums are computed
         ]
         return [*argv, f"--jobs={self.jobs}"] if self.format == "directory" else argv
 
