@@ -84,6 +84,33 @@ CONNECTION = ArgumentSpec(
     }
 )
 
+# The words of kubernetes.core:
+# https://docs.ansible.com/ansible/latest/collections/kubernetes/core/k8s_module.html
+KUBERNETES = ArgumentSpec(
+    {
+        "kubernetes": {
+            "type": "dict",
+            "options": {
+                "namespace": {"type": "str", "required": True},
+                "workload": {"type": "str", "required": True},
+                "container": {"type": "str"},
+                "kubeconfig": {"type": "raw"},
+                "context": {"type": "str"},
+                "host": {"type": "str"},
+                "api_key": {"type": "str", "no_log": True},
+                "ca_cert": {"type": "path", "aliases": ["ssl_ca_cert"]},
+                "client_cert": {"type": "path", "aliases": ["cert_file"]},
+                "client_key": {"type": "path", "aliases": ["key_file"], "no_log": False},
+                "validate_certs": {"type": "bool", "aliases": ["verify_ssl"]},
+                "proxy": {"type": "str"},
+                "no_proxy": {"type": "str"},
+                "impersonate_user": {"type": "str"},
+                "impersonate_groups": {"type": "list", "elements": "str"},
+            },
+        }
+    }
+)
+
 PROGRAMS = ArgumentSpec({"bin_dir": {"type": "path"}})
 
 CATALOG = ArgumentSpec({"backup_dir": {"type": "path", "required": True}})

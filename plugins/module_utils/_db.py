@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ._errors import ConnectionFailed, InvalidInput, MissingLibrary, QueryFailed
 from ._target.base import Target
 
 _CONNECT_TIMEOUT_S = 10
+_ACTIVE = 1  # of PQtransactionStatus: a command is in progress
 # unnest() of several arrays is only known by its bare name.
 _SET = (
     "SELECT pg_catalog.set_config(name, value, false)"
@@ -115,9 +117,10 @@ def compose(template: str, *identifiers: str, **literals: str) -> Any:
 class Session:
     """One connection in autocommit mode. Rows are named tuples."""
 
-    def __init__(self, connection: Any, check_mode: bool) -> None:
+    def __init__(self, connection: Any, check_mode: bool, cancel: Callable[[], None] | None = None) -> None:
         self._connection = connection
         self._check_mode = check_mode
+        self._cancel = cancel
 
     def query(self, statement: Any, params: Sequence[object] | Mapping[str, object] | None = None) -> list[Any]:
         """Read: run a statement that changes nothing and return its rows.
@@ -144,7 +147,10 @@ class Session:
     def cancel(self) -> None:
         """Ask the server to end the running statement; callable from another thread."""
         with _mapped_errors():
-            self._connection.cancel()
+            if self._cancel is None:
+                self._connection.cancel()
+            elif self._connection.info.transaction_status == _ACTIVE:
+                self._cancel()
 
     def _run(self, statement: Any, params: Any) -> list[Any]:
         import psycopg2.extras
@@ -172,8 +178,15 @@ def _mapped_errors() -> Iterator[None]:
             remedy="See the server's log for the reason, then run again."
             if lost
             else _REMEDIES.get(exc.pgcode or "", ""),
-            details={"sqlstate": exc.pgcode or ""},
+            details={"sqlstate": exc.pgcode or "", "lost": lost},
         ) from None
+
+
+def _cancel_backend(parameters: Mapping[str, Any], pid: int) -> None:
+    import psycopg2
+
+    with closing(psycopg2.connect(**parameters)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.pg_cancel_backend(%s)", (pid,))
 
 
 class Server:
@@ -215,7 +228,10 @@ class Server:
                 raise self._connection_failed(db, str(exc)) from None
             stack.callback(connection.close)
             connection.autocommit = True
-            session = Session(connection, self._check_mode)
+            # psycopg2 keeps all other threads waiting while it cancels, and so would wait for our own port-forward.
+            through_us = self.target.connections_may_break
+            cancel = partial(_cancel_backend, parameters, connection.info.backend_pid) if through_us else None
+            session = Session(connection, self._check_mode, cancel)
             if settings:
                 session.query(_SET, (list(settings), list(settings.values())))
             yield session

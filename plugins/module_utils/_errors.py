@@ -110,3 +110,19 @@ class ManifestProblem(RunbookError):
 
 class NewerManifest(ManifestProblem):
     """A manifest comes from a newer version of the collection: nothing is known against the backup."""
+
+
+class ClusterUnreachable(RunbookError):
+    """The Kubernetes API server does not answer, or the connection to it was cut."""
+
+
+class ClusterRefused(RunbookError):
+    """The API server refuses a request: no right, no valid login, or overloaded. `details` has the HTTP `status`."""
+
+
+class ObjectNotFound(RunbookError):
+    """The cluster has no such object, or none in this namespace."""
+
+
+class WorkloadProblem(RunbookError):
+    """The workload has no pod to work in: none is ready, several are, or the one that was used is gone."""

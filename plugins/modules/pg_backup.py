@@ -72,6 +72,7 @@ extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
   - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.programs
   - godel.postgres_runbook.attributes
 seealso:
@@ -168,7 +169,7 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, PROGRAMS, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._db import Login, Server
 from ..module_utils._module import Call, Result, run
@@ -189,7 +190,7 @@ SPEC = ArgumentSpec(
         "check_space": {"type": "bool", "default": True},
         "change_id": {"type": "str"},
     }
-).merge(CONNECTION, DATABASE, CATALOG, PROGRAMS)
+).merge(CONNECTION, DATABASE, CATALOG, PROGRAMS, KUBERNETES)
 
 
 def operation(call: Call) -> Result:

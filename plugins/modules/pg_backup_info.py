@@ -43,6 +43,7 @@ notes:
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 seealso:
   - module: godel.postgres_runbook.pg_backup
@@ -176,7 +177,7 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CATALOG, CONNECTION, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, KUBERNETES, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._findings import worst
 from ..module_utils._module import Call, Result, run
@@ -190,7 +191,7 @@ SPEC = ArgumentSpec(
         "rpo": {"type": "str"},
         "verified_within": {"type": "str"},
     }
-).merge(CONNECTION, CATALOG)
+).merge(CONNECTION, CATALOG, KUBERNETES)
 
 
 def operation(call: Call) -> Result:

@@ -57,6 +57,7 @@ extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
   - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes
 seealso:
   - module: godel.postgres_runbook.pg_backup
@@ -120,7 +121,7 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import prune
@@ -136,7 +137,7 @@ SPEC = ArgumentSpec(
         "keep_unreadable": {"type": "bool", "default": True},
     },
     required_one_of=[RULES],
-).merge(CONNECTION, DATABASE, CATALOG)
+).merge(CONNECTION, DATABASE, CATALOG, KUBERNETES)
 
 
 def operation(call: Call) -> Result:

@@ -39,6 +39,13 @@ options:
     type: str
     choices: [instance, database]
     default: instance
+  scratch:
+    description:
+      - Where the throwaway instance runs when O(kubernetes) is used. V(pod-local) runs it in the pod of the production server, whose
+        memory and disk it then shares, and is therefore never chosen by itself.
+      - A pod of its own for it is not to be had yet. Without O(kubernetes) this means nothing.
+    type: str
+    choices: [pod-local]
   max_age:
     description:
       - Do nothing if the backup was found V(verified) within this time, for example V(7d).
@@ -61,6 +68,7 @@ extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
   - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.programs
   - godel.postgres_runbook.attributes
 seealso:
@@ -165,9 +173,10 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, PROGRAMS, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog, Entry
 from ..module_utils._db import Login, Server
+from ..module_utils._errors import InvalidInput
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import verify
 from ..module_utils._ops.rehearsal import Clock, Place
@@ -178,17 +187,24 @@ SPEC = ArgumentSpec(
     {
         "backup": {"type": "str", "default": "latest"},
         "verify_in": {"type": "str", "choices": ["instance", "database"], "default": "instance"},
+        "scratch": {"type": "str", "choices": ["pod-local"]},
         "max_age": {"type": "str"},
         "jobs": {"type": "int"},
         "scratch_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108  # below it in a directory of its own
         "check_space": {"type": "bool", "default": True},
     }
-).merge(CONNECTION, DATABASE, CATALOG, PROGRAMS)
+).merge(CONNECTION, DATABASE, CATALOG, PROGRAMS, KUBERNETES)
 
 
 def operation(call: Call) -> Result:
     """Verify a backup, unless it was proven recently."""
     params = call.params
+    if params["kubernetes"] and params["verify_in"] == "instance" and params["scratch"] != "pod-local":
+        raise InvalidInput(
+            "It is not said where the throwaway instance may run",
+            why="beside the server in its pod it takes memory and disk from production",
+            remedy="If the pod has room for it, allow it with scratch: pod-local.",
+        )
     target = create_target(params)
     plan = verify.VerifyPlan(
         db=params["db"],

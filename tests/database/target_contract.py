@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +50,9 @@ def stream_of(data: bytes) -> Iterator[IO[bytes]]:
 
 class ContractOfTarget(ContractOfFiles):
     """The cases of programs and jobs, and with them those of files; a binding adds the fixtures."""
+
+    #: Whether what a program leaves behind when it is killed can be ended, too.
+    ends_orphans = True
 
     # --- run ----------------------------------------------------------------------------------------------
 
@@ -209,7 +211,7 @@ class ContractOfTarget(ContractOfFiles):
         assert job.poll() == -9
 
     def test_stopping_takes_along_what_the_job_started(self, target: Target, folder: str) -> None:
-        for end in ("wait", "kill -9 $$"):  # stopped by us, and dead of something else before
+        for end in ("wait", "kill -9 $$")[: 1 + self.ends_orphans]:  # stopped by us, and dead of something else before
             job = target.spawn(shell(f"sleep 300 & echo $!; {end}"), log=f"{folder}/log")
             assert within(30, lambda job=job: job.tail())  # type: ignore[misc]
             child = job.tail()
@@ -227,18 +229,16 @@ class ContractOfTarget(ContractOfFiles):
         assert job.poll() == 3
 
     def test_a_job_dies_with_us(self, target: Target, folder: str) -> None:
-        code = "job = target.spawn(['sleep', '300'], log=sys.argv[1])\nprint('ready', flush=True)\njob.wait()"
-        with self.other_process(code, f"{folder}/log") as holder:
-            [child] = [
-                each
-                for each in target.run(["ps", "-e", "-o", "ppid=,pid="]).text.splitlines()
-                if self._is_child(each, holder)
-            ]
+        code = "job = target.spawn(['sleep', sys.argv[2]], log=sys.argv[1])\nprint('ready', flush=True)\njob.wait()"
+        duration = str(3000 + secrets.randbelow(1_000_000))
+        script = (
+            'for d in /proc/[0-9]*; do [ "$(tr "\\0" " " <"$d/cmdline")" = "sleep $1 " ] && echo "${d#/proc/}"; done;'
+            " exit 0"
+        )
+        with self.other_process(code, f"{folder}/log", duration) as holder:
+            [child] = target.run(shell(script, duration)).text.split()
             holder.kill()
-            assert within(10, lambda: not self.alive(target, child.split()[1]))
-
-    def _is_child(self, line: str, holder: subprocess.Popen[bytes]) -> bool:
-        return line.split()[0] == str(holder.pid)
+            assert within(10 + self.outlives_us_s, lambda: not self.alive(target, child))
 
     def alive(self, target: Target, pid: str) -> bool:
         """Whether a process of the target runs; a zombie does not."""

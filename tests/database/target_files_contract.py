@@ -31,6 +31,8 @@ class ContractOfFiles:
     """The cases of files and locks."""
 
     source: str
+    #: How long what is ours may go on when we are killed, in seconds.
+    outlives_us_s = 0.0
 
     @contextmanager
     def other_process(self, code: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -250,6 +252,12 @@ class ContractOfFiles:
         assert target.files.writable(f"{folder}/not/there/yet")
         assert not target.files.writable(f"{folder}/file/below")
 
+    def until_free(self, target: Target, path: str) -> None:
+        """Wait for a lock whose holder was killed, where that may take a while."""
+        end = time.monotonic() + self.outlives_us_s
+        while time.monotonic() < end and target.files.lock_holder(path):
+            time.sleep(0.1)
+
     # --- locks --------------------------------------------------------------------------------------------
 
     HOLD = """
@@ -279,6 +287,7 @@ with target.files.lock(sys.argv[1], 'a test'):
                 assert f"a test by process {holder.pid}" in (target.files.lock_holder(path) or "")
             holder.kill()
             holder.wait()
+        self.until_free(target, path)
         assert target.files.lock_holder(path) is None
         with target.files.lock(path, "mine"):
             assert "mine" in (target.files.lock_holder(path) or "")
@@ -289,6 +298,7 @@ with target.files.lock(sys.argv[1], 'a test'):
         with self.other_process(self.HOLD, path) as holder:
             holder.send_signal(number)
             holder.wait()
+        self.until_free(target, path)
         with target.files.lock(path, "mine"):
             pass
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from .._db import Server, Session
-from .._errors import QueryFailed
+from .._errors import ConnectionFailed, QueryFailed
 from .._sql import fingerprint as sql
 from .._sql import schema
 from .figures import Fingerprint, LargeObjects, SequenceFigure, TableFigure
+from .keeper import held
 
 # By the oldest major that can compute it. `record-1` hashes a record (since 14), `text-1` its text form.
 ALGORITHMS = {"record-1": 14, "text-1": 13}
@@ -25,6 +27,10 @@ _ROW_HASH = {
     "record-1": "pg_catalog.hashfloat8extended(pg_catalog.float8(pg_catalog.hash_record_extended(ROW({}), 0)), 0)",
     "text-1": "pg_catalog.hashtextextended(ROW({})::pg_catalog.text, 0)",
 }
+_T = TypeVar("_T")
+# How long, in seconds, a lost connection is made anew, where connections may break while the server lives.
+_PATIENCE_S = 300.0
+_RETRY_S = 1.0
 _SEQUENCES_AT_ONCE = 200
 _LOCKS_AT_ONCE = 500
 _LOCK_ATTEMPTS = 10
@@ -54,8 +60,15 @@ class Recorder:
         algorithm: str | None = None,
         lock_timeout_s: float = 0,
         alone: bool = False,
+        keep_with: tuple[str, str] | None = None,
     ) -> None:
-        """`alone`: nobody else uses the database. Then it needs no locks, and one query may use parallel workers."""
+        """Plan it; nothing is done yet.
+
+        Args:
+            alone: nobody else uses the database. Then it needs no locks, and one query may use parallel workers.
+            keep_with: a psql and a directory of the target. Then that psql holds the snapshot, no table is locked, and
+                a connection that is lost is made anew. Without it our own session holds both.
+        """
         self._server = server
         self._db = db
         self._mode = mode
@@ -65,21 +78,18 @@ class Recorder:
         self._locks = mode != "none" and not alone
         if not alone:
             self._settings["max_parallel_workers_per_gather"] = "0"
+        self._session: Session | None = None
         self._sessions: list[Session] = []
         self._stopped = threading.Event()
+        self._keep_with = keep_with
+        self._patience_s = _PATIENCE_S if keep_with or server.target.connections_may_break else 0.0
 
     @contextmanager
     def open(self) -> Iterator[Recorder]:
         """Hold the snapshot open. Leaving ends every session, whatever they are doing."""
-        with self._connect() as session:
-            self._session = session
-            self.server_version = session.server_version
-            self._algorithm = self._algorithm or best_algorithm(self.server_version)
-            self.snapshot = _locked_snapshot(session, lock=self._locks)
-            self._storage = _storage(session) if self._locks else {}
-            self.position = session.query(sql.POSITION)[0]
-            self.surroundings: dict[str, Any] = session.query(sql.SURROUNDINGS)[0]._asdict()
-            self._sequence_rows = session.query(sql.SEQUENCES)
+        with self._held() as snapshot:
+            self.snapshot = snapshot
+            self._read(self._look_around)
             # Sequences know no snapshots, and a session of its own keeps no locks on thousands of them.
             with self._connect() as other:
                 self._first = _positions(other, self._sequence_rows)
@@ -87,6 +97,60 @@ class Recorder:
                 yield self
             finally:
                 self.stop()
+
+    @contextmanager
+    def _held(self) -> Iterator[str]:
+        """Hold the snapshot in a session of our own, which has the tables locked, or in a psql of the target."""
+        if self._keep_with is None:
+            with self._connect() as session:
+                self._session = session
+                try:
+                    yield _locked_snapshot(session, lock=self._locks)
+                finally:
+                    self._session = None
+        else:
+            with held(self._server, self._db, *self._keep_with) as snapshot:
+                try:
+                    yield snapshot
+                finally:
+                    self.stop()
+
+    def _look_around(self, session: Session) -> None:
+        self.server_version = session.server_version
+        self._algorithm = self._algorithm or best_algorithm(self.server_version)
+        self._storage = _storage(session) if self._locks else {}
+        self.position = session.query(sql.POSITION)[0]
+        self.surroundings: dict[str, Any] = session.query(sql.SURROUNDINGS)[0]._asdict()
+        self._sequence_rows = session.query(sql.SEQUENCES)
+
+    def _read(self, work: Callable[[Session], _T]) -> _T:
+        """Do some reading under the snapshot, in the session that holds it, or in one that can be made anew."""
+        if self._session is not None:
+            return work(self._session)
+        return self._again(lambda session: self._under_snapshot(session, work))
+
+    def _under_snapshot(self, session: Session, work: Callable[[Session], _T]) -> _T:
+        _enter(session, self.snapshot)
+        found = work(session)
+        session.query("COMMIT")
+        return found
+
+    def _again(self, work: Callable[[Session], _T]) -> _T:
+        """Do something in a session of its own, and once more when its connection was lost and may come back."""
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                with self._connect() as session:
+                    self._sessions.append(session)
+                    try:
+                        return work(session)
+                    finally:
+                        self._sessions.remove(session)
+            except (QueryFailed, ConnectionFailed) as exc:
+                lost = isinstance(exc, ConnectionFailed) or exc.details.get("lost")
+                if not lost or self._stopped.is_set() or time.monotonic() > deadline:
+                    raise
+            time.sleep(_RETRY_S)
 
     @contextmanager
     def _connect(self) -> Iterator[Session]:
@@ -97,7 +161,7 @@ class Recorder:
     def stop(self) -> None:
         """End the reading early; `record` then raises or returns soon. Callable from any thread."""
         self._stopped.set()
-        for session in (self._session, *self._sessions):
+        for session in (*([self._session] if self._session else ()), *self._sessions):
             with suppress(QueryFailed):
                 session.cancel()
 
@@ -107,19 +171,13 @@ class Recorder:
         Raises:
             QueryFailed: a table cannot be read; the subject names it.
         """
-        self._objects = {
-            f"{row.kind} {row.identity}": row.digest
-            for part, statement in schema.OBJECTS.items()
-            for row in _naming(part, self._session, statement)
-        }
-        self._large_objects = self._read_large_objects()
+        self._objects = self._read(_read_objects)
+        self._large_objects = self._read(self._read_large_objects)
         self._tables = self._read_tables()
 
     def finish(self) -> Fingerprint:
         """Read the sequences a second time and put the figures together."""
-        with self._connect() as session:
-            _refuse_replaced(self._storage, _storage(session) if self._locks else {})
-            last = _positions_that_are_left(session, self._sequence_rows)
+        last = self._again(self._look_again)
         return Fingerprint(
             mode=self._mode,
             algorithm=self._algorithm or "",
@@ -138,30 +196,27 @@ class Recorder:
             large_objects=self._large_objects,
         )
 
-    def _read_large_objects(self) -> LargeObjects:
+    def _look_again(self, session: Session) -> dict[str, int]:
+        _refuse_replaced(self._storage, _storage(session) if self._locks else {})
+        return _positions_that_are_left(session, self._sequence_rows)
+
+    def _read_large_objects(self, session: Session) -> LargeObjects:
         if self._mode == "counts":
-            return LargeObjects(self._session.value("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata"))
-        row = _naming("large objects", self._session, sql.LARGE_OBJECTS)[0]
+            return LargeObjects(session.value("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata"))
+        row = _naming("large objects", session, sql.LARGE_OBJECTS)[0]
         return LargeObjects(row.objects, row.digest)
 
     def _read_tables(self) -> dict[str, TableFigure]:
+        rows = self._read(lambda session: session.query(sql.TABLES))
         todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        rows = self._session.query(sql.TABLES)  # largest first, so that no worker is left with one at the end
-        for row in rows:
+        for row in rows:  # largest first, so that no worker is left with one at the end
             todo.put(row)
         figures: dict[str, TableFigure] = {}
         failures: list[BaseException] = []
 
         def work() -> None:
             try:
-                with self._connect() as session:
-                    self._sessions.append(session)
-                    while not self._stopped.is_set() and not failures:
-                        row = todo.get_nowait()
-                        # A transaction each: thousands of tables and their indexes would fill the lock table.
-                        _enter(session, self.snapshot)
-                        figures[row.identity] = self._read_table(session, row)
-                        session.query("COMMIT")
+                self._again(lambda session: self._read_share(session, todo, figures, failures))
             except queue.Empty:
                 return
             except BaseException as exc:  # noqa: BLE001  # handed to the caller below, whatever it is
@@ -176,6 +231,25 @@ class Recorder:
             raise failures[0]
         return _together(rows, figures)
 
+    def _read_share(
+        self,
+        session: Session,
+        todo: queue.SimpleQueue[Any],
+        figures: dict[str, TableFigure],
+        failures: list[BaseException],
+    ) -> None:
+        """Read tables as long as there are any; raises queue.Empty at the end."""
+        while not self._stopped.is_set() and not failures:
+            row = todo.get_nowait()
+            try:
+                # A transaction each: thousands of tables and their indexes would fill the lock table.
+                _enter(session, self.snapshot)
+                figures[row.identity] = self._read_table(session, row)
+                session.query("COMMIT")
+            except QueryFailed:
+                todo.put(row)  # for whoever comes after a lost connection
+                raise
+
     def _read_table(self, session: Session, row: Any) -> TableFigure:
         source = f"FROM ONLY {row.identity} AS t {row.condition}"
         if self._mode == "counts" or not row.expressions:
@@ -184,6 +258,14 @@ class Recorder:
         row_hash = _ROW_HASH[self._algorithm or ""].format(row.expressions)
         found = _naming(row.identity, session, f"SELECT count(*), coalesce(sum({row_hash}), 0)::text {source}")[0]
         return TableFigure(found[0], found[1])
+
+
+def _read_objects(session: Session) -> dict[str, str]:
+    return {
+        f"{row.kind} {row.identity}": row.digest
+        for part, statement in schema.OBJECTS.items()
+        for row in _naming(part, session, statement)
+    }
 
 
 def _together(rows: Sequence[Any], figures: Mapping[str, TableFigure]) -> dict[str, TableFigure]:

@@ -197,6 +197,7 @@ def take(target: Target, server: Server, catalog: Catalog, plan: BackupPlan, fou
             mode=plan.fingerprint,
             workers=found.command.jobs,
             lock_timeout_s=plan.lock_timeout_s,
+            keep_with=_keeper(target, found, catalog.directory(plan.db)),
         )
         with recorder.open() as record:
             started, clock = utc_now(), time.monotonic()
@@ -207,6 +208,10 @@ def take(target: Target, server: Server, catalog: Catalog, plan: BackupPlan, fou
             except BaseException:
                 draft.discard()
                 raise
+
+
+def _keeper(target: Target, found: Preflight, directory: str) -> tuple[str, str] | None:
+    return (found.command.programs.path("psql"), directory) if target.connections_may_break else None
 
 
 def _write(

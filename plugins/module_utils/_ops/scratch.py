@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ PREFIX = "pg_runbook_scratch_"
 _START_TIMEOUT_S = 60
 _SOCKET_PATH_LIMIT = 107  # sun_path: https://man7.org/linux/man-pages/man7/unix.7.html
 _ASIDE_S = 600
+_FIRST_PORT, _PORTS = 49152, 16384  # https://www.rfc-editor.org/rfc/rfc6335#section-6, the dynamic ones
 _MIB = 1024 * 1024
 
 
@@ -49,7 +51,8 @@ def home(target: Target, directory: str) -> Iterator[str]:
 def instance(target: Target, programs: Programs, at: str, *, superuser: str, jobs: int) -> Iterator[Server]:
     """A running scratch server of this version inside the private directory `at`; ended whatever happens.
 
-    It listens on a Unix socket in there only. When this process is killed, the kernel ends the server with it.
+    It listens on a Unix socket in there only; in a pod, where a port-forward reaches no socket, also on a port of the
+    loopback interface, with a password of its own. When this process is killed, the server ends, too.
 
     Raises:
         InvalidInput: the directory's path is too long for a socket.
@@ -65,15 +68,16 @@ def instance(target: Target, programs: Programs, at: str, *, superuser: str, job
         )
     user = target.unprivileged_user()
     target.files.make_dir(socket, user)
-    _create(target, programs, at, superuser, user)
+    login = _login(target, superuser, socket)
+    _create(target, programs, at, login, user)
     job = target.spawn(
-        [programs.path("postgres"), "-D", f"{at}/data", *_settings(target, programs, socket, jobs)],
+        [programs.path("postgres"), "-D", f"{at}/data", *_settings(target, programs, login, socket, jobs)],
         log=f"{at}/log",
         user=user,
         stop_signal=signal.SIGQUIT,  # nothing in it is worth a checkpoint
     )
     try:
-        server = Server(target, Login(user=superuser, unix_socket=socket))
+        server = Server(target, login)
         _wait_until_ready(server, job)
         yield server
     finally:
@@ -104,20 +108,36 @@ def _literal(path: str) -> str:
     return "".join(f"[{character}]" if character in "*?[" else character for character in path)
 
 
-def _create(target: Target, programs: Programs, home: str, superuser: str, user: str | None) -> None:
+def _login(target: Target, superuser: str, socket: str) -> Login:
+    if not target.connections_may_break:
+        return Login(user=superuser, unix_socket=socket)
+    port = _FIRST_PORT + secrets.randbelow(_PORTS)  # one that is taken is an error when the server starts
+    return Login(host="localhost", port=port, user=superuser, password=secrets.token_urlsafe(24))
+
+
+def _create(target: Target, programs: Programs, home: str, login: Login, user: str | None) -> None:
+    # By file, so that no process list shows it. The account of the server has to read it.
+    password_file = f"{home}/s/password"
     argv = [
         programs.path("initdb"),
         f"--pgdata={home}/data",
-        f"--username={superuser}",
-        "--auth=trust",  # the socket's directory is 0700
+        f"--username={login.user}",
+        "--auth-local=trust",  # the socket's directory is 0700
+        "--auth-host=scram-sha-256",
         "--encoding=UTF8",
         "--locale=C",
         "--no-sync",
     ]
+    if login.password:
+        target.files.write(password_file, f"{login.password}\n".encode())
+        if user is not None:
+            target.run(["chown", user, password_file])
+        argv.append(f"--pwfile={password_file}")
     if programs.major >= 18:
         argv.append("--no-data-checksums")
     try:
         target.run(argv, user=user)
+        target.files.remove_tree(password_file)
     except CommandFailed as exc:
         raise CommandFailed(
             "A scratch server cannot be created",
@@ -128,15 +148,15 @@ def _create(target: Target, programs: Programs, home: str, superuser: str, user:
         ) from None
 
 
-def _settings(target: Target, programs: Programs, socket: str, jobs: int) -> list[str]:
+def _settings(target: Target, programs: Programs, login: Login, socket: str, jobs: int) -> list[str]:
     """Tuned for one load that may be lost.
 
     https://www.postgresql.org/docs/current/populate.html and https://www.postgresql.org/docs/current/non-durability.html
     """
     memory = target.memory_bytes()
     settings = {
-        "listen_addresses": "",
-        "port": "5432",
+        "listen_addresses": login.host,
+        "port": str(login.port),
         "unix_socket_directories": socket,
         "unix_socket_permissions": "0700",
         "dynamic_shared_memory_type": "mmap",  # inside the data directory: nothing stays in /dev/shm

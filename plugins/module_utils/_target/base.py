@@ -9,11 +9,16 @@ and every implementation passes the same contract cases (`tests/database/target_
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
+
+from .._errors import CommandFailed
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,33 @@ def describe_status(returncode: int) -> str:
         return f"was ended by signal {-returncode} ({signal.Signals(-returncode).name})"
     except ValueError:
         return f"was ended by signal {-returncode}"
+
+
+def command_failed(program: str, returncode: int, stderr: bytes, timeout: float | None = None) -> CommandFailed:
+    """The error for a program that did not end well, or not within `timeout` seconds."""
+    name = os.path.basename(program)
+    text = stderr.decode("utf-8", "replace").strip()
+    fate = f"ran longer than {timeout:g} s and was ended" if timeout is not None else describe_status(returncode)
+    return CommandFailed(
+        f"{name} {fate}",
+        why=text[-2000:],
+        details={"program": name, "returncode": returncode, "messages": text[-4096:]},
+    )
+
+
+def holder_note(purpose: str) -> str:
+    """What the holder of a lock writes into its file."""
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return json.dumps({"purpose": purpose, "pid": os.getpid(), "since": since})
+
+
+def describe_holder(note: bytes) -> str:
+    """Who holds a lock, in words, from what is in its file."""
+    try:
+        found = json.loads(note)
+        return f"{found['purpose']} by process {found['pid']} since {found['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process holds it"
 
 
 @dataclass(frozen=True)
@@ -155,6 +187,10 @@ class Target(Protocol):
     @property
     def name(self) -> str:
         """How messages call it, for example `this host` or `pod godel/postgres-0`."""
+
+    @property
+    def connections_may_break(self) -> bool:
+        """Whether what `endpoint` leads through may be cut while the server and the target's programs live on."""
 
     @property
     def files(self) -> Files:

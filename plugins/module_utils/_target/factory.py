@@ -6,11 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from .base import Target
 from .local import LocalTarget
 
 
-def create_target(params: Mapping[str, object]) -> Target:
-    """The place where the work of a module happens: the host that the module runs on."""
-    return LocalTarget()
+def create_target(params: Mapping[str, Any]) -> Target:
+    """The place where the work of a module happens: a pod, or the host that the module runs on."""
+    cluster = params.get("kubernetes")
+    if not cluster:
+        return LocalTarget()
+    # Only here: it takes a tenth of a second, which a plain host need not pay.
+    from .._kube.cluster import ClusterOptions
+    from .kubernetes import KubernetesTarget
+
+    return KubernetesTarget(ClusterOptions.from_params(cluster), cluster["workload"], cluster["container"])

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, BinaryIO, cast
 
-from .._errors import CommandFailed, InvalidInput, ProgramMissing
-from .base import Completed, Endpoint, describe_status
+from .._errors import InvalidInput, ProgramMissing
+from .base import Completed, Endpoint, command_failed
 from .local_files import LocalFiles, file_problem
 
 _STDERR_LIMIT = 64 * 1024
@@ -166,6 +166,7 @@ class LocalTarget:
     """This host."""
 
     name = "this host"
+    connections_may_break = False
 
     def __init__(self) -> None:
         self.files = LocalFiles()
@@ -272,15 +273,3 @@ class LocalTarget:
     @contextmanager
     def endpoint(self, host: str | None, port: int | None) -> Iterator[Endpoint]:
         yield Endpoint(host, port)
-
-
-def command_failed(program: str, returncode: int, stderr: bytes, timeout: float | None = None) -> CommandFailed:
-    """The error for a program that did not end well."""
-    name = os.path.basename(program)
-    text = stderr.decode("utf-8", "replace").strip()
-    fate = f"ran longer than {timeout:g} s and was ended" if timeout is not None else describe_status(returncode)
-    return CommandFailed(
-        f"{name} {fate}",
-        why=text[-2000:],
-        details={"program": name, "returncode": returncode, "messages": text[-4096:]},
-    )

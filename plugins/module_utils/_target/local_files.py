@@ -10,7 +10,6 @@ import errno
 import fcntl
 import glob
 import hashlib
-import json
 import os
 import shutil
 import stat
@@ -21,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from .._errors import FileProblem, Locked, NotEnoughSpace, RunbookError
-from .base import FileInfo, Space
+from .base import FileInfo, Space, describe_holder, holder_note
 
 _LOCK_PATIENCE_S = 0.2
 
@@ -215,14 +214,9 @@ class LocalFiles:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             _take_lock(path, fd)
-            note = {
-                "purpose": purpose,
-                "pid": os.getpid(),
-                "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            }
             with contextlib.suppress(OSError):  # a full disk must not keep a prune from making room
                 os.ftruncate(fd, 0)
-                os.pwrite(fd, json.dumps(note).encode(), 0)
+                os.pwrite(fd, holder_note(purpose).encode(), 0)
             yield
         finally:
             os.close(fd)
@@ -261,11 +255,7 @@ def _take_lock(path: str, fd: int) -> None:
 
 
 def _holder(fd: int) -> str:
-    try:
-        note = json.loads(os.pread(fd, 4096, 0))
-        return f"{note['purpose']} by process {note['pid']} since {note['since']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process holds it"
+    return describe_holder(os.pread(fd, 4096, 0))
 
 
 def _info(path: str, found: os.stat_result) -> FileInfo:

@@ -60,10 +60,11 @@ def refused(port: int) -> str:
 
 async def connect(pod: PodRunner, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
     """Connect to a port of a pod; None when nobody listens."""
-    try:
-        return await asyncio.open_connection(*pod.address(port), limit=2 * FRAME)
-    except OSError:
-        return None
+    # What a script started in a pod knows nothing of the pod's address: there localhost is that of the machine.
+    for host in (pod.address(port)[0], "127.0.0.1"):
+        with contextlib.suppress(OSError):
+            return await asyncio.open_connection(host, pod.address(port)[1], limit=2 * FRAME)
+    return None
 
 
 class WebSocketForward:

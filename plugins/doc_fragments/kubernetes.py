@@ -1,0 +1,76 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of every module that can work in a pod."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  kubernetes:
+    description:
+      - Work in a pod, as one does with C(kubectl exec), and not on the host of the task. The host only needs a way to the API
+        server; it is usually the controller.
+      - All paths are then paths of the container, and the server is the one in the pod.
+      - The words are those of kubernetes.core. What is left out comes from the pod that the module runs in, or from the kubeconfig.
+    type: dict
+    suboptions:
+      namespace:
+        description: Namespace of the workload.
+        type: str
+        required: true
+      workload:
+        description:
+          - Where the server is, C(deployment/NAME), C(statefulset/NAME), C(pod/NAME), or a label selector such as C(app=postgres).
+          - It has to have exactly one ready pod.
+        type: str
+        required: true
+      container:
+        description: Name of the container. It can be left out when the pod has only one.
+        type: str
+      kubeconfig:
+        description: Path of a kubeconfig, or its content as a dictionary.
+        type: raw
+      context:
+        description: Context of the kubeconfig.
+        type: str
+      host:
+        description: URL of the API server.
+        type: str
+      api_key:
+        description: Token to log in with.
+        type: str
+      ca_cert:
+        description: File with the certificates of the authorities that may have signed the API server's certificate.
+        type: path
+        aliases: [ssl_ca_cert]
+      client_cert:
+        description: File with a client's certificate.
+        type: path
+        aliases: [cert_file]
+      client_key:
+        description: File with the client's private key.
+        type: path
+        aliases: [key_file]
+      validate_certs:
+        description: Whether to check the API server's certificate.
+        type: bool
+        aliases: [verify_ssl]
+      proxy:
+        description: URL of an HTTP proxy on the way to the API server.
+        type: str
+      no_proxy:
+        description: Hosts, separated by commas, that are reached without the proxy.
+        type: str
+      impersonate_user:
+        description: User to act as.
+        type: str
+      impersonate_groups:
+        description: Groups to act as a member of.
+        type: list
+        elements: str
+requirements:
+  - kubernetes (Python library), when O(kubernetes) is used
+"""

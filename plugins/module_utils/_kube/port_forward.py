@@ -1,0 +1,127 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A TCP port of a pod behind a private Unix socket of this host, for as long as it is needed.
+
+One WebSocket is one connection (v4.channel.k8s.io): channel 0 is data, channel 1 errors, and the first frame of each is
+the port number. Without a socket of our own, libpq could not use it: it wants a file descriptor.
+"""
+
+from __future__ import annotations
+
+import selectors
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .._errors import RunbookError
+from .cluster import Cluster
+
+_PROTOCOL = "v4.channel.k8s.io"
+_BUFFER = 64 * 1024
+_DATA = 0
+_FIRST_PACKET_S = 0.2
+_PING_S = 15.0  # a proxy on the way may cut what is quiet
+# https://www.postgresql.org/docs/current/protocol-message-formats.html, ErrorResponse
+_REFUSED = b"SFATAL\0VFATAL\0C08006\0M%s\0\0"
+
+
+@contextmanager
+def forwarded(cluster: Cluster, pod: str, port: int) -> Iterator[str]:
+    """A directory with a Unix socket `.s.PGSQL.<port>` in it that leads to the port of the pod. Gone on exit.
+
+    To a connection that cannot be forwarded the reason is told in PostgreSQL's own words, so that libpq reports it.
+    """
+    directory = tempfile.mkdtemp(prefix="pg-runbook-")  # 0700: nobody else can connect
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(f"{directory}/.s.PGSQL.{port}")
+        listener.listen(64)
+        threading.Thread(target=_accept, args=(listener, cluster, pod, port), daemon=True).start()
+        yield directory
+    finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int) -> None:
+    while True:
+        try:
+            client, _address = listener.accept()
+        except OSError:  # closed: that is our end
+            return
+        threading.Thread(target=_serve, args=(client, cluster, pod, port), daemon=True).start()
+
+
+def _serve(client: socket.socket, cluster: Cluster, pod: str, port: int) -> None:
+    with client:
+        try:
+            remote = cluster.open_stream(pod, "portforward", [("ports", str(port))], (_PROTOCOL,))
+        except RunbookError as exc:
+            _tell(client, exc.message)
+            return
+        with suppress(Exception):  # whatever ends one end of it ends the other
+            _pump(client, remote)
+        with suppress(Exception):
+            remote.close(timeout=1)
+        with suppress(Exception):
+            remote.shutdown()  # `close` leaves it open when the other side was the first
+        with suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
+
+
+def _tell(client: socket.socket, text: str) -> None:
+    body = _REFUSED % text.encode()[:2000]
+    client.settimeout(_FIRST_PACKET_S)
+    with suppress(OSError):
+        client.recv(_BUFFER)  # libpq's first packet, if it was not sent on: closing on it would reset the connection
+    with suppress(OSError):
+        client.sendall(b"E" + (len(body) + 4).to_bytes(4, "big") + body)
+
+
+def _pump(client: socket.socket, remote: Any) -> None:
+    """Carry bytes both ways. One thread: OpenSSL allows no reading and writing of one connection at the same time."""
+    remote.settimeout(None)
+    pending = getattr(remote.sock, "pending", int)  # what TLS has decrypted is not seen by a selector
+    greeted: set[int] = set()
+    with selectors.DefaultSelector() as selector:
+        selector.register(client, selectors.EVENT_READ)
+        selector.register(remote.sock, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _events in selector.select(0 if pending() else _PING_S)}
+            if pending() or remote.sock in ready:
+                if not _down(remote, client, greeted):
+                    return
+            elif not ready:
+                remote.ping()
+            if client in ready:
+                data = client.recv(_BUFFER)
+                if not data:
+                    return
+                remote.send_binary(bytes([_DATA]) + data)
+
+
+def _down(remote: Any, client: socket.socket, greeted: set[int]) -> bool:
+    """Take one frame; whether the connection goes on."""
+    import websocket
+
+    opcode, data = remote.recv_data(control_frame=True)
+    if opcode == websocket.ABNF.OPCODE_CLOSE:
+        return False
+    if opcode not in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) or not data:
+        return True
+    channel = data[0]
+    if channel not in greeted:
+        greeted.add(channel)  # the port number
+    elif channel == _DATA:
+        client.sendall(data[1:])
+    else:  # nobody listens there
+        _tell(client, data[1:].decode("utf-8", "replace"))
+        return False
+    return True

@@ -1,0 +1,140 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find the pod that a workload means: one that is ready, and not on its way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .._errors import InvalidInput, ObjectNotFound, WorkloadProblem
+from .cluster import Cluster
+from .shell import Container
+
+_KINDS = {"deployment": "deployments", "deploy": "deployments", "statefulset": "statefulsets", "sts": "statefulsets"}
+_WORKLOAD = re.compile(r"(?:(?P<kind>[a-z]+)/)?(?P<name>[a-z0-9]([a-z0-9.-]*[a-z0-9])?)")
+
+
+def find_container(cluster: Cluster, workload: str, container: str | None) -> Container:
+    """The container to work in.
+
+    `workload` is `deployment/NAME`, `statefulset/NAME`, `pod/NAME`, or a label selector such as `app=postgres`.
+
+    Raises:
+        InvalidInput: the workload cannot be read, or several containers and none is named.
+        ObjectNotFound: there is no such workload.
+        WorkloadProblem: no pod of it is ready, or more than one is.
+    """
+    pods = _pods(cluster, workload)
+    where = f"{workload} in namespace {cluster.namespace}"
+    if not pods:
+        raise ObjectNotFound(
+            "There is no such pod", subject=where, remedy="Check the workload and the namespace; is it scaled to 0?"
+        )
+    ready = [pod for pod in pods if _is_ready(pod)]
+    if not ready:
+        states = "; ".join(f"{pod['metadata']['name']}: {_state(pod)}" for pod in pods)
+        raise WorkloadProblem(
+            "No pod is ready", subject=where, why=states, remedy="See kubectl describe pod, then run again."
+        )
+    if len(ready) > 1:
+        names = ", ".join(pod["metadata"]["name"] for pod in ready)
+        raise WorkloadProblem(
+            "More than one pod is ready", subject=where, why=names, remedy="Name the one that you mean, as pod/NAME."
+        )
+    return container_of(ready[0], container)
+
+
+def refuse_another(cluster: Cluster, container: Container) -> None:
+    """Raise WorkloadProblem unless the container is still the same one: not deleted, not restarted."""
+    where = f"pod {cluster.namespace}/{container.pod}, container {container.name}"
+    try:
+        found = container_of(cluster.get(cluster.path("pods", container.pod)), container.name)
+    except ObjectNotFound:
+        found = None
+    if found is None or found.pod_uid != container.pod_uid:
+        raise WorkloadProblem(
+            "The pod is gone", subject=where, remedy="See what removed it, wait until another one is ready, run again."
+        )
+    if found.restarts != container.restarts:
+        raise WorkloadProblem(
+            "The container was restarted", subject=where, remedy="See kubectl describe pod for the reason, run again."
+        )
+
+
+def _pods(cluster: Cluster, workload: str) -> list[dict[str, Any]]:
+    if "=" in workload or "!" in workload or " in " in workload:
+        return _listed(cluster, workload)
+    match = _WORKLOAD.fullmatch(workload)
+    if not match or (match["kind"] or "pod") not in (*_KINDS, "pod", "pods", "po"):
+        raise InvalidInput(
+            "workload is not a workload",
+            subject=repr(workload),
+            remedy="Use deployment/NAME, statefulset/NAME, pod/NAME or a label selector such as app=postgres.",
+        )
+    plural = _KINDS.get(match["kind"] or "pod")
+    if plural is None:
+        return [cluster.get(cluster.path("pods", match["name"]))]
+    found = cluster.get(cluster.path(plural, match["name"], api="apis/apps/v1"))
+    return _listed(cluster, _selector(found["spec"]["selector"]))
+
+
+def _listed(cluster: Cluster, selector: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = cluster.get(cluster.path("pods"), {"labelSelector": selector}).get("items") or []
+    return items
+
+
+def _selector(selector: Mapping[str, Any]) -> str:
+    parts = [f"{name}={value}" for name, value in (selector.get("matchLabels") or {}).items()]
+    for rule in selector.get("matchExpressions") or []:
+        values = f" ({','.join(rule.get('values') or [])})"
+        parts.append(
+            {
+                "In": f"{rule['key']} in{values}",
+                "NotIn": f"{rule['key']} notin{values}",
+                "Exists": rule["key"],
+                "DoesNotExist": f"!{rule['key']}",
+            }[rule["operator"]]
+        )
+    return ",".join(parts)
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    # A terminating pod still says Running and Ready: only its deletionTimestamp tells.
+    conditions = {item["type"]: item["status"] for item in pod.get("status", {}).get("conditions") or []}
+    return "deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
+
+
+def _state(pod: Mapping[str, Any]) -> str:
+    if "deletionTimestamp" in pod["metadata"]:
+        return "terminating"
+    status = pod.get("status", {})
+    waiting = [
+        state["waiting"].get("reason", "")
+        for item in status.get("containerStatuses") or []
+        if "waiting" in (state := item.get("state") or {})
+    ]
+    return f"{status.get('phase', 'unknown')}, not ready" + (f" ({', '.join(waiting)})" if waiting else "")
+
+
+def container_of(pod: Mapping[str, Any], wanted: str | None) -> Container:
+    """A container of a pod; the only one when none is named. Raises InvalidInput."""
+    specs = {item["name"]: item for item in pod["spec"]["containers"]}
+    subject = f"pod {pod['metadata']['name']}"
+    if wanted is None and len(specs) > 1:
+        raise InvalidInput(
+            "The pod has several containers", subject=subject, why=", ".join(specs), remedy="Name one in container."
+        )
+    if wanted is not None and wanted not in specs:
+        raise InvalidInput(
+            f"The pod has no container {wanted}",
+            subject=subject,
+            why=f"it has {', '.join(specs)}",
+            remedy="Name one of these.",
+        )
+    name = wanted or next(iter(specs))
+    states = pod["status"].get("containerStatuses") or []
+    restarts = next((item["restartCount"] for item in states if item["name"] == name), 0)
+    return Container(pod["metadata"]["name"], name, pod["metadata"]["uid"], restarts, specs[name].get("image", ""))
