@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,8 +76,10 @@ class Place:
     def target(self, lease_s: float = 30) -> Iterator[KubernetesTarget]:
         """The pod as a target."""
         target = KubernetesTarget(ClusterOptions(NAMESPACE, kubeconfig=self.kubeconfig), WORKLOAD, None, lease_s)
-        yield target
-        target.close()
+        try:
+            yield target
+        finally:
+            target.close()
 
     def log(self) -> str:
         """What PostgreSQL has logged."""
@@ -88,5 +92,11 @@ def prepared(name: str, images: Mapping[str, Image] | None = None) -> Iterator[P
     with Standin(workspace() / name, images={"lab/postgres:15": postgres_image(), **(images or {})}) as standin:
         standin.apply(MANIFEST)
         place = Place(standin)
-        assert place.pod
-        yield place
+        try:
+            assert place.pod
+            yield place
+        finally:
+            standin.faults.clear()
+    with warnings.catch_warnings():  # of what connections that were cut on purpose have left
+        warnings.simplefilter("ignore")
+        gc.collect()

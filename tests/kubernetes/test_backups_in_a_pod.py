@@ -235,8 +235,11 @@ def test_a_missing_right_is_named(place: Place, catalog: Path) -> None:
     kubeconfig = str(place.standin.kubeconfig(user, places.NAMESPACE))
     result = run_module("pg_backup", params(place, catalog, kubernetes=place.options(kubeconfig=kubeconfig)))
     assert result["failed"]
-    for text in ("refuses", "pods/portforward", places.NAMESPACE, "Grant the right"):
-        assert text in result["msg"]
+    assert f"Rights are missing (namespace {places.NAMESPACE}): get pods, get or create pods/exec" in result["msg"]
+    assert "docs/rbac/pod.yml" in result["msg"]
+    missing = ["get or create pods/exec", "get or create pods/portforward", "get pods"]
+    assert sorted(result["error"]["missing"]) == missing
+    assert not [request for request in place.standin.requests if user in request.user and "/pods/" in request.path]
 
 
 def test_the_role_that_is_documented_is_enough(place: Place, catalog: Path) -> None:

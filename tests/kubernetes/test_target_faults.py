@@ -151,7 +151,14 @@ def test_overload_and_absence_are_waited_for(place: Place, target: KubernetesTar
 
 def test_a_token_that_lapses_is_read_anew_once(place: Place, folder: str) -> None:
     user = "operator"
-    place.standin.grant(user, "get deployments.apps", "list,get pods", "get,create pods/exec", namespace=NAMESPACE)
+    place.standin.grant(
+        user,
+        "get deployments.apps",
+        "list,get pods",
+        "get,create pods/exec",
+        "get,create pods/portforward",
+        namespace=NAMESPACE,
+    )
     options = ClusterOptions(NAMESPACE, kubeconfig=str(place.standin.kubeconfig(user, NAMESPACE)))
     target = KubernetesTarget(options, places.WORKLOAD, None, 10)
     try:

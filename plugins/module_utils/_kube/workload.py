@@ -64,9 +64,14 @@ def refuse_another(cluster: Cluster, container: Container) -> None:
         )
 
 
-def _pods(cluster: Cluster, workload: str) -> list[dict[str, Any]]:
+def read_workload(workload: str) -> tuple[str | None, str | None]:
+    """The plural of its kind and its name: None and a name for a pod, None and None for a label selector.
+
+    Raises:
+        InvalidInput: it is none of these.
+    """
     if "=" in workload or "!" in workload or " in " in workload:
-        return _listed(cluster, workload)
+        return None, None
     match = _WORKLOAD.fullmatch(workload)
     if not match or (match["kind"] or "pod") not in (*_KINDS, "pod", "pods", "po"):
         raise InvalidInput(
@@ -74,10 +79,16 @@ def _pods(cluster: Cluster, workload: str) -> list[dict[str, Any]]:
             subject=repr(workload),
             remedy="Use deployment/NAME, statefulset/NAME, pod/NAME or a label selector such as app=postgres.",
         )
-    plural = _KINDS.get(match["kind"] or "pod")
+    return _KINDS.get(match["kind"] or "pod"), match["name"]
+
+
+def _pods(cluster: Cluster, workload: str) -> list[dict[str, Any]]:
+    plural, name = read_workload(workload)
+    if name is None:
+        return _listed(cluster, workload)
     if plural is None:
-        return [cluster.get(cluster.path("pods", match["name"]))]
-    found = cluster.get(cluster.path(plural, match["name"], api="apis/apps/v1"))
+        return [cluster.get(cluster.path("pods", name))]
+    found = cluster.get(cluster.path(plural, name, api="apis/apps/v1"))
     return _listed(cluster, _selector(found["spec"]["selector"]))
 
 

@@ -9,7 +9,8 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from uuid import uuid4
 
 from .._db import Login, Server
@@ -21,7 +22,10 @@ PREFIX = "pg_runbook_scratch_"
 _START_TIMEOUT_S = 60
 _SOCKET_PATH_LIMIT = 107  # sun_path: https://man7.org/linux/man-pages/man7/unix.7.html
 _ASIDE_S = 600
-_FIRST_PORT, _PORTS = 49152, 16384  # https://www.rfc-editor.org/rfc/rfc6335#section-6, the dynamic ones
+# Below those that Linux gives to clients (ip_local_port_range); one that is taken shows when the server starts.
+_FIRST_PORT, _PORTS = 16384, 16384
+_PORT_TAKEN = "could not create any TCP/IP sockets"
+_ATTEMPTS = 3
 _MIB = 1024 * 1024
 
 
@@ -70,18 +74,24 @@ def instance(target: Target, programs: Programs, at: str, *, superuser: str, job
     target.files.make_dir(socket, user)
     login = _login(target, superuser, socket)
     _create(target, programs, at, login, user)
-    job = target.spawn(
-        [programs.path("postgres"), "-D", f"{at}/data", *_settings(target, programs, login, socket, jobs)],
-        log=f"{at}/log",
-        user=user,
-        stop_signal=signal.SIGQUIT,  # nothing in it is worth a checkpoint
-    )
-    try:
-        server = Server(target, login)
-        _wait_until_ready(server, job)
-        yield server
-    finally:
-        job.stop()
+    with ExitStack() as stack:
+        for attempt in range(_ATTEMPTS):
+            settings = _settings(target, programs, login, socket, jobs)
+            job = target.spawn(
+                [programs.path("postgres"), "-D", f"{at}/data", *settings],
+                log=f"{at}/log",
+                user=user,
+                stop_signal=signal.SIGQUIT,  # nothing in it is worth a checkpoint
+            )
+            stack.callback(job.stop)
+            try:
+                _wait_until_ready(Server(target, login), job)
+                break
+            except CommandFailed as exc:
+                if _PORT_TAKEN not in exc.why or attempt + 1 == _ATTEMPTS:
+                    raise
+                login = replace(login, port=_any_port())
+        yield Server(target, login)
 
 
 def sweep(target: Target, directory: str) -> list[str]:
@@ -111,8 +121,11 @@ def _literal(path: str) -> str:
 def _login(target: Target, superuser: str, socket: str) -> Login:
     if not target.connections_may_break:
         return Login(user=superuser, unix_socket=socket)
-    port = _FIRST_PORT + secrets.randbelow(_PORTS)  # one that is taken is an error when the server starts
-    return Login(host="localhost", port=port, user=superuser, password=secrets.token_urlsafe(24))
+    return Login(host="127.0.0.1", port=_any_port(), user=superuser, password=secrets.token_urlsafe(24))
+
+
+def _any_port() -> int:
+    return _FIRST_PORT + secrets.randbelow(_PORTS)
 
 
 def _create(target: Target, programs: Programs, home: str, login: Login, user: str | None) -> None:

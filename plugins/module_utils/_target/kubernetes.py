@@ -15,19 +15,20 @@ from uuid import uuid4
 
 from .._errors import FileProblem, InvalidInput, ProgramMissing, RunbookError
 from .._kube import detached
+from .._kube.access import refuse_missing, rights_for
 from .._kube.cluster import Cluster, ClusterOptions
 from .._kube.exec_stream import ExecStream
 from .._kube.lease import Lease
 from .._kube.pod import Pod
 from .._kube.port_forward import forwarded
 from .._kube.shell import TimedOut
-from .._kube.workload import find_container
+from .._kube.workload import find_container, read_workload
 from .base import Completed, Endpoint, command_failed
 from .kubernetes_files import PodFiles
 
 # What runs detached in the pod outlives a lost connection by so many seconds. We give up as soon.
 LEASE_S = 300.0
-_STDERR_LIMIT = 64 * 1024
+_RIGHTS = "https://github.com/godel/postgres_runbook/blob/main/docs/rbac/pod.yml"
 _CHUNK = 256 * 1024
 _NOT_FOUND = 127
 _HERE = ("", "localhost", "127.0.0.1", "::1")
@@ -90,6 +91,7 @@ class KubernetesTarget:
 
     def __init__(self, options: ClusterOptions, workload: str, container: str | None, lease_s: float = LEASE_S) -> None:
         cluster = Cluster(options)
+        refuse_missing(cluster, rights_for(*read_workload(workload)), _RIGHTS)
         self._pod = Pod(cluster, find_container(cluster, workload, container), lease_s)
         self._lease = Lease(self._pod, lease_s)
         self.name = self._pod.name

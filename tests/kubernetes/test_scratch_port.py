@@ -1,0 +1,32 @@
+"""A scratch instance in a pod finds a port of its own."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import scratch
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._programs import SCRATCH, find
+from tests.kubernetes import place as places
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def test_a_port_that_is_taken_is_only_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    with places.prepared("prt") as place, place.target() as target, socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = [taken.getsockname()[1], 16_399]
+        monkeypatch.setattr(scratch, "_any_port", lambda: ports.pop(0))
+        programs = find(target, 15, bin_dir=None, needed=SCRATCH, purpose="to test")
+        with (
+            scratch.home(target, "/var/tmp") as home,
+            scratch.instance(target, programs, home, superuser="boss", jobs=1) as server,
+            server.connect("postgres") as session,
+        ):
+            assert session.value("SELECT current_user::text") == "boss"
+            assert server.login.port == 16_399
+            assert session.value("SHOW listen_addresses") == "127.0.0.1"
+        assert target.files.info(home) is None
