@@ -32,8 +32,9 @@ class Listener:
         logger: logging.Logger,
     ) -> None:
         async def remember(request: web.Request) -> web.StreamResponse:
-            if request.transport is not None:
-                self._sockets.append(request.transport.get_extra_info("socket"))
+            connection = request.transport.get_extra_info("socket") if request.transport is not None else None
+            if connection is not None:  # else the client has gone already
+                self._sockets.append(connection)
             return await handle(request)
 
         # aiohttp forgets a connection while TLS still waits for the client's goodbye, which some never say.
