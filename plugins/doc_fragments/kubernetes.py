@@ -64,13 +64,6 @@ options:
       no_proxy:
         description: Hosts, separated by commas, that are reached without the proxy.
         type: str
-      impersonate_user:
-        description: User to act as.
-        type: str
-      impersonate_groups:
-        description: Groups to act as a member of.
-        type: list
-        elements: str
 requirements:
   - kubernetes (Python library), when O(kubernetes) is used
 """

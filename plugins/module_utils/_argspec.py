@@ -104,8 +104,6 @@ KUBERNETES = ArgumentSpec(
                 "validate_certs": {"type": "bool", "aliases": ["verify_ssl"]},
                 "proxy": {"type": "str"},
                 "no_proxy": {"type": "str"},
-                "impersonate_user": {"type": "str"},
-                "impersonate_groups": {"type": "list", "elements": "str"},
             },
         }
     }

@@ -17,7 +17,7 @@ from .._errors import ConnectionFailed, QueryFailed
 from .._sql import fingerprint as sql
 from .._sql import schema
 from .figures import Fingerprint, LargeObjects, SequenceFigure, TableFigure
-from .keeper import held
+from .snapshot import enter, held, locked_snapshot, refuse_replaced, storage
 
 # By the oldest major that can compute it. `record-1` hashes a record (since 14), `text-1` its text form.
 ALGORITHMS = {"record-1": 14, "text-1": 13}
@@ -32,10 +32,6 @@ _T = TypeVar("_T")
 _PATIENCE_S = 300.0
 _RETRY_S = 1.0
 _SEQUENCES_AT_ONCE = 200
-_LOCKS_AT_ONCE = 500
-_LOCK_ATTEMPTS = 10
-# pg_dump holds a lock on each table in its leader, one more in a worker, and one on a sequence if there is one.
-_LOCKS_BY_PG_DUMP = 3
 
 
 def best_algorithm(server_version: int) -> str:
@@ -105,7 +101,7 @@ class Recorder:
             with self._connect() as session:
                 self._session = session
                 try:
-                    yield _locked_snapshot(session, lock=self._locks)
+                    yield locked_snapshot(session, lock=self._locks)
                 finally:
                     self._session = None
         else:
@@ -118,7 +114,7 @@ class Recorder:
     def _look_around(self, session: Session) -> None:
         self.server_version = session.server_version
         self._algorithm = self._algorithm or best_algorithm(self.server_version)
-        self._storage = _storage(session) if self._locks else {}
+        self._storage = storage(session) if self._locks else {}
         self.position = session.query(sql.POSITION)[0]
         self.surroundings: dict[str, Any] = session.query(sql.SURROUNDINGS)[0]._asdict()
         self._sequence_rows = session.query(sql.SEQUENCES)
@@ -130,7 +126,7 @@ class Recorder:
         return self._again(lambda session: self._under_snapshot(session, work))
 
     def _under_snapshot(self, session: Session, work: Callable[[Session], _T]) -> _T:
-        _enter(session, self.snapshot)
+        enter(session, self.snapshot)
         found = work(session)
         session.query("COMMIT")
         return found
@@ -197,7 +193,7 @@ class Recorder:
         )
 
     def _look_again(self, session: Session) -> dict[str, int]:
-        _refuse_replaced(self._storage, _storage(session) if self._locks else {})
+        refuse_replaced(self._storage, storage(session) if self._locks else {})
         return _positions_that_are_left(session, self._sequence_rows)
 
     def _read_large_objects(self, session: Session) -> LargeObjects:
@@ -243,7 +239,7 @@ class Recorder:
             row = todo.get_nowait()
             try:
                 # A transaction each: thousands of tables and their indexes would fill the lock table.
-                _enter(session, self.snapshot)
+                enter(session, self.snapshot)
                 figures[row.identity] = self._read_table(session, row)
                 session.query("COMMIT")
             except QueryFailed:
@@ -277,80 +273,6 @@ def _together(rows: Sequence[Any], figures: Mapping[str, TableFigure]) -> dict[s
         digest = str(int(known.digest) + int(figure.digest)) if known.digest and figure.digest else None
         found[name] = TableFigure(known.rows + figure.rows, digest)
     return found
-
-
-def _locked_snapshot(session: Session, *, lock: bool) -> str:
-    """Begin a transaction that holds every table as it is, then export its snapshot.
-
-    TRUNCATE and some ALTER TABLE are not MVCC-safe (https://www.postgresql.org/docs/current/mvcc-caveats.html): one
-    that commits after the snapshot and before pg_dump has its own locks would show. So the locks come first; a snapshot
-    is only taken by the first query after them (https://www.postgresql.org/docs/current/sql-lock.html). Tables that
-    were created in between are locked next; if one is gone already, all begins anew. Where the server's lock table has
-    no room for our locks beside pg_dump's, there are none, and `finish` looks whether that mattered.
-    """
-    for attempt in range(_LOCK_ATTEMPTS):
-        names = [row.identity for row in session.query(sql.TABLES)] if lock else []
-        if len(names) * _LOCKS_BY_PG_DUMP > session.value(sql.LOCK_TABLE_SIZE):
-            lock = False
-        session.query(sql.BEGIN)
-        if not lock:
-            return str(session.value(sql.EXPORT_SNAPSHOT))
-        try:
-            _lock(session, names)
-            snapshot = str(session.value(sql.EXPORT_SNAPSHOT))
-            known = set(names)
-            _lock(session, [row.identity for row in session.query(sql.TABLES) if row.identity not in known])
-            if not session.query(sql.REPLACED) or attempt + 1 == _LOCK_ATTEMPTS:
-                return snapshot
-            session.query("ROLLBACK")
-        except QueryFailed as exc:
-            session.query("ROLLBACK")
-            dropped_meanwhile = exc.details.get("sqlstate") in ("42P01", "3F000")
-            if dropped_meanwhile and attempt + 1 < _LOCK_ATTEMPTS:
-                continue
-            if exc.details.get("sqlstate") == "55P03":
-                raise QueryFailed(
-                    "A table stays locked",
-                    why=exc.why,
-                    remedy="Somebody holds an exclusive lock: see pg_locks, wait, or raise lock_timeout.",
-                    details=exc.details,
-                ) from None
-            raise
-    raise AssertionError("unreachable")
-
-
-def _lock(session: Session, names: Sequence[str]) -> None:
-    for at in range(0, len(names), _LOCKS_AT_ONCE):
-        some = ", ".join(f"ONLY {name}" for name in names[at : at + _LOCKS_AT_ONCE])
-        session.query(f"LOCK TABLE {some} IN ACCESS SHARE MODE")
-
-
-def _storage(session: Session) -> dict[int, int]:
-    """The file of each table. TRUNCATE, and whatever rewrites a table, gives it another one."""
-    return {row.oid: row.relfilenode for row in session.query(sql.STORAGE)}
-
-
-def _refuse_replaced(before: Mapping[int, int], after: Mapping[int, int]) -> None:
-    replaced = [oid for oid, file in before.items() if after.get(oid, file) != file]
-    if replaced:
-        raise QueryFailed(
-            "A table was emptied or rewritten while the backup was taken",
-            subject=f"{len(replaced)} tables, the first has the OID {replaced[0]}",
-            why="TRUNCATE, VACUUM FULL, CLUSTER and some ALTER TABLE do not keep to snapshots",
-            remedy="Take the backup again at another time, or raise max_locks_per_transaction to keep them off.",
-        )
-
-
-def _enter(session: Session, snapshot: str) -> None:
-    try:
-        session.query(f"{sql.BEGIN}; SET TRANSACTION SNAPSHOT '{snapshot}'")
-    except QueryFailed as exc:
-        raise QueryFailed(
-            "The fingerprint lost its snapshot",
-            why=exc.why,
-            remedy="The session that held it has ended: see the server's log for the reason, then run again.",
-            details=exc.details,
-        ) from None
 
 
 def _naming(subject: str, session: Session, statement: str) -> list[Any]:

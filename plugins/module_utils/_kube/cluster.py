@@ -54,8 +54,6 @@ class ClusterOptions:
     context: str | None = None
     api_key: str | None = field(default=None, repr=False)
     overrides: Mapping[str, object] = field(default_factory=dict)
-    impersonate_user: str | None = None
-    impersonate_groups: tuple[str, ...] = ()
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> ClusterOptions:
@@ -68,8 +66,6 @@ class ClusterOptions:
             overrides={
                 attribute: params[option] for option, attribute in _OVERRIDES.items() if params[option] is not None
             },
-            impersonate_user=params["impersonate_user"],
-            impersonate_groups=tuple(params["impersonate_groups"] or ()),
         )
 
 
@@ -185,10 +181,6 @@ class Cluster:
         for setting in self._configuration.auth_settings().values():
             if setting.get("value"):
                 headers["Authorization"] = setting["value"]
-        if self._options.impersonate_user:
-            headers["Impersonate-User"] = self._options.impersonate_user
-        if self._options.impersonate_groups:
-            headers["Impersonate-Group"] = ",".join(self._options.impersonate_groups)
         return headers
 
     def _ssl_options(self) -> dict[str, Any]:
