@@ -41,11 +41,48 @@ options:
     default: instance
   scratch:
     description:
-      - Where the throwaway instance runs when O(kubernetes) is used. V(pod-local) runs it in the pod of the production server, whose
-        memory and disk it then shares, and is therefore never chosen by itself.
-      - A pod of its own for it is not to be had yet. Without O(kubernetes) this means nothing.
+      - Where the throwaway instance runs when O(kubernetes) is used. Without O(kubernetes) this means nothing.
+      - V(pod) runs it in a pod of its own, on the same node when the volume of the backups needs that. That pod reads the volume,
+        has limits and no service, and is deleted whatever happens; if the module is killed, it ends by itself some minutes
+        later, and the next run deletes it. The backups have to be on a volume that another pod can mount.
+      - V(pod-local) runs it in the pod of the production server, whose memory and disk it then shares, and is therefore never
+        chosen by itself.
     type: str
-    choices: [pod-local]
+    choices: [pod, pod-local]
+    default: pod
+  scratch_pod:
+    description: How the pod of O(scratch=pod) differs from its defaults, in the words of Kubernetes.
+    type: dict
+    default: {}
+    suboptions:
+      image:
+        description: Another image with the programs of a PostgreSQL server. When it is left out, that of the server's container.
+        type: str
+      resources:
+        description:
+          - Resources of the container. They go before the defaults.
+          - Unless O(check_space=false), the space that the restored database is estimated to take is requested as
+            C(ephemeral-storage), and twice of it is the limit.
+        type: dict
+        default: {}
+        suboptions:
+          requests:
+            description: What the scheduler looks for. By default 100m of C(cpu) and 512Mi of C(memory).
+            type: dict
+            default: {}
+          limits:
+            description: What it gets at most. By default 2 of C(cpu) and 2Gi of C(memory).
+            type: dict
+            default: {}
+      volume:
+        description:
+          - Source of the volume for the throwaway instance, for example an C(ephemeral) one with a storage class, when nodes have no
+            room for a whole database. When it is left out, an C(emptyDir).
+        type: dict
+      timeout:
+        description: How long the pod may take to start.
+        type: str
+        default: 5m
   max_age:
     description:
       - Do nothing if the backup was found V(verified) within this time, for example V(7d).
@@ -54,10 +91,12 @@ options:
   jobs:
     description:
       - How many tables and indexes to restore, and to compare, at the same time.
-      - When it is left out, the number of CPUs where the module runs.
+      - When it is left out, the number of CPUs where the throwaway server runs.
     type: int
   scratch_dir:
-    description: Directory below which the throwaway server gets its own. It needs room for the whole database.
+    description:
+      - Directory below which the throwaway server gets its own. It needs room for the whole database.
+      - With O(scratch=pod) it is the pod's own volume, and this means nothing.
     type: path
     default: /var/tmp
   check_space:
@@ -157,7 +196,7 @@ steps:
   description: Seconds that each step took.
   returned: when the backup was verified now
   type: dict
-  sample: {"files_s": 0.4, "start_s": 1.1, "restore_s": 12.0, "compare_s": 2.1}
+  sample: {"pod_s": 4.0, "files_s": 0.4, "start_s": 1.1, "restore_s": 12.0, "compare_s": 2.1}
 duration_s:
   description: Seconds that it took in all.
   returned: when the backup was verified now
@@ -176,18 +215,34 @@ msg:
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog, Entry
 from ..module_utils._db import Login, Server
-from ..module_utils._errors import InvalidInput
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import verify
 from ..module_utils._ops.rehearsal import Clock, Place
-from ..module_utils._target.factory import create_target
+from ..module_utils._target.factory import create_target, scratch_pod
 from ..module_utils._units import parse_duration, to_rfc3339, utc_now
 
 SPEC = ArgumentSpec(
     {
         "backup": {"type": "str", "default": "latest"},
         "verify_in": {"type": "str", "choices": ["instance", "database"], "default": "instance"},
-        "scratch": {"type": "str", "choices": ["pod-local"]},
+        "scratch": {"type": "str", "choices": ["pod", "pod-local"], "default": "pod"},
+        "scratch_pod": {
+            "type": "dict",
+            "default": {},
+            "options": {
+                "image": {"type": "str"},
+                "resources": {
+                    "type": "dict",
+                    "default": {},
+                    "options": {
+                        "requests": {"type": "dict", "default": {}},
+                        "limits": {"type": "dict", "default": {}},
+                    },
+                },
+                "volume": {"type": "dict"},
+                "timeout": {"type": "str", "default": "5m"},
+            },
+        },
         "max_age": {"type": "str"},
         "jobs": {"type": "int"},
         "scratch_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108  # below it in a directory of its own
@@ -199,12 +254,6 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Verify a backup, unless it was proven recently."""
     params = call.params
-    if params["kubernetes"] and params["verify_in"] == "instance" and params["scratch"] != "pod-local":
-        raise InvalidInput(
-            "It is not said where the throwaway instance may run",
-            why="beside the server in its pod it takes memory and disk from production",
-            remedy="If the pod has room for it, allow it with scratch: pod-local.",
-        )
     target = create_target(params)
     plan = verify.VerifyPlan(
         db=params["db"],
@@ -218,6 +267,7 @@ def operation(call: Call) -> Result:
             check_space=params["check_space"],
         ),
     )
+    pod = scratch_pod(target, params) if params["verify_in"] == "instance" and params["scratch"] == "pod" else None
     catalog = Catalog(target, params["backup_dir"])
     subject = verify.choose(target, catalog, plan)
     recorded = isinstance(subject, Entry)  # a file made by hand has no place for a verdict
@@ -226,14 +276,14 @@ def operation(call: Call) -> Result:
         verdict = verify.remembered(known)
         return Result(False, verify.report(verdict, subject, plan.db, known.checked_at))
     if call.check_mode:
-        found = verify.check(target, plan, subject)
+        found = verify.check(target, plan, subject, pod)
         diff = {"before": "", "after": "a verdict in the catalog\n"}
         return Result(recorded, verify.report(found, subject, plan.db, None), diff)
     clock = Clock()
     server = Server(target, Login.from_params(params))
     with verify.kept(catalog, subject):
         with clock.step("all"):
-            verdict = verify.verify(target, server, plan, subject, clock)
+            verdict = verify.verify(target, server, plan, subject, clock, pod)
         now = utc_now()
         duration_s = clock.steps.pop("all_s")
         verify.record(catalog, subject, verdict, now, clock)

@@ -20,6 +20,7 @@ WORKLOAD = "deployment/postgres"
 USER = "godel"
 PASSWORD = "dummy-secret"
 DATABASE = "godel_production"
+CLAIM = "backups"
 MANIFEST = f"""
 apiVersion: v1
 kind: Namespace
@@ -29,6 +30,13 @@ apiVersion: v1
 kind: Secret
 metadata: {{name: godel-db, namespace: {NAMESPACE}}}
 stringData: {{POSTGRES_USER: {USER}, POSTGRES_PASSWORD: {PASSWORD}, POSTGRES_DB: {DATABASE}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: {CLAIM}, namespace: {NAMESPACE}}}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {{requests: {{storage: 1Gi}}}}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -45,6 +53,8 @@ spec:
         - name: postgres
           image: lab/postgres:15
           envFrom: [{{secretRef: {{name: godel-db}}}}]
+          volumeMounts: [{{name: backups, mountPath: BACKUPS}}]
+      volumes: [{{name: backups, persistentVolumeClaim: {{claimName: {CLAIM}}}}}]
 """
 
 
@@ -68,6 +78,11 @@ class Place:
         """Where a path of the pod really is: the stand-in's pods share this machine's root directory."""
         return self.standin.path(self.pod, path, NAMESPACE)
 
+    @property
+    def backups(self) -> Path:
+        """The volume with the backups: the same path here and in each pod that mounts it."""
+        return self.standin.folder / "n" / NAMESPACE / CLAIM
+
     def options(self, **over: Any) -> dict[str, Any]:
         """The option `kubernetes` of a module."""
         return {"kubeconfig": self.kubeconfig, "namespace": NAMESPACE, "workload": WORKLOAD, **over}
@@ -75,7 +90,7 @@ class Place:
     @contextmanager
     def target(self, lease_s: float = 30) -> Iterator[KubernetesTarget]:
         """The pod as a target."""
-        target = KubernetesTarget(ClusterOptions(NAMESPACE, kubeconfig=self.kubeconfig), WORKLOAD, None, lease_s)
+        target = KubernetesTarget.of(ClusterOptions(NAMESPACE, kubeconfig=self.kubeconfig), WORKLOAD, None, lease_s)
         try:
             yield target
         finally:
@@ -90,8 +105,8 @@ class Place:
 def prepared(name: str, images: Mapping[str, Image] | None = None) -> Iterator[Place]:
     """Start a cluster in a folder of this short name: socket paths have little room."""
     with Standin(workspace() / name, images={"lab/postgres:15": postgres_image(), **(images or {})}) as standin:
-        standin.apply(MANIFEST)
         place = Place(standin)
+        standin.apply(MANIFEST.replace("BACKUPS", str(place.backups)))
         try:
             assert place.pod
             yield place

@@ -33,7 +33,7 @@ def _target(place: Place) -> Iterator[KubernetesTarget]:
         "from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.cluster import ClusterOptions\n"
         "from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes import KubernetesTarget\n"
         f"options = ClusterOptions({places.NAMESPACE!r}, kubeconfig={place.kubeconfig!r})\n"
-        f"target = KubernetesTarget(options, {places.WORKLOAD!r}, None, {LEASE_S})"
+        f"target = KubernetesTarget.of(options, {places.WORKLOAD!r}, None, {LEASE_S})"
     )
     with place.target(LEASE_S) as target:
         yield target

@@ -81,7 +81,7 @@ def folder(place: Place, target: KubernetesTarget) -> Iterator[str]:
 
 
 def of(place: Place, workload: str, container: str | None = None) -> KubernetesTarget:
-    return KubernetesTarget(ClusterOptions(NAMESPACE, kubeconfig=place.kubeconfig), workload, container)
+    return KubernetesTarget.of(ClusterOptions(NAMESPACE, kubeconfig=place.kubeconfig), workload, container)
 
 
 # --- streams
@@ -160,7 +160,7 @@ def test_a_token_that_lapses_is_read_anew_once(place: Place, folder: str) -> Non
         namespace=NAMESPACE,
     )
     options = ClusterOptions(NAMESPACE, kubeconfig=str(place.standin.kubeconfig(user, NAMESPACE)))
-    target = KubernetesTarget(options, places.WORKLOAD, None, 10)
+    target = KubernetesTarget.of(options, places.WORKLOAD, None, 10)
     try:
         assert target.files.info(folder)
         target.close()

@@ -103,6 +103,11 @@ def dump_of(path: str, manifest: Manifest) -> restore.Dump:
     return restore.Dump(f"{path}/{name}", manifest.format, unpacker if manifest.format == "plain" else None)
 
 
+def space_for(size_bytes: int) -> int:
+    """The bytes that a scratch instance with a database of this size takes."""
+    return int(size_bytes * _SPACE_FACTOR) + _FLOOR_BYTES
+
+
 def preflight(target: Target, place: Place, needs: Needs) -> Programs:
     """The programs to use, once it is clear that there is room.
 
@@ -112,7 +117,7 @@ def preflight(target: Target, place: Place, needs: Needs) -> Programs:
     """
     wanted = SCRATCH if place.where == "instance" else CLIENT
     programs = find(target, needs.tool_major, bin_dir=place.bin_dir, needed=wanted, purpose="to restore this backup")
-    needed = int(needs.size_bytes * _SPACE_FACTOR) + _FLOOR_BYTES
+    needed = space_for(needs.size_bytes)
     free = target.files.space(place.scratch_dir).free_bytes
     if place.check_space and place.where == "instance" and needed > free:
         raise NotEnoughSpace(

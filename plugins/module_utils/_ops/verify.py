@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from .._catalog.catalog import Catalog, Entry, Verification
 from .._catalog.integrity import check_files
@@ -24,6 +24,9 @@ from .._target.base import Target
 from .._units import from_rfc3339, to_rfc3339
 from . import legacy, rehearsal, restore
 from .rehearsal import CannotTell, Clock, Needs, Place
+
+if TYPE_CHECKING:  # it takes the libraries for Kubernetes with it, which a plain host has not
+    from .apart import ScratchPod
 
 _DIFFERENCES_SHOWN = 200
 # A hand-made file does not say how large its database was; text packs to a tenth at best.
@@ -89,12 +92,12 @@ def proven_recently(subject: Subject, plan: VerifyPlan, now: datetime) -> Verifi
     return known if 0 <= age <= plan.max_age_s else None  # a time to come is a clock that was wrong
 
 
-def check(target: Target, plan: VerifyPlan, subject: Subject) -> Verdict | None:
+def check(target: Target, plan: VerifyPlan, subject: Subject, pod: ScratchPod | None = None) -> Verdict | None:
     """What check mode does: all but the restore. A verdict, if the files alone speak against the backup."""
-    if not isinstance(subject, Entry):
-        return None
-    damaged = _damage(target, subject, plan.place.jobs)
-    if damaged is None:
+    damaged = _damage(target, subject, plan.place.jobs) if isinstance(subject, Entry) else None
+    if damaged is None and pod is not None:
+        pod.rehearse(subject.path, _space(target, plan, subject))
+    elif damaged is None and isinstance(subject, Entry):
         rehearsal.preflight(target, plan.place, rehearsal.needs_of(subject.usable()))
     return damaged
 
@@ -108,8 +111,17 @@ def kept(catalog: Catalog, subject: Subject) -> AbstractContextManager[None]:
     return catalog.use(subject, f"verification of {subject.id}") if isinstance(subject, Entry) else nullcontext()
 
 
-def verify(target: Target, server: Server, plan: VerifyPlan, subject: Subject, clock: Clock) -> Verdict:
+def verify(
+    target: Target,
+    server: Server,
+    plan: VerifyPlan,
+    subject: Subject,
+    clock: Clock,
+    pod: ScratchPod | None = None,
+) -> Verdict:
     """Prove the backup. What speaks against it becomes a verdict; what keeps us from trying raises.
+
+    With `pod`, a throwaway pod does all the work, and the target only lends its volume.
 
     Raises:
         NotEnoughSpace, ProgramMissing, CommandFailed, ConnectionFailed: it cannot be tried here.
@@ -117,9 +129,10 @@ def verify(target: Target, server: Server, plan: VerifyPlan, subject: Subject, c
         BackupNotFound: it was removed meanwhile.
     """
     try:
-        if isinstance(subject, Entry):
-            return _verify_entry(target, server, plan, subject, clock)
-        return _verify_hand_made(target, server, plan, subject, clock)
+        with _workshop(target, plan, subject, clock, pod) as (worker, there):
+            if isinstance(subject, Entry):
+                return _verify_entry(worker, server, there, subject, clock)
+            return _verify_hand_made(worker, server, there, subject, clock)
     except CannotTell as exc:
         return Verdict("inconclusive", exc.reason)
     except NewerManifest:
@@ -134,6 +147,32 @@ def verify(target: Target, server: Server, plan: VerifyPlan, subject: Subject, c
                 remedy="Verify another one, and keep retention from running at the same time.",
             ) from None
         return Verdict("inconclusive" if exc.place_to_blame else "failed", exc.message)
+
+
+@contextmanager
+def _workshop(
+    target: Target, plan: VerifyPlan, subject: Subject, clock: Clock, pod: ScratchPod | None
+) -> Iterator[tuple[Target, VerifyPlan]]:
+    """Where to work, and the plan for that place."""
+    if pod is None or (isinstance(subject, Entry) and subject.problem is not None):  # it will not come to a restore
+        yield target, plan
+        return
+    with ExitStack() as stack:
+        with clock.step("pod"):
+            opened = pod.opened(plan.place, subject.path, _space(target, plan, subject))
+            worker, place = stack.enter_context(opened)
+        yield worker, replace(plan, place=place)
+
+
+def _space(target: Target, plan: VerifyPlan, subject: Subject) -> int | None:
+    """The bytes that the restored copy may take; None when nobody wants to know."""
+    if not plan.place.check_space:
+        return None
+    if isinstance(subject, Entry):
+        return rehearsal.space_for(subject.manifest.database_size_bytes if subject.manifest else 0)
+    found = target.files.info(subject.path)
+    every = [found] if found and not found.is_dir else target.files.walk(subject.path)
+    return rehearsal.space_for(sum(info.size_bytes for info in every) * _PACKED_FACTOR)
 
 
 def record(catalog: Catalog, subject: Subject, verdict: Verdict, now: datetime, clock: Clock) -> None:

@@ -10,25 +10,26 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from .._errors import FileProblem, InvalidInput, ProgramMissing, RunbookError
-from .._kube import detached
-from .._kube.access import refuse_missing, rights_for
+from .._kube import detached, scratch_pod
+from .._kube.access import Right, refuse_missing, rights_for
 from .._kube.cluster import Cluster, ClusterOptions
 from .._kube.exec_stream import ExecStream
 from .._kube.lease import Lease
 from .._kube.pod import Pod
 from .._kube.port_forward import forwarded
-from .._kube.shell import TimedOut
+from .._kube.shell import Container, TimedOut
 from .._kube.workload import find_container, read_workload
 from .base import Completed, Endpoint, command_failed
 from .kubernetes_files import PodFiles
 
 # What runs detached in the pod outlives a lost connection by so many seconds. We give up as soon.
 LEASE_S = 300.0
-_RIGHTS = "https://github.com/godel/postgres_runbook/blob/main/docs/rbac/pod.yml"
+_LEAVE_S = 60.0  # how much longer a scratch pod without anybody lives
+_RBAC = "https://github.com/godel/postgres_runbook/blob/main/docs/rbac"
 _CHUNK = 256 * 1024
 _NOT_FOUND = 127
 _HERE = ("", "localhost", "127.0.0.1", "::1")
@@ -82,20 +83,59 @@ class KubernetesTarget:
     """A container of a pod.
 
     Args:
-        workload: `deployment/NAME`, `statefulset/NAME`, `pod/NAME` or a label selector.
-        container: its name; None means the only one.
         lease_s: how long, in seconds, a lost connection is waited for, and what runs in the pod goes on without us.
     """
 
     connections_may_break = True
 
-    def __init__(self, options: ClusterOptions, workload: str, container: str | None, lease_s: float = LEASE_S) -> None:
-        cluster = Cluster(options)
-        refuse_missing(cluster, rights_for(*read_workload(workload)), _RIGHTS)
-        self._pod = Pod(cluster, find_container(cluster, workload, container), lease_s)
+    def __init__(self, cluster: Cluster, container: Container, lease_s: float = LEASE_S) -> None:
+        self._pod = Pod(cluster, container, lease_s)
         self._lease = Lease(self._pod, lease_s)
         self.name = self._pod.name
         self.files = PodFiles(self._pod, self._lease)
+
+    @classmethod
+    def of(
+        cls, options: ClusterOptions, workload: str, container: str | None, lease_s: float = LEASE_S
+    ) -> KubernetesTarget:
+        """The ready pod of a workload, as `find_container` finds it; a right that is missing is an error."""
+        cluster = Cluster(options)
+        refuse_missing(cluster, rights_for(*read_workload(workload)), f"{_RBAC}/pod.yml")
+        return cls(cluster, find_container(cluster, workload, container), lease_s)
+
+    @contextmanager
+    def beside(self, work: scratch_pod.Work, wanted: scratch_pod.Wanted) -> Iterator[KubernetesTarget]:
+        """A throwaway pod as a target, which sees `work.path` as this one does. Its $TMPDIR is its disk.
+
+        Raises:
+            ClusterRefused, WorkloadProblem: it cannot be had.
+            InvalidInput: no other pod can see the path.
+        """
+        made = self._scratch_manifest(work, wanted)
+        with scratch_pod.running(self._pod.cluster, made, wanted.timeout_s) as container:
+            target = KubernetesTarget(self._pod.cluster, container, self._lease.duration_s)
+            with target.kept():
+                yield target
+
+    def rehearse_beside(self, work: scratch_pod.Work, wanted: scratch_pod.Wanted) -> None:
+        """Raise what `beside` would raise at once, and make nothing."""
+        scratch_pod.rehearse(self._pod.cluster, self._scratch_manifest(work, wanted))
+
+    def _scratch_manifest(self, work: scratch_pod.Work, wanted: scratch_pod.Wanted) -> dict[str, Any]:
+        cluster, container = self._pod.cluster, self._pod.container
+        refuse_missing(cluster, [Right(("create",), "pods"), Right(("delete",), "pods")], f"{_RBAC}/backup_verify.yml")
+        pod = cluster.get(cluster.path("pods", container.pod))
+        return scratch_pod.manifest(pod, container.name, work, wanted, self._lease.duration_s + _LEAVE_S)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Show in the container that somebody is at work."""
+        self._lease.acquire()
+        try:
+            yield
+        finally:
+            self._lease.release()
+            self._pod.close()
 
     def close(self) -> None:
         """End the connections that are kept. Without it they end with the process."""
