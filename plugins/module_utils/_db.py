@@ -114,6 +114,13 @@ def compose(template: str, *identifiers: str, **literals: str) -> Any:
     return sql.SQL(template).format(*(sql.Identifier(name) for name in identifiers), **values)
 
 
+def together(statements: Sequence[Any]) -> Any:
+    """Several statements as one text, which takes one way to the server and back."""
+    from psycopg2 import sql
+
+    return sql.SQL("; ").join(statements)
+
+
 class Session:
     """One connection in autocommit mode. Rows are named tuples."""
 

@@ -108,6 +108,14 @@ class ManifestProblem(RunbookError):
     """A manifest cannot be read, was edited, or belongs elsewhere: the backup cannot be trusted."""
 
 
+class ProofFailed(RunbookError):
+    """What was restored, or is to be, is not proven to be what its source was. Production was not touched."""
+
+
+class SwapFailed(RunbookError):
+    """Two databases could not exchange their names; the one in production is still there under its name."""
+
+
 class NewerManifest(ManifestProblem):
     """A manifest comes from a newer version of the collection: nothing is known against the backup."""
 
@@ -126,3 +134,7 @@ class ObjectNotFound(RunbookError):
 
 class WorkloadProblem(RunbookError):
     """The workload has no pod to work in: none is ready, several are, or the one that was used is gone."""
+
+
+class JobFailed(RunbookError):
+    """A Job of the cluster failed, was deleted, or did not end in time. `details` has the end of its `log`."""

@@ -186,7 +186,7 @@ def _started(cluster: Cluster, path: str, timeout_s: float) -> Mapping[str, Any]
                 "The scratch pod does not start",
                 subject=f"pod {cluster.namespace}/{pod['metadata']['name']}",
                 why=_reasons(status, waiting) or f"it is {status.get('phase', 'unknown')} after {timeout_s:g} s",
-                remedy="It is deleted again. Change scratch_pod (image, resources, timeout), or use scratch: pod-local.",
+                remedy="It is deleted. Change scratch_pod (image, resources, timeout), or use scratch: pod-local.",
             )
         time.sleep(_POLL_S)
 
@@ -217,8 +217,8 @@ def _shared(pod: Mapping[str, Any], model: Mapping[str, Any], path: str) -> tupl
             "A scratch pod cannot see the backups",
             subject=path,
             why=f"they are on {kind}, which no other pod can mount",
-            remedy="Keep them on a PersistentVolumeClaim, where they also outlive the pod. Or fetch them to the controller"
-            " and verify them there, or allow scratch: pod-local.",
+            remedy="Keep them on a PersistentVolumeClaim, where they also outlive the pod. Or fetch them to the"
+            " controller and verify them there, or allow scratch: pod-local.",
         )
     [kind] = found
     if kind != "hostPath":

@@ -136,8 +136,18 @@ def missing_extensions(session: Session, names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in there]
 
 
-def load(target: Target, server: Server, programs: Programs, dump: Dump, db: str, *, jobs: int, work_dir: str) -> None:
-    """Load the dump. The first refused statement ends it.
+def load(
+    target: Target,
+    server: Server,
+    programs: Programs,
+    dump: Dump,
+    db: str,
+    *,
+    jobs: int,
+    work_dir: str,
+    before: Sequence[str] = (),
+) -> None:
+    """Load the dump. The first refused statement ends it. `before` is what starts the program, such as `nice`.
 
     Raises:
         RestoreRefused: it did not load as a whole.
@@ -145,7 +155,7 @@ def load(target: Target, server: Server, programs: Programs, dump: Dump, db: str
     conninfo = server.login.conninfo(db)
     run = _Runner(target, server.login.environ(), work_dir)
     if dump.format == "plain":
-        psql = [programs.path("psql"), f"--dbname={conninfo}", "--no-password", "--no-psqlrc", "--quiet"]
+        psql = [*before, programs.path("psql"), f"--dbname={conninfo}", "--no-password", "--no-psqlrc", "--quiet"]
         # The script gets one more line. It is obeyed only if all before it was complete: inside of a string, of a body
         # or of the rows of COPY it is no command.
         mark = uuid4().hex
@@ -153,7 +163,7 @@ def load(target: Target, server: Server, programs: Programs, dump: Dump, db: str
         if mark.encode() not in told:
             raise RestoreRefused("the script ends early", program="psql", status=0)
         return
-    pg_restore = [programs.path("pg_restore"), f"--dbname={conninfo}", "--no-password", "--exit-on-error"]
+    pg_restore = [*before, programs.path("pg_restore"), f"--dbname={conninfo}", "--no-password", "--exit-on-error"]
     pg_restore += ["--no-tablespaces", "--no-subscriptions"]
     if dump.unpacker or dump.format == "tar":  # neither can be read by several at once
         run(pg_restore if dump.unpacker else [*pg_restore, "--", dump.path], dump)
@@ -190,7 +200,7 @@ class _Runner:
 
     def __call__(self, argv: Sequence[str], dump: Dump, more: str = "") -> bytes:
         """A packed dump, or one to which `more` is added (in the words of printf), is fed to standard input."""
-        program = argv[0].rsplit("/", 1)[-1]
+        program = next(word for word in argv if "/" in word).rsplit("/", 1)[-1]  # after what starts it
         feed_status = f"{self._work_dir}/feed-status"
         fed = bool(dump.unpacker or more)
         if fed:

@@ -94,7 +94,7 @@ def proven_recently(subject: Subject, plan: VerifyPlan, now: datetime) -> Verifi
 
 def check(target: Target, plan: VerifyPlan, subject: Subject, pod: ScratchPod | None = None) -> Verdict | None:
     """What check mode does: all but the restore. A verdict, if the files alone speak against the backup."""
-    damaged = _damage(target, subject, plan.place.jobs) if isinstance(subject, Entry) else None
+    damaged = damage(target, subject, plan.place.jobs) if isinstance(subject, Entry) else None
     if damaged is None and pod is not None:
         pod.rehearse(subject.path, _space(target, plan, subject))
     elif damaged is None and isinstance(subject, Entry):
@@ -182,7 +182,7 @@ def record(catalog: Catalog, subject: Subject, verdict: Verdict, now: datetime, 
         catalog.record(subject, Verification(verdict.verdict, to_rfc3339(now), verdict.reason, details))
 
 
-def _damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
+def damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
     """The verdict `failed`, if the manifest or a file is not as it was written."""
     if isinstance(entry.problem, ManifestProblem) and not isinstance(entry.problem, NewerManifest):
         return Verdict("failed", entry.problem.message)
@@ -194,7 +194,7 @@ def _damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
 
 def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry, clock: Clock) -> Verdict:
     with clock.step("files"):
-        damaged = _damage(target, entry, plan.place.jobs)
+        damaged = damage(target, entry, plan.place.jobs)
     if damaged:
         return damaged
     manifest = entry.usable()
@@ -202,7 +202,7 @@ def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry
     dump = rehearsal.dump_of(entry.path, manifest)
     needs = rehearsal.needs_of(manifest)
     copy, notes = rehearsal.rehearse(target, server, plan.place, dump, needs, manifest.fingerprint, clock)
-    return _judge(manifest, copy, notes)
+    return judge(manifest, copy, notes)
 
 
 def _refuse_unknown(source: Fingerprint | None) -> None:
@@ -213,7 +213,8 @@ def _refuse_unknown(source: Fingerprint | None) -> None:
         )
 
 
-def _judge(manifest: Manifest, copy: Fingerprint, notes: list[str]) -> Verdict:
+def judge(manifest: Manifest, copy: Fingerprint, notes: list[str]) -> Verdict:
+    """Compare a restored copy with its source; `notes` tell what the copy could not be made like."""
     source = manifest.fingerprint
     if source is None:
         reason = "It restores without an error, but it has no fingerprint to compare with."
@@ -246,8 +247,19 @@ def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: re
         found = legacy.examine(target, programs, dump)
     if not found.complete:
         return Verdict("failed", "It ends early: what pg_dump writes last is not there.")
+    copy, notes = rehearsal.rehearse(target, server, plan.place, found.dump, needs_of_hand_made(found), None, clock)
+    reason = (
+        f"It restores without an error, to {copy.rows} rows in {len(copy.tables)} tables, but nobody recorded what its "
+        "source held, so that nothing can be proven. Backups by godel.postgres_runbook.backup carry that proof."
+    )
+    rows_by_table = {name: figure.rows for name, figure in sorted(copy.tables.items())}
+    return Verdict("inconclusive", reason, [], notes, {**copy.summary(), "rows_by_table": rows_by_table})
+
+
+def needs_of_hand_made(found: legacy.HandMade) -> Needs:
+    """What a backup made by hand needs; how large its database was is a guess."""
     packed = found.dump.unpacker is not None or found.dump.format in ("custom", "directory")
-    needs = Needs(
+    return Needs(
         tool_major=found.tool_major,
         size_bytes=found.size_bytes * (_PACKED_FACTOR if packed else _PLAIN_FACTOR),
         roles=found.roles,
@@ -255,13 +267,6 @@ def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: re
         database=found.database,
         encoding=found.encoding,
     )
-    copy, notes = rehearsal.rehearse(target, server, plan.place, found.dump, needs, None, clock)
-    reason = (
-        f"It restores without an error, to {copy.rows} rows in {len(copy.tables)} tables, but nobody recorded what its "
-        "source held, so that nothing can be proven. Backups by godel.postgres_runbook.backup carry that proof."
-    )
-    rows_by_table = {name: figure.rows for name, figure in sorted(copy.tables.items())}
-    return Verdict("inconclusive", reason, [], notes, {**copy.summary(), "rows_by_table": rows_by_table})
 
 
 def _first(differences: list[Difference]) -> str:

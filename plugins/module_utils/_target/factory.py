@@ -36,7 +36,8 @@ def scratch_pod(target: Target, params: Mapping[str, Any]) -> ScratchPod | None:
     from .._ops.apart import ScratchPod
     from .kubernetes import KubernetesTarget
 
-    assert isinstance(target, KubernetesTarget)  # noqa: S101  # create_target made it
+    if not isinstance(target, KubernetesTarget):
+        raise AssertionError("create_target makes one, when kubernetes is given")
     words = params["scratch_pod"]
     timeout_s = parse_duration(words["timeout"], "scratch_pod.timeout")
     return ScratchPod(target, Wanted(words["image"], words["resources"], words["volume"], timeout_s), params["jobs"])

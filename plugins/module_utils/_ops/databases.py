@@ -1,0 +1,210 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole databases: their marks, what they are like, and what is tied to them.
+
+A mark is a setting of a database (`ALTER DATABASE ... SET pg_runbook.mark`), which says what it is for: it goes with
+the database through every rename, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from .._db import Server, Session, compose
+from .._errors import ConnectionFailed, InvalidInput, Locked, ObjectNotFound, QueryFailed
+from .._findings import Finding
+from .._sql import databases as sql
+
+MAINTENANCE_DB = "postgres"
+_MARK = "pg_runbook.mark"
+SET_MARK = f"ALTER DATABASE {{}} SET {_MARK} = {{mark}}"
+_NAME_BYTES = 63  # NAMEDATALEN - 1
+_STAMP = "%Y%m%dT%H%M%SZ"
+# Their values are lists of quoted names already (GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c).
+_LISTS = ("local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces")
+_REMEDIES = {
+    "prepared_transaction": "COMMIT PREPARED or ROLLBACK PREPARED it.",
+    "replication_slot": "Stop its consumer and drop the slot; make it anew after the swap, with a new initial copy.",
+    "subscription": "DROP SUBSCRIPTION, and create it anew after the swap.",
+    "publication": "See that it is in the backup as well, and that its subscribers get a new initial copy.",
+    "event_trigger": "See that it is in the backup as well.",
+    "foreign_server": "From the swap on it leads to the restored database. See that this is right.",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a database is for.
+
+    `state` is `staging` (being loaded, or left half-way), `staged` (proven, to be swapped in), `live` (in production,
+    restored from `backup`) or `replaced` (was in production until `at`, kept until `keep_until`). Times are RFC 3339.
+    `rolled_back` says that it came back to production after something else had replaced it.
+    """
+
+    state: str
+    database: str
+    backup: str
+    at: str
+    keep_until: str | None = None
+    verdict: str | None = None
+    rows: int | None = None
+    rolled_back: bool = False
+
+    def as_text(self) -> str:
+        """As it stands in the setting."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database as its server knows it."""
+
+    oid: int
+    name: str
+    owner: str
+    connection_limit: int
+    tablespace: str
+    comment: str | None
+    mark: Mark | None
+
+
+def known(session: Session) -> dict[str, Database]:
+    """All databases by name."""
+    rows = session.query(sql.DATABASES, {"prefix": f"{_MARK}="})
+    return {row.name: Database(**{**row._asdict(), "mark": _read(row.mark)}) for row in rows}
+
+
+def _read(text: str | None) -> Mark | None:
+    with suppress(ValueError, TypeError):  # somebody else's words
+        return Mark(**json.loads(text or ""))
+    return None
+
+
+def put_mark(session: Session, name: str, mark: Mark) -> None:
+    """Mark a database; part of the transaction, if there is one."""
+    session.execute(compose(SET_MARK, name, mark=mark.as_text()))
+
+
+def find(session: Session, name: str) -> Database:
+    """A database that has to be there."""
+    found = known(session).get(name)
+    if found is None:
+        raise ObjectNotFound("There is no such database", subject=repr(name), remedy="Check db and the login.")
+    return found
+
+
+def marked(session: Session, database: str, *states: str) -> list[Database]:
+    """The databases that are marked for this one in one of these states, the newest first."""
+    found = [item for item in known(session).values() if item.mark and item.mark.database == database]
+    return sorted((item for item in found if item.mark and item.mark.state in states), key=_age, reverse=True)
+
+
+def _age(database: Database) -> str:
+    return database.mark.at if database.mark else ""
+
+
+def beside(session: Session, database: str, word: str, now: datetime) -> str:
+    """A free name for a database beside this one, such as `shop_staged_20260206T030405Z`."""
+    there = known(session)
+    while True:
+        suffix = f"_{word}_{now.strftime(_STAMP)}"
+        name = database.encode()[: _NAME_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix
+        if name not in there:
+            return name
+        now += timedelta(seconds=1)
+
+
+@contextmanager
+def alone(session: Session, database: str) -> Iterator[None]:
+    """One restore, swap or removal for a database at a time, wherever it is run from; ends with the session."""
+    key = (f"pg_runbook restore {database}",)
+    if not session.value("SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))", key):
+        raise Locked(
+            "Another restore or swap of this database is under way",
+            subject=repr(database),
+            remedy="Wait for it to end, then run again.",
+        )
+    try:
+        yield
+    finally:
+        with suppress(QueryFailed):  # a lost session has none
+            session.query("SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended(%s, 0))", key)
+
+
+def refuse_maintenance_db(database: str) -> None:
+    """Raise InvalidInput for the database that we stand in while others are renamed."""
+    if database in (MAINTENANCE_DB, "template0", "template1"):
+        raise InvalidInput(
+            "This database cannot be replaced",
+            subject=repr(database),
+            why="it is the one that such work is done from, or a template",
+            remedy="Name the database of the application.",
+        )
+
+
+def make_like(session: Session, name: str, model: Database) -> None:
+    """Give a database the owner, the settings, the grants and the comment of another one of the same server."""
+    session.execute(compose("ALTER DATABASE {} OWNER TO {}", name, model.owner))
+    if model.comment is not None:
+        session.execute(compose("COMMENT ON DATABASE {} IS {text}", name, text=model.comment))
+    for row in session.query(sql.SETTINGS, (model.oid,)):
+        put_setting(session, name, row.name, row.value, row.role)
+    if session.value(sql.HAS_GRANTS, (model.oid,)):
+        session.execute(compose("REVOKE ALL ON DATABASE {} FROM PUBLIC", name))
+        for row in session.query(sql.GRANTS, (model.oid,)):
+            to = "PUBLIC" if row.grantee is None else "{}"
+            option = " WITH GRANT OPTION" if row.grantable and row.grantee is not None else ""
+            names = (name,) if row.grantee is None else (name, row.grantee)
+            session.execute(compose(f"GRANT {row.privilege} ON DATABASE {{}} TO {to}{option}", *names))
+
+
+def put_setting(session: Session, database: str, name: str, value: str, role: str = "") -> None:
+    """ALTER DATABASE SET, or ALTER ROLE IN DATABASE SET, of a value as the catalog has it."""
+    from psycopg2 import sql as pieces
+
+    whose = compose("ALTER ROLE {} IN DATABASE {}", role, database) if role else compose("ALTER DATABASE {}", database)
+    given: Any = pieces.SQL(value or "''") if name.lower() in _LISTS else pieces.Literal(value)
+    session.execute(pieces.SQL("{} SET {} TO {}").format(whose, pieces.Identifier(*name.split(".")), given))
+
+
+def dependents(server: Server, session: Session, database: Database) -> list[Finding]:
+    """What is tied to a database and would break, or has to be thought of, when another one takes its name."""
+    names = {"oid": database.oid, "name": database.name}
+    rows = list(session.query(sql.DEPENDENTS, names))
+    for other in known(session).values():
+        inside = other.oid == database.oid
+        if other.name.startswith("template") or (other.mark and not inside):
+            continue
+        with suppress(ConnectionFailed), server.connect(other.name) as there:  # one that takes no connections
+            rows += there.query(sql.DEPENDENTS_INSIDE if inside else sql.DEPENDENTS_ELSEWHERE, names)
+    return [
+        Finding(
+            check=f"swap_{row.kind}",
+            severity="critical" if row.blocks else "warning",
+            subject=row.subject,
+            value=row.kind,
+            threshold="none",
+            message=f"The {row.kind.replace('_', ' ')} {row.subject} is tied to the database {database.name}.",
+            remedy=_REMEDIES[row.kind],
+        )
+        for row in rows
+    ]
+
+
+def refuse_blocking(findings: list[Finding], database: str) -> None:
+    """Raise InvalidInput if something would break."""
+    blocking = [finding for finding in findings if finding.severity == "critical"]
+    if blocking:
+        raise InvalidInput(
+            "The database cannot be replaced now",
+            subject=repr(database),
+            why=" ".join(finding.message for finding in blocking),
+            remedy=" ".join(dict.fromkeys(finding.remedy for finding in blocking)),
+            details={"findings": [finding.as_dict() for finding in blocking]},
+        )

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SQL about whole databases: what they are, who uses them, and what is tied to them by OID or by name."""
+
+from __future__ import annotations
+
+# https://www.postgresql.org/docs/current/catalog-pg-database.html
+DATABASES = """
+SELECT d.oid::bigint AS oid, d.datname::text AS name, pg_catalog.pg_get_userbyid(d.datdba)::text AS owner,
+       d.datconnlimit AS connection_limit, t.spcname::text AS tablespace,
+       pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
+       (SELECT substr(setting, length(%(prefix)s) + 1)
+        FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS setting
+        WHERE s.setdatabase = d.oid AND s.setrole = 0 AND pg_catalog.starts_with(setting, %(prefix)s)) AS mark
+FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace
+"""
+
+# ALTER DATABASE SET, and ALTER ROLE IN DATABASE SET (then `role` is not empty).
+SETTINGS = """
+SELECT coalesce(r.rolname::text, '') AS role, split_part(setting, '=', 1) AS name,
+       substr(setting, strpos(setting, '=') + 1) AS value
+FROM pg_catalog.pg_db_role_setting s
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole, pg_catalog.unnest(s.setconfig) AS setting
+WHERE s.setdatabase = %s AND NOT pg_catalog.starts_with(setting, 'pg_runbook.')
+ORDER BY 1, 2
+"""
+
+# The grants beside the owner's own; a null grantee is PUBLIC. No row at all: the defaults were never touched.
+GRANTS = """
+SELECT g.rolname::text AS grantee, x.privilege_type AS privilege, x.is_grantable AS grantable
+FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) AS x
+LEFT JOIN pg_catalog.pg_roles g ON g.oid = x.grantee
+WHERE d.oid = %s
+ORDER BY 1 NULLS FIRST, 2
+"""
+HAS_GRANTS = "SELECT datacl IS NOT NULL FROM pg_catalog.pg_database WHERE oid = %s"
+
+# https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
+SESSIONS = """
+SELECT pid, usename::text AS "user", application_name AS application, state, backend_type,
+       extract(epoch FROM pg_catalog.now() - xact_start)::float8 AS transaction_s
+FROM pg_catalog.pg_stat_activity
+WHERE datid = %s AND pid <> pg_catalog.pg_backend_pid()
+"""
+END_SESSIONS = f"""
+SELECT *, pg_catalog.pg_terminate_backend(pid) AS told FROM ({SESSIONS}) AS session
+WHERE backend_type NOT IN ('autovacuum worker', 'parallel worker')
+"""
+
+ROOM = """
+SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+       - (SELECT count(*)::int FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend') AS free,
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS superuser,
+       CASE WHEN current_setting('is_superuser')::bool THEN current_setting('data_directory') END AS data_directory,
+       pg_catalog.pg_is_in_recovery() AS standby
+"""
+
+# The furthest behind of the streaming replicas, in bytes of WAL. A fresh one has no position yet.
+LAG = """
+SELECT coalesce(max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), replay_lsn)), 0)::bigint
+FROM pg_catalog.pg_stat_replication WHERE state = 'streaming'
+"""
+
+# What a rename takes away from somebody; each by the database's OID ($1) or name ($2). `blocks`: it would break.
+# https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS
+DEPENDENTS = """
+SELECT 'prepared_transaction' AS kind, gid AS subject, true AS blocks
+FROM pg_catalog.pg_prepared_xacts WHERE database = %(name)s
+UNION ALL
+SELECT 'replication_slot', slot_name::text, true
+FROM pg_catalog.pg_replication_slots WHERE database = %(name)s
+UNION ALL
+SELECT 'subscription', subname::text, true FROM pg_catalog.pg_subscription WHERE subdbid = %(oid)s
+"""
+# Inside of the database itself.
+DEPENDENTS_INSIDE = """
+SELECT 'publication' AS kind, pubname::text AS subject, false AS blocks FROM pg_catalog.pg_publication
+UNION ALL
+SELECT 'event_trigger', evtname::text, false FROM pg_catalog.pg_event_trigger
+"""
+# In each other database: foreign servers that lead here by name, of postgres_fdw and dblink_fdw.
+DEPENDENTS_ELSEWHERE = """
+SELECT 'foreign_server' AS kind, pg_catalog.current_database() || ': ' || srvname AS subject, false AS blocks
+FROM pg_catalog.pg_foreign_server
+WHERE ('dbname=' || %(name)s) = ANY (srvoptions)
+"""
+
+# What ANALYZE reads, largest first.
+# https://www.postgresql.org/docs/current/sql-analyze.html
+ANALYZABLE = """
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS identity
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
+ORDER BY c.relpages DESC, 1
+"""

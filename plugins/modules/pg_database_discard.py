@@ -1,0 +1,75 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_database_discard
+short_description: Drop what a swap of PostgreSQL databases has replaced, once its time is over
+version_added: 0.1.0
+description:
+  - Drops the databases that M(godel.postgres_runbook.pg_database_swap) has replaced and whose time to be kept is over, and stages that
+    M(godel.postgres_runbook.pg_restore) has left half-way. Only databases that are marked so are ever dropped.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  due_only:
+    description: Whether to drop only what need not be kept any longer. With V(false) all that was replaced is dropped.
+    type: bool
+    default: true
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes
+seealso:
+  - module: godel.postgres_runbook.pg_database_swap
+"""
+
+EXAMPLES = r"""
+- name: Drop what was replaced long ago
+  godel.postgres_runbook.pg_database_discard:
+    db: godel_production
+"""
+
+RETURN = r"""
+dropped:
+  description: The names of the databases that were dropped, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
+msg:
+  description: One sentence for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._db import Login, Server
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import swap
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import utc_now
+
+SPEC = ArgumentSpec({"due_only": {"type": "bool", "default": True}}).merge(CONNECTION, DATABASE, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Drop what is due."""
+    params = call.params
+    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    dropped = swap.discard(server, params["db"], utc_now(), due_only=params["due_only"])
+    text = f"Dropped: {', '.join(dropped)}." if dropped else "Nothing is to be dropped."
+    diff = {"before": "".join(f"{name}\n" for name in dropped), "after": ""}
+    return Result(bool(dropped), {"dropped": dropped, "msg": text}, diff)
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

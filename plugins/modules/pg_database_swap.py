@@ -1,0 +1,169 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_database_swap
+short_description: Exchange a PostgreSQL database in production with a proven one, in a moment
+version_added: 0.1.0
+description:
+  - Gives the database in O(db) another name, and its name to the database in O(replacement), in one transaction. At every moment
+    one of the two is in production, and whole, whatever dies.
+  - Sessions are ended. Whoever connects meanwhile waits for the moment that it takes, is told that the database was renamed,
+    and finds the other one when it connects again.
+  - What was replaced is kept under another name, so that it can be swapped back.
+  - What a swap would break (replication slots, subscriptions, prepared transactions) is named, and nothing is done.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  replacement:
+    description:
+      - V(staged) is the newest database that M(godel.postgres_runbook.pg_restore) has staged for O(db). If there is none, and the one in
+        production came from a stage, nothing is done.
+      - V(replaced) is the newest database that a swap has replaced, to roll back. If production was rolled back already, nothing is
+        done.
+      - Or the name of a database that is marked as one of these.
+    type: str
+    default: staged
+  keep_old:
+    description: How long to keep what is replaced, from now. M(godel.postgres_runbook.pg_database_discard) goes by it.
+    type: str
+    default: 7d
+  grace:
+    description: How long transactions that are under way may go on before they are ended.
+    type: str
+    default: 5s
+  block:
+    description: How long, at a time, new connections may be kept waiting. If sessions do not end within it, it is tried again.
+    type: str
+    default: 2s
+  attempts:
+    description: How many times to try.
+    type: int
+    default: 10
+  allow:
+    description: What to break knowingly.
+    type: list
+    elements: str
+    choices: [replication_slot, subscription]
+    default: []
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes
+notes:
+  - The login has to be a superuser.
+seealso:
+  - module: godel.postgres_runbook.pg_restore
+  - module: godel.postgres_runbook.pg_database_discard
+"""
+
+EXAMPLES = r"""
+- name: Put the staged database into production
+  godel.postgres_runbook.pg_database_swap:
+    db: godel_production
+    keep_old: 3d
+  register: swap
+
+- name: Put the former one back
+  godel.postgres_runbook.pg_database_swap:
+    db: godel_production
+    replacement: replaced
+"""
+
+RETURN = r"""
+downtime_s:
+  description: Seconds in which nobody could connect to the database.
+  returned: when databases were exchanged
+  type: float
+  sample: 0.112
+replaced:
+  description: The name that the former database has now; null if there was none.
+  returned: when databases were exchanged
+  type: str
+live:
+  description: What is in production now, that is the backup that it came from, its rows and since when.
+  returned: when databases were exchanged
+  type: dict
+attempts:
+  description: How many attempts it took.
+  returned: when databases were exchanged
+  type: int
+ended_sessions:
+  description: The sessions that were ended, with user, application, state and the age of their transaction.
+  returned: when databases were exchanged
+  type: list
+  elements: dict
+findings:
+  description: What is tied to the database and has to be thought of.
+  returned: in check mode
+  type: list
+  elements: dict
+msg:
+  description: One sentence for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._db import Login, Server
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import databases, swap
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration, utc_now
+
+SPEC = ArgumentSpec(
+    {
+        "replacement": {"type": "str", "default": "staged"},
+        "keep_old": {"type": "str", "default": "7d"},
+        "grace": {"type": "str", "default": "5s"},
+        "block": {"type": "str", "default": "2s"},
+        "attempts": {"type": "int", "default": 10},
+        "allow": {"type": "list", "elements": "str", "choices": ["replication_slot", "subscription"], "default": []},
+    }
+).merge(CONNECTION, DATABASE, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Exchange two databases, unless that was done."""
+    params = call.params
+    plan = swap.SwapPlan(
+        db=params["db"],
+        replacement=params["replacement"],
+        keep_s=parse_duration(params["keep_old"], "keep_old"),
+        grace_s=parse_duration(params["grace"], "grace"),
+        block_s=parse_duration(params["block"], "block"),
+        attempts=params["attempts"],
+        allow=params["allow"],
+    )
+    plan.check()
+    server = Server(create_target(params), Login.from_params(params))
+    done = f"{plan.db} is what it shall be; nothing to do."
+    if call.check_mode:
+        with server.connect(databases.MAINTENANCE_DB) as session:
+            pair = swap.choose(session, plan)
+            if pair is None:
+                return Result(False, {"findings": [], "msg": done})
+            findings = [finding.as_dict() for finding in swap.preflight(server, session, plan, pair)]
+        diff = {
+            "before": f"{plan.db}: {swap.origin(pair.production)}\n",
+            "after": f"{plan.db}: {swap.origin(pair.other)}\n",
+        }
+        return Result(True, {"findings": findings, "msg": f"{pair.other.name} would become {plan.db}."}, diff)
+    swapped = swap.swap(server, plan, utc_now())
+    if swapped is None:
+        return Result(False, {"msg": done})
+    return Result(True, {**swapped.as_dict(), "msg": swap.describe(plan, swapped)})
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

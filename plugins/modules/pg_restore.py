@@ -1,0 +1,234 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_restore
+short_description: Restore a backup of a PostgreSQL database beside production, and prove it
+version_added: 0.1.0
+description:
+  - Restores a backup as a database of its own on the production server, with owners, rights, extensions, encoding and collation
+    of the source, and with the owner, settings, grants and comment that the database in production has. Proves it against the
+    backup's fingerprint, runs C(ANALYZE), and asks O(smoke_queries).
+  - Production is not touched. M(godel.postgres_runbook.pg_database_swap) puts the proven database in its place.
+  - A stage that fails is dropped. If the module is killed, the next run drops what it left.
+  - Nothing is done when production came from this very backup, or when a proven stage of it is there already.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  backup:
+    description:
+      - V(latest) is the newest backup that was found V(verified). Or the id of a backup in the catalog, or the absolute path of a
+        backup made by hand, which needs O(accept_unproven).
+    type: str
+    default: latest
+  force:
+    description: Restore even if production came from this backup, or a stage of it is there.
+    type: bool
+    default: false
+  jobs:
+    description:
+      - How many tables and indexes to restore, and to compare, at the same time.
+      - When it is left out, the number of CPUs where PostgreSQL's programs run, at most 4, since production works beside it.
+    type: int
+  nice:
+    description: How much to lower the priority of C(pg_restore), 0 to 19.
+    type: int
+    default: 0
+  analyze:
+    description: Whether to gather statistics, so that production is fast from the first query.
+    type: bool
+    default: true
+  smoke_queries:
+    description: Questions to the restored database, each in a session that can only read. A wrong answer fails the restore.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      query:
+        description: One statement. It has to return a row.
+        type: str
+        required: true
+      expect:
+        description: The text that the first column of the first row has to have. When it is left out, any will do.
+        type: str
+  accept_unproven:
+    description:
+      - Whether to accept a backup that cannot be proven, because it was made by hand or has no fingerprint, or because this server
+        cannot make a database like the source. One that is proven to be different is never accepted.
+    type: bool
+    default: false
+  keep_failed:
+    description: Whether to keep a stage that failed, for a look. The next run for this database drops it.
+    type: bool
+    default: false
+  scratch_dir:
+    description: Directory for lists and logs of the programs.
+    type: path
+    default: /var/tmp
+  check_space:
+    description: Whether to refuse when a second copy of the database will probably not fit.
+    type: bool
+    default: true
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.programs
+  - godel.postgres_runbook.attributes
+notes:
+  - The login has to be a superuser.
+  - Tablespaces of the source are not used. All goes to the default tablespace.
+seealso:
+  - module: godel.postgres_runbook.pg_database_swap
+  - module: godel.postgres_runbook.pg_restore_verify
+"""
+
+EXAMPLES = r"""
+- name: Stage the newest verified backup beside production
+  godel.postgres_runbook.pg_restore:
+    db: godel_production
+    backup_dir: /backups
+    smoke_queries:
+      - query: SELECT count(*) > 0 FROM users
+        expect: "True"
+  become: true
+  become_user: postgres
+"""
+
+RETURN = r"""
+stage:
+  description: The proven database; null when there is nothing to do, and in check mode.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+      sample: godel_production_staged_20260206T030405Z
+    backup:
+      description: The backup that it came from.
+      type: str
+    verdict:
+      description: V(verified), or V(inconclusive) when O(accept_unproven) allowed it.
+      type: str
+    rows:
+      description: Rows in all tables.
+      type: int
+    smoke:
+      description: The smoke queries and their answers.
+      type: list
+      elements: dict
+preflight:
+  description: What was found before anything was done, with the tables whose number of rows will change.
+  returned: when production did not come from this backup
+  type: dict
+findings:
+  description: What is tied to the database in production and has to be thought of before the swap.
+  returned: success
+  type: list
+  elements: dict
+removed:
+  description: Databases that earlier runs had left half-way, and that were dropped.
+  returned: when a stage was made or found
+  type: list
+  elements: str
+staged_s:
+  description: Seconds that it took in all.
+  returned: when a stage was made
+  type: float
+steps:
+  description: Seconds that each step took.
+  returned: when a stage was made
+  type: dict
+msg:
+  description: One sentence for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
+from ..module_utils._catalog.catalog import Catalog
+from ..module_utils._db import Login, Server
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import databases, outlook, staging
+from ..module_utils._ops.rehearsal import Clock
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import utc_now
+
+_MOST_JOBS = 4
+SPEC = ArgumentSpec(
+    {
+        "backup": {"type": "str", "default": "latest"},
+        "force": {"type": "bool", "default": False},
+        "jobs": {"type": "int"},
+        "nice": {"type": "int", "default": 0},
+        "analyze": {"type": "bool", "default": True},
+        "smoke_queries": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {"query": {"type": "str", "required": True}, "expect": {"type": "str"}},
+        },
+        "accept_unproven": {"type": "bool", "default": False},
+        "keep_failed": {"type": "bool", "default": False},
+        "scratch_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108  # below it in a directory of its own
+        "check_space": {"type": "bool", "default": True},
+    }
+).merge(CONNECTION, DATABASE, CATALOG, PROGRAMS, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Stage a backup, unless production came from it."""
+    params = call.params
+    target = create_target(params)
+    plan = outlook.StagePlan(
+        db=params["db"],
+        reference=params["backup"],
+        force=params["force"],
+        jobs=min(_MOST_JOBS, target.cpus()) if params["jobs"] is None else params["jobs"],
+        work_dir=params["scratch_dir"],
+        bin_dir=params["bin_dir"],
+        check_space=params["check_space"],
+        keep_failed=params["keep_failed"],
+        accept_unproven=params["accept_unproven"],
+        analyze=params["analyze"],
+        nice=params["nice"],
+        smoke_queries=[outlook.SmokeQuery(each["query"], each["expect"]) for each in params["smoke_queries"]],
+    )
+    plan.check()
+    catalog = Catalog(target, params["backup_dir"])
+    server = Server(target, Login.from_params(params))
+    subject = outlook.choose(target, catalog, plan)
+    with server.connect(databases.MAINTENANCE_DB) as session:
+        if outlook.already_live(session, plan, subject):
+            text = f"{plan.db} came from {outlook.name_of(subject)}; nothing to do."
+            return Result(False, {"stage": None, "findings": [], "msg": text})
+        with staging.kept(catalog, subject):
+            found = outlook.preflight(target, server, session, plan, subject)
+            values: dict[str, object] = {
+                "preflight": found.as_dict(),
+                "findings": [finding.as_dict() for finding in found.findings],
+            }
+            diff = outlook.difference(found, utc_now())
+            if call.check_mode:
+                text = f"{found.source.name} would be restored beside {plan.db}."
+                return Result(True, {**values, "stage": None, "msg": text}, diff)
+            clock = Clock()
+            with clock.step("all"):
+                staged = staging.stage(target, server, plan, found, clock)
+    values.update(staging.report(staged), staged_s=clock.steps.pop("all_s"), steps=clock.steps)
+    return Result(staged.created or bool(staged.removed), {**values, "preflight": found.as_dict()}, diff)
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

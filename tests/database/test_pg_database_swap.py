@@ -1,0 +1,305 @@
+"""pg_database_swap and pg_database_discard on real servers: one of the two is in production at every moment, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Server as OurServer
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import swap as ops
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
+from tests.support.databases import Database, unique_name
+from tests.support.modules import expect_failure, expect_success, start_module
+from tests.support.processes import until
+from tests.support.restores import asking, digest, family, named, production, remove, rows, stage, swap, verified_backup
+from tests.support.servers import Server
+
+CONTENT = "CREATE TABLE users AS SELECT n AS id FROM generate_series(1, 100) n"
+
+
+@pytest.fixture(name="prod")
+def _prod(server: Server) -> Iterator[Database]:
+    database = production(server, CONTENT)
+    yield database
+    remove(database)
+
+
+@pytest.fixture(name="staged")
+def _staged(prod: Database, backup_dir: Path) -> Database:
+    """A database of 250 rows, and beside it a stage with 100."""
+    verified_backup(prod, backup_dir)
+    stage(prod, backup_dir)
+    prod.execute("INSERT INTO users SELECT generate_series(101, 250)")
+    return prod
+
+
+def test_a_stage_goes_into_production_and_back_and_is_discarded(staged: Database, backup_dir: Path) -> None:
+    former = digest(staged)
+    rehearsal = swap(staged, check=True, diff=True)
+    assert rehearsal["changed"]
+    assert f"{staged.name}: what it always was" in rehearsal["diff"]["before"]
+    assert rows(staged) == 250
+
+    first = swap(staged)
+    assert (first["changed"], rows(staged)) == (True, 100)
+    assert 0 < first["downtime_s"] < 5
+    assert rows(named(staged, first["replaced"])) == 250
+    assert swap(staged)["changed"] is False
+    assert stage(staged, backup_dir)["changed"] is False  # production came from this very backup
+
+    back = swap(staged, replacement="replaced", keep_old="0")
+    assert (back["changed"], digest(staged)) == (True, former)
+    assert swap(staged, replacement="replaced")["changed"] is False
+
+    for check in (True, False):
+        dropped = expect_success("pg_database_discard", staged.login(), check=check)
+        assert (dropped["changed"], dropped["dropped"]) == (True, [back["replaced"]])
+    assert expect_success("pg_database_discard", staged.login())["changed"] is False
+    assert family(staged) == [staged.name]
+
+
+def test_what_is_kept_is_not_discarded_before_its_time(staged: Database) -> None:
+    replaced = swap(staged, keep_old="1h")["replaced"]
+    assert expect_success("pg_database_discard", staged.login())["changed"] is False
+    later = utc_now() + timedelta(hours=2)
+    assert ops.discard(ours(staged), staged.name, later, due_only=True) == [replaced]
+
+
+def ours(database: Database) -> OurServer:
+    words = database.login()
+    login = Login(words["login_host"], words["login_port"], words["login_user"], words["login_password"])
+    return OurServer(LocalTarget(), login)
+
+
+def test_everything_that_was_replaced_can_be_discarded_at_once(staged: Database) -> None:
+    swap(staged)
+    result = expect_success("pg_database_discard", {**staged.login(), "due_only": False})
+    assert result["changed"]
+    assert family(staged) == [staged.name]
+
+
+def test_limits_of_production_are_those_of_the_next(staged: Database) -> None:
+    staged.execute(f"ALTER DATABASE {staged.name} CONNECTION LIMIT 17")
+    swap(staged)
+    assert staged.query("SELECT datconnlimit FROM pg_database WHERE datname = current_database()") == [(17,)]
+
+
+def test_a_lost_database_comes_back_from_its_stage(staged: Database) -> None:
+    staged.drop()
+    result = swap(staged)
+    assert (result["replaced"], rows(staged)) == (None, 100)
+
+
+def test_any_name_can_be_swapped(server: Server, backup_dir: Path) -> None:
+    name = f'Ö "q" \'s {unique_name("x")} ' + "ü" * 12
+    prod = production(server, CONTENT, name.encode()[:63].decode(errors="ignore"))
+    try:
+        verified_backup(prod, backup_dir)
+        stage(prod, backup_dir)
+        prod.execute("DELETE FROM users")
+        replaced = swap(prod)["replaced"]
+        assert (rows(prod), rows(named(prod, replaced))) == (100, 0)
+        assert len(replaced.encode()) <= 63
+        prod.server.drop_database(replaced)
+    finally:
+        prod.drop()
+
+
+# --- people at work -----------------------------------------------------------------------------------------
+
+
+def test_clients_that_connect_all_the_time_are_without_it_for_a_moment(staged: Database) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(asking(staged, "SELECT count(*) FROM users")) for dummy in range(8)]
+        until(lambda: all(len(client.answers) > 20 for client in clients), 30)
+        result = swap(staged)
+        until(lambda: all(client.last() == 100 for client in clients), 30)
+    assert len(result["ended_sessions"]) >= 8
+    assert all({answer for dummy, answer in client.answers} == {250, 100} for client in clients)
+    switched = [[answer for dummy, answer in client.answers] for client in clients]
+    assert all(len(list(itertools.groupby(answers))) == 2 for answers in switched)  # and never back
+
+
+def test_a_long_transaction_has_the_grace_and_is_then_ended(staged: Database) -> None:
+    job = staged.connect(autocommit=False, application_name="night job")
+    with contextlib.closing(job) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE users SET id = 0")
+        started = time.monotonic()
+        result = swap(staged, grace="1s")
+        assert time.monotonic() - started > 1
+    [ended] = result["ended_sessions"]
+    assert (ended["application"], ended["state"]) == ("night job", "idle in transaction")
+    assert ended["transaction_s"] > 1
+    former = named(staged, result["replaced"])
+    assert former.query("SELECT count(*) FROM users WHERE id = 0") == [(0,)]  # it was rolled back
+
+
+def test_a_transaction_that_ends_within_the_grace_is_not_lost(staged: Database) -> None:
+    with contextlib.closing(staged.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO users VALUES (0)")
+        timer = threading.Timer(1, connection.commit)
+        timer.start()
+        result = swap(staged, grace="30s")
+        timer.join()
+    assert rows(named(staged, result["replaced"])) == 251
+
+
+def test_what_a_swap_would_break_is_named_and_may_be_allowed(
+    new_server: Callable[..., Server], backup_dir: Path
+) -> None:
+    server = new_server(settings={"max_prepared_transactions": 5, "wal_level": "logical"})
+    prod = production(server, CONTENT)
+    verified_backup(prod, backup_dir)
+    stage(prod, backup_dir)
+    with contextlib.closing(prod.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO users VALUES (0)")
+        cursor.execute("PREPARE TRANSACTION 'half'")
+    refused = expect_failure("pg_database_swap", prod.login())
+    assert "prepared transaction half" in refused["msg"]
+    prod.execute("ROLLBACK PREPARED 'half'", "SELECT pg_create_logical_replication_slot('listener', 'pgoutput')")
+    for check in (True, False):
+        assert "slot listener" in expect_failure("pg_database_swap", prod.login(), check=check)["msg"]
+    assert rows(prod) == 100
+    assert swap(prod, allow=["replication_slot"])["changed"]
+
+
+def test_a_lock_that_is_not_to_be_had_is_tried_for_and_then_told(staged: Database) -> None:
+    with contextlib.closing(staged.server.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE pg_database IN SHARE MODE")  # which keeps everybody from renaming
+        over = {"block": "200ms", "attempts": 2, "grace": "0"}
+        told = expect_failure("pg_database_swap", {**staged.login(), **over})["msg"]
+        assert "could not be exchanged" in told
+        assert "Nothing was changed" in told
+        assert rows(staged) == 250
+        timer = threading.Timer(1, connection.rollback)
+        timer.start()
+        result = swap(staged, block="200ms", attempts=20)
+        timer.join()
+    assert result["attempts"] > 1
+    assert rows(staged) == 100
+
+
+def test_two_at_once_are_one_too_many(staged: Database) -> None:
+    with contextlib.closing(staged.server.connect()) as connection, connection.cursor() as cursor:
+        key = f"pg_runbook restore {staged.name}"
+        cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (key,))
+        for module in ("pg_database_swap", "pg_database_discard"):
+            assert "Another restore or swap" in expect_failure(module, staged.login())["msg"]
+
+
+# --- deaths -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_one_that_is_stopped_in_the_middle_leaves_production_and_is_finished_by_the_next(
+    staged: Database, signum: int
+) -> None:
+    with contextlib.closing(staged.server.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE pg_database IN SHARE MODE")
+        running = start_module(
+            "pg_database_swap", {**staged.login(), "grace": "0", "block": "60s" if signum == signal.SIGKILL else "2s"}
+        )
+        until(lambda: waiting(staged), 30)
+        running.process.send_signal(signum)
+        running.process.wait(60)
+        connection.rollback()
+    until(lambda: not waiting(staged), 30)
+    running.process.communicate()
+    assert rows(staged) in (250, 100)
+    swap(staged)
+    assert rows(staged) == 100
+    assert len(family(staged)) == 2
+
+
+def waiting(database: Database) -> bool:
+    """Whether a rename waits for its lock."""
+    found = database.server.query(
+        "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'BEGIN; SET LOCAL%%' AND wait_event_type = 'Lock' AND %s", True
+    )
+    return bool(found)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8])
+def test_killed_at_any_moment_one_of_the_two_is_in_production(staged: Database, after_s: float) -> None:
+    running = start_module("pg_database_swap", {**staged.login(), "grace": "0"})
+    time.sleep(after_s)
+    running.process.kill()
+    running.process.communicate()
+    assert rows(staged) in (250, 100)
+    assert len(family(staged)) == 2
+    swap(staged)
+    assert rows(staged) == 100
+    assert len(family(staged)) == 2
+
+
+def test_a_server_that_goes_in_the_middle_leaves_one_of_the_two(
+    new_server: Callable[..., Server], backup_dir: Path
+) -> None:
+    server = new_server()
+    prod = production(server, CONTENT)
+    verified_backup(prod, backup_dir)
+    stage(prod, backup_dir)
+    prod.execute("DELETE FROM users")
+    with contextlib.closing(server.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE pg_database IN SHARE MODE")
+        running = start_module("pg_database_swap", {**prod.login(), "grace": "0", "block": "60s"})
+        until(lambda: waiting(prod), 30)
+        server.restart("immediate")
+    result = running.finish()
+    assert "The connection was lost during the swap" in result["msg"]
+    assert "The former database is in production, whole" in result["msg"]
+    assert rows(prod) == 0
+    swap(prod)
+    assert rows(prod) == 100
+
+
+# --- bad input ----------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_was_not_made_for_it_is_refused(prod: Database) -> None:
+    other = production(prod.server, CONTENT, f"{prod.name}_other")
+    for replacement, told in (
+        (other.name, "was not made to be swapped in"),
+        ("nothing_here", "There is no such database to swap in"),
+        (prod.name, "There is no such database to swap in"),
+        ("template1", "cannot be replaced"),
+        ("staged", "There is no staged database"),
+        ("replaced", "There is no replaced database"),
+    ):
+        result = expect_failure("pg_database_swap", {**prod.login(), "replacement": replacement})
+        assert told in result["msg"]
+    assert family(prod) == sorted([prod.name, other.name])
+
+
+@pytest.mark.parametrize(
+    ("over", "told"),
+    [
+        ({"keep_old": "soon"}, "keep_old is not a duration"),
+        ({"grace": "x"}, "grace is not a duration"),
+        ({"attempts": 0}, "attempts is out of range"),
+        ({"db": "postgres"}, "cannot be replaced"),
+    ],
+)
+def test_bad_input_is_told(prod: Database, over: dict[str, object], told: str) -> None:
+    assert told in expect_failure("pg_database_swap", {**prod.login(), **over})["msg"]
+
+
+def test_a_login_that_is_no_superuser_is_told(staged: Database) -> None:
+    role = f"{staged.name}_weak"
+    staged.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'dummy' CREATEDB")
+    try:
+        over = {"login_user": role, "login_password": "dummy"}
+        assert "is no superuser" in expect_failure("pg_database_swap", {**staged.login(), **over})["msg"]
+    finally:
+        staged.execute(f"DROP ROLE {role}")
+    assert rows(staged) == 250

@@ -1,0 +1,173 @@
+"""The playbooks ``restore``, ``restore_rollback`` and ``restore_discard``, run as a user runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.site import Site
+from tests.support.catalogs import add_verdict, ago
+from tests.support.restores import family, named, remove, rows
+
+
+@pytest.fixture(name="restorable")
+def _restorable(site: Site) -> Iterator[Site]:
+    """A site whose database has 250 users, and a verified backup of it with 100."""
+    site.database.execute("DROP TABLE users CASCADE", "CREATE TABLE users AS SELECT n AS id FROM generate_series(1, 100) n")
+    assert site.run("backup").ok
+    [entry] = site.entries()
+    add_verdict(site.backup_dir, site.database.name, entry.name, "verified", ago(seconds=1))
+    site.database.execute("INSERT INTO users SELECT generate_series(101, 250)")
+    yield site
+    remove(site.database)
+
+
+@contextlib.contextmanager
+def application(*answers: tuple[int, str]) -> Iterator[str]:
+    """An application that gives these answers one after the other, and the last one from then on; its URL."""
+    left = list(answers)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *dummy: Any) -> None:
+            """Nobody reads it."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/health"
+        finally:
+            server.shutdown()
+
+
+def commands(log: Path) -> dict[str, Any]:
+    """An application that is stopped and started by commands, which write down that they were called."""
+    script = f"open({str(log)!r}, 'a').write"
+    return {f"{what}_command": [sys.executable, "-c", f"{script}('{what} ')"] for what in ("stop", "start")}
+
+
+def test_check_mode_a_restore_nothing_to_do_a_rollback_and_the_removal(restorable: Site) -> None:
+    site, prod = restorable, restorable.database
+    rehearsal = site.run("restore", "--check", "--diff")
+    assert rehearsal.ok, rehearsal.output
+    assert "public.users: 250 rows" in rehearsal.output
+    assert "public.users: 100 rows" in rehearsal.output
+    assert (rows(prod), family(prod)) == (250, [prod.name])
+
+    first = site.run("restore", report=True, restore_smoke_queries=[{"query": "SELECT count(*) FROM users"}])
+    assert first.ok, first.output
+    assert rows(prod) == 100
+    artifact = first.stats["restore_result"]["db1"]
+    assert artifact["failed"] is False
+    assert 0 < artifact["downtime_s"] < 5
+    assert artifact["staged_s"] > 0
+    assert rows(named(prod, artifact["replaced"])) == 250
+    report = site.report("restore")["data"]
+    assert report["swap"]["downtime_s"] == artifact["downtime_s"]
+    assert "1 tables have other numbers of rows" in first.output
+
+    again = site.run("restore")
+    assert again.ok, again.output
+    assert (again.changed(), rows(prod)) == (0, 100)
+
+    rehearsal = site.run("restore_rollback", "--check")
+    assert rehearsal.ok, rehearsal.output
+    assert rows(prod) == 100
+    for changed, left in ((1, 250), (0, 250)):
+        back = site.run("restore_rollback", report=True, restore_rollback_keep_old="0")
+        assert back.ok, back.output
+        assert (back.changed(), rows(prod)) == (changed, left)
+
+    assert site.run("restore_discard", "--check").changed() == 1
+    for changed in (1, 0):
+        discarded = site.run("restore_discard", report=True)
+        assert discarded.ok, discarded.output
+        assert (discarded.changed(), family(prod)) == (changed, [prod.name])
+
+
+def test_the_application_is_stopped_and_started_and_has_to_be_well(restorable: Site) -> None:
+    log = restorable.folder / "application"
+    with application((503, "starting"), (200, "not yet"), (200, '{"status": "well"}')) as url:
+        run = restorable.run(
+            "restore",
+            restore_application=commands(log),
+            restore_health_url=url,
+            restore_health_body='"well"',
+            restore_health_delay_s=0,
+            restore_safety_backup=True,
+        )
+    assert run.ok, run.output
+    assert log.read_text().split() == ["stop", "start"]
+    assert rows(restorable.database) == 100
+    assert len(restorable.entries()) == 2  # the safety backup
+
+
+@pytest.mark.parametrize("answer", [(503, "no"), (200, "nothing of it")])
+def test_an_application_that_never_becomes_well_gets_its_former_database_back(
+    restorable: Site, answer: tuple[int, str]
+) -> None:
+    log = restorable.folder / "application"
+    well = (200, '{"status": "well"}')
+    with application(answer, answer, well) as url:
+        run = restorable.run(
+            "restore",
+            report=True,
+            restore_application=commands(log),
+            restore_health_url=url,
+            restore_health_body='"well"',
+            restore_health_retries=1,
+            restore_health_delay_s=0,
+        )
+    assert run.returncode == 2
+    assert log.read_text().split() == ["stop", "start", "stop", "start"]
+    assert rows(restorable.database) == 250
+    last = run.output.rpartition("TASK [")[2]
+    artifact = run.stats["restore_result"]["db1"]
+    assert artifact["failed"] is True
+    for text in ("The former database was swapped back", "the application is well", "The restored one is kept as"):
+        assert text in artifact["message"], artifact["message"]
+    assert "swapped back" in last or "swapped back" in run.output
+    assert restorable.report("restore")["severity"] == "critical"
+
+
+def test_one_that_is_not_even_well_with_its_former_database_is_told(restorable: Site) -> None:
+    with application((503, "no")) as url:
+        run = restorable.run("restore", restore_health_url=url, restore_health_retries=1, restore_health_delay_s=0)
+    assert run.returncode == 2
+    assert rows(restorable.database) == 250
+    message = run.stats["restore_result"]["db1"]["message"]
+    assert "swapped back, but" in message, message
+    assert "failed, too" in message
+
+
+def test_a_damaged_backup_stops_nothing(restorable: Site) -> None:
+    log = restorable.folder / "application"
+    [entry] = restorable.entries()
+    data = max(entry.glob("data/*.dat*"), key=lambda path: path.stat().st_size)
+    data.write_bytes(data.read_bytes()[:-1])
+    run = restorable.run("restore", report=True, restore_application=commands(log))
+    assert run.returncode == 2
+    assert "The backup is damaged" in run.output
+    assert not log.exists()
+    assert (rows(restorable.database), family(restorable.database)) == (250, [restorable.database.name])
+    assert run.stats["restore_result"]["db1"]["failed"] is True
+
+
+def test_a_command_that_fails_keeps_production(restorable: Site) -> None:
+    broken = {"stop_command": [sys.executable, "-c", "raise SystemExit(3)"], "start_command": ["true"]}
+    run = restorable.run("restore", restore_application=broken)
+    assert run.returncode == 2
+    assert rows(restorable.database) == 250
+    assert "Nothing was swapped" in run.stats["restore_result"]["db1"]["message"]

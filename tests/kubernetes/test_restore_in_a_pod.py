@@ -1,0 +1,144 @@
+"""A restore in a pod, with an application beside it that is scaled down meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from tests.integration.site import Site
+from tests.kubernetes import place as places
+from tests.kubernetes.place import DATABASE, NAMESPACE, PASSWORD, USER, Place
+from tests.kubernetes.standin import Image
+from tests.support.databases import Database
+from tests.support.modules import run_module
+from tests.support.workspace import workspace
+
+# The stand-in leaves sockets open that a test has cut; that is not what is tested here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+LOGIN = {"login_user": USER, "login_password": PASSWORD}
+REMEMBERED = "godel.postgres_runbook/replicas"
+APPLICATION = f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: godel, namespace: {NAMESPACE}}}
+spec:
+  replicas: 3
+  selector: {{matchLabels: {{app: godel}}}}
+  template:
+    metadata: {{labels: {{app: godel}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{{name: godel, image: lab/godel:1}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    with places.prepared("rst", {"lab/godel:1": Image()}) as prepared:
+        prepared.standin.apply(APPLICATION)
+        yield prepared
+
+
+@contextlib.contextmanager
+def connected(place: Place) -> Iterator[Any]:
+    host, port = place.standin.address(place.pod, 5432, NAMESPACE)
+    connection = psycopg2.connect(host=host, port=port, user=USER, password=PASSWORD, dbname=DATABASE)
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        yield cursor
+
+
+def rows(place: Place) -> int:
+    with connected(place) as cursor:
+        cursor.execute("SELECT count(*) FROM users")
+        return int(cursor.fetchone()[0])
+
+
+@pytest.fixture
+def site(place: Place, database: Database) -> Iterator[Site]:
+    """A site with a verified backup of 100 users in the pod, and 250 in its database."""
+    catalog = Path(tempfile.mkdtemp(dir=place.backups))
+    shutil.chown(catalog, place.backups.stat().st_uid, place.backups.stat().st_gid)
+    folder = Path(tempfile.mkdtemp(prefix="rst-", dir=workspace()))
+    with connected(place) as cursor:
+        cursor.execute("DROP TABLE IF EXISTS users")
+        cursor.execute("CREATE TABLE users AS SELECT n AS id FROM generate_series(1, 100) n")
+        words = {**LOGIN, "db": DATABASE, "backup_dir": str(catalog), "kubernetes": place.options()}
+        assert not run_module("pg_backup", words)["failed"]
+        assert run_module("pg_restore_verify", {**words, "scratch": "pod-local"})["verdict"] == "verified"
+        cursor.execute("INSERT INTO users SELECT generate_series(101, 250)")
+    made = Site(folder, catalog, database)
+    made.hosts["db1"].update(postgres_db=DATABASE, postgres_login=LOGIN, postgres_kubernetes=place.options())
+    yield made
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(catalog, ignore_errors=True)
+
+
+def deployment(place: Place) -> Any:
+    found = place.standin.get("deployments", "godel", NAMESPACE)
+    assert found is not None
+    return found
+
+
+def test_a_restore_scales_the_application_down_and_up_and_a_rollback_does_so_again(place: Place, site: Site) -> None:
+    application = {"namespace": NAMESPACE, "workload": "deployment/godel"}
+    assert site.run("restore", "--check", restore_application=application).ok
+    assert rows(place) == 250
+    with place.standin.watching() as requests:
+        first = site.run("restore", restore_application=application)
+    assert first.ok, first.output
+    assert rows(place) == 100
+    assert 0 < first.stats["restore_result"]["db1"]["downtime_s"] < 5
+    scaled = [
+        request for request in requests if request.path.endswith("deployments/godel/scale") and request.method != "GET"
+    ]
+    assert len(scaled) == 2
+    assert deployment(place)["spec"]["replicas"] == 3
+    assert REMEMBERED not in deployment(place)["metadata"].get("annotations", {})
+
+    again = site.run("restore", restore_application=application)
+    assert again.ok, again.output
+    assert again.changed() == 0
+
+    back = site.run("restore_rollback", restore_rollback_application=application, restore_rollback_keep_old="0")
+    assert back.ok, back.output
+    assert (rows(place), deployment(place)["spec"]["replicas"]) == (250, 3), back.output
+    discarded = site.run("restore_discard")
+    assert (discarded.ok, discarded.changed()) == (True, 1)
+
+
+def test_what_a_run_that_died_has_scaled_down_is_scaled_up_from_anywhere(place: Place, site: Site) -> None:
+    application = {"namespace": NAMESPACE, "workload": "deployment/godel"}
+    assert site.run("restore").ok
+    # As a run leaves it that dies between the swap and the start.
+    place.standin.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "godel", "namespace": NAMESPACE, "annotations": {REMEMBERED: "2"}},
+            "spec": {"replicas": 0},
+        }
+    )
+    run = site.run("restore", restore_application=application)
+    assert run.ok, run.output
+    assert deployment(place)["spec"]["replicas"] == 2
+    assert REMEMBERED not in deployment(place)["metadata"].get("annotations", {})
+    assert site.run("restore_discard", restore_discard_due_only=False).ok
+    place.standin.apply(APPLICATION)
+
+
+def test_an_application_that_is_not_there_stops_the_restore_before_the_swap(place: Place, site: Site) -> None:
+    run = site.run("restore", restore_application={"namespace": NAMESPACE, "workload": "deployment/nothing"})
+    assert run.returncode == 2
+    assert rows(place) == 250
+    assert "There is no Deployment nothing in the namespace godel" in run.stats["restore_result"]["db1"]["message"]
