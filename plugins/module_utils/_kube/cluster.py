@@ -13,7 +13,8 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -103,7 +104,13 @@ class Cluster:
             ClusterRefused: 401, 403 or another refusal.
             ObjectNotFound: 404.
         """
-        return self.as_somebody(lambda: self._request(method, path, query, body))
+        data = self.as_somebody(lambda: self._request(method, path, query, body, "application/json"))
+        return json.loads(data) if data else {}
+
+    def get_text(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """Read what is no JSON, such as a log."""
+        data = patiently(lambda: self.as_somebody(lambda: self._request("GET", path, query, None, "*/*")))
+        return data.decode("utf-8", "replace")
 
     def as_somebody(self, attempt: Callable[[], _T]) -> _T:
         """Attempt something; a login that has lapsed is read anew, once."""
@@ -123,7 +130,9 @@ class Cluster:
             if self._rest is not None:
                 self._rest.pool_manager.clear()
 
-    def _request(self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None) -> Any:
+    def _request(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None, accept: str
+    ) -> bytes:
         from kubernetes.client import exceptions, rest
         from urllib3.exceptions import HTTPError
 
@@ -132,7 +141,7 @@ class Cluster:
                 self._rest = rest.RESTClientObject(self._configuration)
             client = self._rest
         url = self.host + path + (f"?{urlencode(query)}" if query else "")
-        headers = {**self._headers(), "Accept": "application/json", "Content-Type": "application/json"}
+        headers = {**self._headers(), "Accept": accept, "Content-Type": "application/json"}
         try:
             answer = client.request(method, url, headers=headers, body=body, _request_timeout=_REQUEST_TIMEOUT_S)
             data = answer.read() if answer.data is None else answer.data  # before release 36 of the client it was read
@@ -144,7 +153,7 @@ class Cluster:
             raise _unreachable(self.host, str(exc)) from None
         if not 200 <= answer.status <= 299:
             raise refusal(answer.status, data, f"{method} {path}")
-        return json.loads(data) if data else {}
+        return bytes(data)
 
     def open_stream(self, pod: str, verb: str, query: Sequence[tuple[str, str]], protocols: Sequence[str]) -> Any:
         """A WebSocket of websocket-client to `exec` or `portforward` of a pod.
@@ -206,6 +215,24 @@ class Cluster:
             "http_no_proxy": [name for name in (self._configuration.no_proxy or "").split(",") if name],
             "proxy_type": "http",
         }
+
+
+@contextmanager
+def connect(params: Mapping[str, Any] | None) -> Iterator[Cluster]:
+    """A cluster for as long as a module needs it, by its option `kubernetes`.
+
+    Raises:
+        InvalidInput: the option is not there.
+    """
+    if not params:
+        raise InvalidInput(
+            "kubernetes is missing", why="it says which cluster", remedy="Set postgres_kubernetes in the inventory."
+        )
+    cluster = Cluster(ClusterOptions.from_params(params))
+    try:
+        yield cluster
+    finally:
+        cluster.close()
 
 
 def is_passing(exc: RunbookError) -> bool:

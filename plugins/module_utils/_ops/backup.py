@@ -107,15 +107,20 @@ def young_enough(catalog: Catalog, plan: BackupPlan, now: datetime) -> Entry | N
     """The newest backup, if it is younger than the plan's `max_age` and has what the plan asks for."""
     if not plan.max_age_s:
         return None
-    for entry in catalog.entries(plan.db):
-        age_s = (now - entry.taken).total_seconds()
-        if age_s > plan.max_age_s:
+    return newest_within(catalog, plan.db, plan.max_age_s, plan.fingerprint != "none", now)
+
+
+def newest_within(catalog: Catalog, db: str, age_s: float, provable: bool, now: datetime) -> Entry | None:
+    """The newest usable backup that is not older than this; `provable` wants one with a fingerprint."""
+    for entry in catalog.entries(db):
+        found_s = (now - entry.taken).total_seconds()
+        if found_s > age_s:
             return None  # they come newest first
-        if age_s < -_CLOCKS_DIFFER_S:
+        if found_s < -_CLOCKS_DIFFER_S:
             continue  # some clock was wrong: who knows how old it is
         if entry.manifest is None or entry.verdict == "failed":
             continue
-        if plan.fingerprint != "none" and entry.manifest.fingerprint is None:
+        if provable and entry.manifest.fingerprint is None:
             continue  # it cannot be proven, and the plan wants one that can
         return entry
     return None

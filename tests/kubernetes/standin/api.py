@@ -24,7 +24,7 @@ from tests.kubernetes.standin.kinds import Kind
 from tests.kubernetes.standin.kubelet import Kubelet
 from tests.kubernetes.standin.matching import Object
 from tests.kubernetes.standin.node import Running
-from tests.kubernetes.standin.rbac import Access, Identity, Wish
+from tests.kubernetes.standin.rbac import GRANTING, Access, Identity, Wish
 from tests.kubernetes.standin.remote_command import Sessions
 from tests.kubernetes.standin.rest import Place
 from tests.kubernetes.standin.routing import (
@@ -93,6 +93,8 @@ class Api:
             return await self._part(request, record, place)
         if wish.verb == "watch":
             return await self._watch(request, record, place)
+        if place.kind in GRANTING and wish.verb in ("create", "update", "patch"):
+            self._access.demand_to_grant(identity, place.kind, self._change(request, record, place, wish.verb, True)[0])
         return self._object(request, record, place, wish.verb)
 
     def _discover(self, path: str) -> Object | None:
@@ -150,17 +152,23 @@ class Api:
         if verb == "list":
             items = store.select(place.kind, place.namespace or None, matches)
             return _json(rest.listed(place.kind, items, store.version))
-        if verb == "create":
-            return _json(rest.create(store, place, body_of(record), dry_run), 201)
-        if verb == "update":
-            return _json(rest.replace(store, place, body_of(record), dry_run))
-        if verb == "patch":
-            item, created = rest.patch(store, place, request.content_type, patch_of(request, record), dry_run)
+        if verb in ("create", "update", "patch"):
+            item, created = self._change(request, record, place, verb, dry_run)
             return _json(item, 201 if created else 200)
         options = delete_options_of(record)
         if verb == "delete":
             return _json(rest.delete(store, place, options))
         return _json(rest.delete_all(store, place, matches, options))
+
+    def _change(
+        self, request: web.Request, record: Request, place: Place, verb: str, dry_run: bool
+    ) -> tuple[Object, bool]:
+        """Create or change an object; tells whether it was created."""
+        if verb == "create":
+            return rest.create(self._store, place, body_of(record), dry_run), True
+        if verb == "update":
+            return rest.replace(self._store, place, body_of(record), dry_run), False
+        return rest.patch(self._store, place, request.content_type, patch_of(request, record), dry_run)
 
     async def _part(self, request: web.Request, record: Request, place: Place) -> web.StreamResponse:
         if place.kind is kinds.POD and place.subresource != "status":
@@ -168,6 +176,9 @@ class Api:
         dry_run = record.asked("dryRun") == "All"
         if place.subresource == "scale":
             return _json(self._scale(request, record, place, dry_run))
+        if place.subresource == "token":
+            account = self._store.get(place.kind, place.namespace, place.name)
+            return _json(self._access.request(account, body_of(record)), 201)
         if request.method == "GET":
             return _json(self._store.get(place.kind, place.namespace, place.name))
         if request.method == "PUT":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import time
@@ -14,6 +15,7 @@ from tests.kubernetes.standin.kinds import Kind
 from tests.kubernetes.standin.store import Store
 
 ADMINISTRATORS = "system:masters"
+GRANTING = (kinds.ROLE, kinds.CLUSTER_ROLE, kinds.ROLE_BINDING, kinds.CLUSTER_ROLE_BINDING)
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,36 @@ class Access:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._tokens: dict[str, tuple[Identity, float | None]] = {}
+        self._secrets: dict[str, tuple[str, str, str]] = {}
 
-    def mint(self, identity: Identity) -> str:
-        """Return a new token of this identity."""
+    def mint(self, identity: Identity, end: float | None = None, secret: tuple[str, str, str] | None = None) -> str:
+        """Return a new token of this identity; with a Secret (namespace, name, uid) it ends when that is gone."""
         token = f"standin.{secrets.token_urlsafe(24)}"
-        self._tokens[token] = identity, None
+        self._tokens[token] = identity, end
+        if secret is not None:
+            self._secrets[token] = secret
         return token
+
+    def request(self, account: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        """Answer a TokenRequest for a service account."""
+        meta, spec = account["metadata"], dict(body.get("spec") or {})
+        seconds, bound = int(spec.get("expirationSeconds") or 3600), spec.get("boundObjectRef") or {}
+        secret = None
+        if bound:
+            secret = meta["namespace"], bound["name"], bound.get("uid", "")
+            if not self._is_there(secret):
+                raise errors.not_found(kinds.SECRET, bound["name"])
+        token = self.mint(service_account(meta["namespace"], meta["name"]), time.monotonic() + seconds, secret)
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+        head = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1"}
+        status = {"token": token, "expirationTimestamp": until}
+        named = {"name": meta["name"], "namespace": meta["namespace"], "creationTimestamp": until}
+        return {**head, "metadata": named, "spec": {**spec, "expirationSeconds": seconds}, "status": status}
+
+    def _is_there(self, secret: tuple[str, str, str]) -> bool:
+        namespace, name, uid = secret
+        found = self._store.find(kinds.SECRET, namespace, name)
+        return found is not None and uid in ("", found["metadata"]["uid"])
 
     def expire(self, user: str, after_s: float) -> None:
         """Let every token of a user end in so many seconds."""
@@ -81,12 +107,37 @@ class Access:
         identity, end = self._tokens.get(token.strip(), (None, None))
         if kind.lower() != "bearer" or identity is None or (end is not None and time.monotonic() >= end):
             raise errors.unauthorized()
+        secret = self._secrets.get(token.strip())
+        if secret is not None and not self._is_there(secret):
+            raise errors.unauthorized()
         return identity
 
     def demand(self, identity: Identity, kind: Kind, wish: Wish) -> None:
         """Raise 403 unless the wish is granted."""
         if self.why(identity, wish) is None:
             raise errors.forbidden(kind, wish.name, identity.user, wish.verb, wish.subresource, wish.namespace)
+
+    def demand_to_grant(self, identity: Identity, kind: Kind, item: dict[str, Any]) -> None:
+        """Raise 403 when somebody gives what he has not: only who may `escalate`, or `bind` the role, can do that."""
+        namespace, name = item["metadata"].get("namespace", ""), item["metadata"]["name"]
+        special, rules = Wish("escalate", kind.group, kind.plural, "", name, namespace), item.get("rules") or []
+        if kind in (kinds.ROLE_BINDING, kinds.CLUSTER_ROLE_BINDING):
+            role = kinds.BY_NAME[kind.api_version, item["roleRef"]["kind"]]
+            special = Wish("bind", role.group, role.plural, "", item["roleRef"]["name"], namespace)
+            rules = [rule for dummy, dummy, found in self._role(item, "") for rule in found]
+        if self.why(identity, special) is not None:
+            return
+        lacking = [
+            rule for rule in rules if not all(self.why(identity, wish) is not None for wish in _wishes(rule, namespace))
+        ]
+        if lacking:
+            told = "\n".join(_printed(rule) for rule in lacking)
+            groups = " ".join(f'"{group}"' for group in identity.groups)
+            message = (
+                f'{errors.qualified(kind)} "{name}" is forbidden: user "{identity.user}" (groups=[{groups}]) is attempting '
+                f"to grant RBAC permissions not currently held:\n{told}"
+            )
+            raise errors.failure(403, "Forbidden", message, errors.details_of(kind, name))
 
     def why(self, identity: Identity, wish: Wish) -> str | None:
         """Return the reason for which a wish is granted, or None."""
@@ -148,6 +199,27 @@ def _covers(rule: dict[str, Any], wish: Wish) -> bool:
         and has("resources", *resources)
         and (not names or (wish.name != "" and wish.name in names))
     )
+
+
+def _wishes(rule: dict[str, Any], namespace: str) -> Iterator[Wish]:
+    """Everything that a rule allows."""
+    for group in rule.get("apiGroups") or []:
+        for resource in rule.get("resources") or []:
+            whole, dummy, subresource = resource.partition("/")
+            for verb in rule.get("verbs") or []:
+                for name in rule.get("resourceNames") or [""]:
+                    yield Wish(verb, group, whole, subresource, name, namespace)
+
+
+def _printed(rule: dict[str, Any]) -> str:
+    fields = (
+        ("apiGroups", "APIGroups"),
+        ("resources", "Resources"),
+        ("resourceNames", "ResourceNames"),
+        ("verbs", "Verbs"),
+    )
+    lists = [f"{name}:[{', '.join(json.dumps(each) for each in rule[key])}]" for key, name in fields if rule.get(key)]
+    return f"{{{', '.join(lists)}}}"
 
 
 _RULE = re.compile(r"^(?P<verbs>[\w*,]+) (?P<resources>[^\[,]+)(, resourceNames \[(?P<names>[^\]]*)\])?$")

@@ -1,0 +1,75 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: merge_results
+short_description: The results of several modules as one, for a common report
+version_added: 0.1.0
+description:
+  - Joins what modules of this collection have returned. The findings of all, the worst severity, all sentences.
+  - It has failed when one of them has, with the error of the first that has.
+  - Other values are taken as they are, of the later one if two have the same name.
+  - A result that was skipped or is empty adds nothing.
+author:
+  - The godel.postgres_runbook authors (@godel)
+positional: _input
+options:
+  _input:
+    description: The results, as C(register) keeps them.
+    type: list
+    elements: dict
+    required: true
+seealso:
+  - module: godel.postgres_runbook.write_report
+"""
+
+EXAMPLES = r"""
+- name: Write one report of both
+  godel.postgres_runbook.write_report:
+    directory: /srv/reports
+    playbook: nightly
+    title: Backups and their schedule
+    result: "{{ [catalog, schedule] | godel.postgres_runbook.merge_results }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The result of all.
+  type: dict
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import SEVERITIES
+
+
+def merge_results(results: Any) -> dict[str, Any]:
+    """The filter."""
+    if not isinstance(results, Sequence) or not all(isinstance(each, Mapping) for each in results):
+        raise AnsibleFilterError(f"merge_results takes a list of results, not {results!r}.")
+    told = [each for each in results if each and not each.get("skipped")]
+    failures = [each for each in told if each.get("failed")]
+    merged: dict[str, Any] = {name: value for each in told for name, value in each.items()}
+    merged["changed"] = any(each.get("changed") for each in told)
+    merged["failed"] = bool(failures)
+    merged["msg"] = " ".join(str(each["msg"]) for each in told if each.get("msg"))
+    merged["findings"] = [finding for each in told for finding in each.get("findings") or []]
+    severities = [str(each["severity"]) for each in told if each.get("severity")]
+    merged["severity"] = max(severities, key=SEVERITIES.index, default="critical" if failures else "ok")
+    if failures:
+        merged["error"] = failures[0].get("error") or {}
+    return merged
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., dict[str, Any]]]:
+        """The filters by name."""
+        return {"merge_results": merge_results}

@@ -1,0 +1,144 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_backup_job
+short_description: Start the Job of a CronJob of backups now, and wait until its backup is in the catalog
+version_added: 0.1.0
+description:
+  - Makes a Job from the template of a CronJob, as C(kubectl create job --from=cronjob/NAME) does, waits for its end, and looks whether a new
+    backup is in the catalog. So it tries exactly what the schedule will do.
+  - When a Job of the CronJob runs already, it is waited for, and no second one is started.
+  - When the Job fails, the task fails with the reason and the end of the log.
+  - When the task is cancelled, the Job that it has started is deleted. When the connection is lost, or the time is up, the Job goes on.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  schedule:
+    description: Name of the CronJob. It is in the namespace of O(kubernetes).
+    type: str
+    required: true
+  max_age:
+    description:
+      - Start no Job if the newest backup is younger than this, for example V(30m) or V(12h). It must have a fingerprint, and must not
+        have failed its verification.
+      - When it is left out, or V(0), a Job is always started.
+    type: str
+  wait:
+    description: How long to wait for the end of the Job.
+    type: str
+    default: 6h
+notes:
+  - The options of the connection are accepted, so that C(module_defaults) can give them to all modules, but not used. The Job has its own.
+  - O(kubernetes) is needed. The rights that it takes are those of C(docs/rbac/backup_from_schedule.yml), beside those of C(docs/rbac/pod.yml).
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes
+seealso:
+  - module: godel.postgres_runbook.pg_backup
+  - module: godel.postgres_runbook.pg_backup_schedule_info
+"""
+
+EXAMPLES = r"""
+- name: Try tonight's backup now
+  godel.postgres_runbook.pg_backup_job:
+    schedule: postgres-backup
+    db: godel_production
+    backup_dir: /backups
+    kubernetes:
+      namespace: godel
+      workload: deployment/postgres
+    wait: 2h
+"""
+
+RETURN = r"""
+backup:
+  description: The new backup, or the young one, as M(godel.postgres_runbook.pg_backup) returns it.
+  returned: success, unless in check mode
+  type: dict
+  sample:
+    id: godel_production_20260206T030405Z
+    database: godel_production
+    size_bytes: 521142272
+    path: /backups/godel_production/godel_production_20260206T030405Z
+job:
+  description: The Job that was waited for.
+  returned: when there was one
+  type: dict
+  sample:
+    name: postgres-backup-20260206030400-1f2e
+    state: complete
+    manual: true
+    started: "2026-02-06T03:04:01Z"
+    ended: "2026-02-06T03:05:07Z"
+    duration_s: 66
+    reason: ""
+    message: ""
+msg:
+  description: One sentence for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._catalog.catalog import Catalog
+from ..module_utils._kube.cluster import connect
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import backup, schedule_run
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration, utc_now
+
+SPEC = ArgumentSpec(
+    {
+        "schedule": {"type": "str", "required": True},
+        "max_age": {"type": "str"},
+        "wait": {"type": "str", "default": "6h"},
+    }
+).merge(CONNECTION, DATABASE, CATALOG, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Start a Job and wait for its backup, unless a young enough one is there."""
+    params = call.params
+    name, db = params["schedule"], params["db"]
+    max_age_s = parse_duration(params["max_age"], "max_age") if params["max_age"] else 0
+    wait_s = parse_duration(params["wait"], "wait")
+    schedule_run.check_wait(wait_s)
+    with connect(params["kubernetes"]) as cluster:
+        catalog = Catalog(create_target(params), params["backup_dir"])
+        now = utc_now()
+        young = backup.newest_within(catalog, db, max_age_s, True, now) if max_age_s else None
+        if young is not None:
+            text = f"Backup {young.id} is younger than {params['max_age']}; nothing to do."
+            return Result(False, {"backup": {**young.usable().summary(), "path": young.path}, "msg": text})
+        start = schedule_run.look(cluster, name)
+        if call.check_mode:
+            would = f"Job {start.running.name} would be waited for." if start.running else "A Job would be started."
+            diff = {"before": "", "after": f"a new backup of {db}\n"}
+            return Result(True, {"msg": f"CronJob {name}: {would}"}, diff)
+        known = next(catalog.entries(db), None)
+        job = schedule_run.run(cluster, start, now, wait_s)
+    made = schedule_run.backup_of(catalog, db, job, known, utc_now())
+    figures = job.as_dict(utc_now())
+    values = {
+        "backup": {**made.usable().summary(), "path": made.path},
+        "job": figures,
+        "msg": f"Backup {made.id} was taken by job {job.name}.",
+    }
+    return Result(True, values, {"before": "", "after": f"{made.path}\n"})
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_backup_schedule_info
+short_description: Read a CronJob of backups with its Jobs, and judge whether backups come as they should
+version_added: 0.1.0
+description:
+  - Reads a CronJob, the Jobs that it owns, and the ends of the logs of the last three that failed.
+  - Judges them as findings, each with a severity and the safe next step. The findings are C(schedule_exists), C(schedule_success),
+    C(schedule_suspended), C(schedule_missed), C(schedule_failed) and C(schedule_running).
+  - Whether there are backups, and how old they are, is what M(godel.postgres_runbook.pg_backup_info) finds out.
+  - A finding never fails the task. Test RV(severity), or use the playbook C(godel.postgres_runbook.backup_status) with
+    C(backup_status_schedule).
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  name:
+    description: Name of the CronJob. It is in the namespace of O(kubernetes).
+    type: str
+    required: true
+  rpo:
+    description:
+      - The recovery point objective, how long ago a Job may have succeeded last, for example V(1d). When it is longer, the finding
+        C(schedule_success) is critical. Otherwise failed Jobs and missed times are warnings.
+    type: str
+notes:
+  - The options of the connection are accepted, so that C(module_defaults) can give them to all modules, but not used.
+  - O(kubernetes) is needed. Its C(workload) and C(container) are not used.
+  - The rights that it takes are those of C(docs/rbac/backup_status.yml).
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes.read_only
+seealso:
+  - module: godel.postgres_runbook.pg_backup_info
+  - module: godel.postgres_runbook.pg_backup_job
+"""
+
+EXAMPLES = r"""
+- name: Judge the nightly backups
+  godel.postgres_runbook.pg_backup_schedule_info:
+    kubernetes:
+      namespace: godel
+      workload: deployment/postgres
+    name: postgres-backup
+    rpo: 26h
+  register: nightly
+  failed_when: nightly is failed or nightly.severity == 'critical'
+"""
+
+RETURN = r"""
+schedule:
+  description: The CronJob; null when there is none.
+  returned: success
+  type: dict
+  sample:
+    name: postgres-backup
+    namespace: godel
+    cron: 0 2 * * *
+    time_zone: Europe/Berlin
+    suspended: false
+    last_scheduled: "2026-02-06T01:00:00Z"
+    last_success: "2026-02-06T01:04:05Z"
+    last_success_age_s: 7325
+    next: "2026-02-07T01:00:00Z"
+jobs:
+  description: Its Jobs that are still there, newest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the Job.
+      type: str
+    state:
+      description: V(running), V(complete), V(failed) or V(suspended).
+      type: str
+      sample: complete
+    manual:
+      description: Whether somebody started it by hand from the CronJob.
+      type: bool
+    started:
+      description: When it began, RFC 3339 in UTC.
+      type: str
+    ended:
+      description: When it ended; null when it is not over.
+      type: str
+    duration_s:
+      description: How long it took, or has taken so far.
+      type: int
+    reason:
+      description: Why it failed, as the cluster says it.
+      type: str
+      sample: BackoffLimitExceeded
+    message:
+      description: The same in a sentence.
+      type: str
+    waiting:
+      description: What keeps its pod from starting; empty when it runs.
+      type: str
+      sample: "ErrImagePull: ..."
+failed_job_log:
+  description: The last lines that the newest failed Job has written, if it is not followed by a success.
+  returned: success
+  type: list
+  elements: str
+findings:
+  description: What was judged. The remedy is the safe next step.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - check: schedule_suspended
+      severity: warning
+      subject: postgres-backup
+      value:
+      threshold:
+      message: "CronJob postgres-backup is suspended: no backup comes by itself."
+      remedy: Set backup_schedule_suspend to false and run the playbook godel.postgres_runbook.backup_schedule.
+severity:
+  description: The worst severity among the findings, V(ok), V(info), V(warning) or V(critical).
+  returned: success
+  type: str
+  sample: ok
+msg:
+  description: When it ran, when it will run next, and what is not well, for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CONNECTION, KUBERNETES, ArgumentSpec
+from ..module_utils._findings import worst
+from ..module_utils._kube.access import refuse_missing
+from ..module_utils._kube.cluster import connect
+from ..module_utils._kube.jobs import reading_rights
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import schedule
+from ..module_utils._units import parse_duration, utc_now
+
+SPEC = ArgumentSpec({"name": {"type": "str", "required": True}, "rpo": {"type": "str"}}).merge(CONNECTION, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Read the CronJob and judge it."""
+    params = call.params
+    rpo_s = parse_duration(params["rpo"], "rpo") if params["rpo"] else None
+    with connect(params["kubernetes"]) as cluster:
+        refuse_missing(cluster, reading_rights(params["name"]), "docs/rbac/backup_status.yml")
+        found = schedule.survey(cluster, params["name"])
+        namespace = cluster.namespace
+    now = utc_now()
+    findings = schedule.judge(found, rpo_s, now) if found else [schedule.missing(params["name"], namespace)]
+    values = {
+        "schedule": found.as_dict(now) if found else None,
+        "jobs": [run.as_dict(now) for run in found.runs] if found else [],
+        "failed_job_log": list(found.failed_log) if found else [],
+        "findings": [finding.as_dict() for finding in findings],
+        "severity": worst(findings),
+        "msg": schedule.describe(found, findings, now),
+    }
+    return Result(False, values)
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

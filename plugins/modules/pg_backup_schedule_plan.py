@@ -1,0 +1,248 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_backup_schedule_plan
+short_description: Check what a schedule of backups needs, and return the objects of Kubernetes that make it
+version_added: 0.1.0
+description:
+  - Checks the options, asks whether the rights are there to make the objects, and returns these, to be given to M(kubernetes.core.k8s).
+  - The objects are a CronJob that runs the playbook C(godel.postgres_runbook.backup), a ConfigMap with its inventory, and with O(rbac) a
+    ServiceAccount, a Role and a RoleBinding.
+  - The inventory has the options of the connection without the password, which comes from a Secret, and works in the pod that
+    O(kubernetes) names, with the rights of the ServiceAccount.
+  - The role C(godel.postgres_runbook.backup_schedule) is this module and M(kubernetes.core.k8s).
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  state:
+    description: Whether to return what makes the schedule, or what has to go with it.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the CronJob and of what belongs to it.
+    type: str
+    required: true
+  cron:
+    description: Minute, hour, day of the month, month and day of the week.
+    type: str
+    default: 0 2 * * *
+  time_zone:
+    description: Name of a time zone for O(cron), for example V(Europe/Berlin). Without it, it is the one of the cluster, mostly UTC.
+    type: str
+  image:
+    description: An execution environment that contains this collection. It is required for O(state=present).
+    type: str
+  image_pull_secrets:
+    description: Names of Secrets to pull the image with.
+    type: list
+    elements: str
+    default: []
+  service_account:
+    description: The account that the Jobs run as. Without it, it has the name of the schedule.
+    type: str
+  rbac:
+    description:
+      - Whether the account and its rights belong to the schedule. Otherwise the account has to be there, with the rights of
+        C(docs/rbac/pod.yml).
+    type: bool
+    default: true
+  suspend:
+    description: Whether to start no Jobs for now.
+    type: bool
+    default: false
+  starting_deadline_s:
+    description: How late a Job may still start, in seconds.
+    type: int
+    default: 3600
+  active_deadline_s:
+    description: How long a Job may run, in seconds. The cluster ends one that runs longer.
+    type: int
+    default: 21600
+  backoff_limit:
+    description: How often to try again when a Job's pod fails.
+    type: int
+    default: 1
+  successful_jobs_history_limit:
+    description: How many Jobs that succeeded to keep.
+    type: int
+    default: 3
+  failed_jobs_history_limit:
+    description: How many Jobs that failed to keep, with their logs.
+    type: int
+    default: 3
+  ttl_s:
+    description: After how many seconds to remove a Job that is over. Without it, only the limits above count.
+    type: int
+  resources:
+    description: What a Job's container asks for and may use, in the words of Kubernetes.
+    type: dict
+    default: {}
+  security_context:
+    description: The security context of a Job's container, in the words of Kubernetes.
+    type: dict
+    default: {}
+  password_secret:
+    description: Name of the Secret with the password of the login. The Secret has to be in the namespace.
+    type: str
+  password_key:
+    description: Which entry of O(password_secret) is the password.
+    type: str
+    default: password
+  backup_options:
+    description: Options of the role C(godel.postgres_runbook.backup) for the Jobs, for example C(backup_format).
+    type: dict
+    default: {}
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.catalog
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes.read_only
+notes:
+  - O(kubernetes) is needed. The rights that it takes to make the objects are those of C(docs/rbac/backup_schedule.yml).
+seealso:
+  - module: godel.postgres_runbook.pg_backup_schedule_info
+  - module: godel.postgres_runbook.pg_backup_job
+  - module: kubernetes.core.k8s
+"""
+
+EXAMPLES = r"""
+- name: Check the options and the rights
+  godel.postgres_runbook.pg_backup_schedule_plan:
+    name: postgres-backup
+    cron: 0 2 * * *
+    image: registry.example.com/team/runbook:1
+    db: godel_production
+    backup_dir: /backups
+    login_user: godel
+    password_secret: godel-db
+    kubernetes:
+      namespace: godel
+      workload: deployment/postgres
+  register: plan
+
+- name: Make the schedule
+  kubernetes.core.k8s:
+    definition: "{{ item }}"
+    apply: true
+  loop: "{{ plan.objects }}"
+  loop_control:
+    label: "{{ item.kind }} {{ item.metadata.name }}"
+"""
+
+RETURN = r"""
+objects:
+  description: The objects, in the order in which to make them, or to remove them for O(state=absent).
+  returned: success
+  type: list
+  elements: dict
+next:
+  description: When the schedule is due next, RFC 3339 in UTC; null when it is suspended or is to go.
+  returned: success
+  type: str
+  sample: "2026-02-07T01:00:00Z"
+msg:
+  description: One sentence for people.
+  returned: success
+  type: str
+"""
+
+from typing import Any
+
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._cron import Cron, read_zone
+from ..module_utils._errors import InvalidInput
+from ..module_utils._kube.access import refuse_missing
+from ..module_utils._kube.cluster import connect
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import schedule_objects
+from ..module_utils._units import to_rfc3339, utc_now
+
+# They go into the plan as they are.
+_PLANNED: dict[str, dict[str, Any]] = {
+    "cron": {"type": "str", "default": "0 2 * * *"},
+    "time_zone": {"type": "str"},
+    "image_pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "rbac": {"type": "bool", "default": True},
+    "suspend": {"type": "bool", "default": False},
+    "starting_deadline_s": {"type": "int", "default": 3600},
+    "active_deadline_s": {"type": "int", "default": 21600},
+    "backoff_limit": {"type": "int", "default": 1},
+    "successful_jobs_history_limit": {"type": "int", "default": 3},
+    "failed_jobs_history_limit": {"type": "int", "default": 3},
+    "ttl_s": {"type": "int"},
+    "resources": {"type": "dict", "default": {}},
+    "security_context": {"type": "dict", "default": {}},
+    "password_secret": {"type": "str", "no_log": False},
+    "password_key": {"type": "str", "default": "password", "no_log": False},
+}
+SPEC = ArgumentSpec(
+    {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "name": {"type": "str", "required": True},
+        "image": {"type": "str"},
+        "service_account": {"type": "str"},
+        "backup_options": {"type": "dict", "default": {}},
+        **_PLANNED,
+    }
+).merge(CONNECTION, DATABASE, CATALOG, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Check, and say what to make or to remove."""
+    params = call.params
+    absent = params["state"] == "absent"
+    with connect(params["kubernetes"]) as cluster:
+        plan = schedule_objects.SchedulePlan(
+            name=params["name"],
+            namespace=cluster.namespace,
+            image=params["image"] or "",
+            service_account=params["service_account"] or params["name"],
+            **{name: params[name] for name in _PLANNED},
+        )
+        if absent:
+            plan.check_names()
+            found, following = schedule_objects.removals(plan), None
+        else:
+            plan.check()
+            found = schedule_objects.objects(plan, _inventory(call))
+            following = None if plan.suspend else Cron.parse(plan.cron).following(utc_now(), read_zone(plan.time_zone))
+        refuse_missing(cluster, schedule_objects.rights(plan, absent), schedule_objects.GRANT)
+    when = to_rfc3339(following) if following else None
+    text = f"CronJob {plan.namespace}/{plan.name}"
+    text += (
+        " has to go." if absent else f" ({plan.cron}): due next at {when}." if when else f" ({plan.cron}): suspended."
+    )
+    return Result(False, {"objects": found, "next": when, "msg": text})
+
+
+def _inventory(call: Call) -> str:
+    params = call.params
+    if params["login_password"] and not params["password_secret"]:
+        raise InvalidInput(
+            "password_secret is missing",
+            why="the login has a password, which only a Secret may bring into a Job",
+            remedy="Put the password into a Secret of the namespace, and name it in backup_schedule_password_secret.",
+        )
+    place = {name: params["kubernetes"][name] for name in ("namespace", "workload", "container")}
+    words = {
+        "postgres_db": params["db"],
+        "postgres_backup_dir": params["backup_dir"],
+        "postgres_kubernetes": {name: value for name, value in place.items() if value is not None},
+    }
+    return schedule_objects.inventory_of(words, params, params["backup_options"])
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""The playbook `backup_schedule`: what it makes, changes, removes and refuses, and the rights that it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+import pytest
+import yaml
+
+from tests.integration.site import Site
+from tests.kubernetes.place import NAMESPACE, PASSWORD, StandinPlace
+from tests.kubernetes.scheduling import (
+    KINDS,
+    RBAC,
+    RUNBOOK,
+    SCHEDULE,
+    new_catalog,
+    new_place,
+    new_site,
+    params,
+    scheduled,
+    spec_of,
+    there,
+)
+from tests.support.databases import Database
+from tests.support.modules import expect_failure, expect_success
+
+# The stand-in leaves sockets open that a test has cut; that is not what is tested here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[StandinPlace]:
+    yield from new_place("sch")
+
+
+@pytest.fixture
+def catalog(place: StandinPlace) -> Iterator[Path]:
+    yield from new_catalog(place)
+
+
+@pytest.fixture
+def site(place: StandinPlace, catalog: Path, database: Database) -> Iterator[Site]:
+    yield from new_site(place, catalog, database)
+
+
+# --- the playbook
+
+
+def test_check_mode_first_run_and_second_run(site: Site, place: StandinPlace) -> None:
+    rehearsal = site.run("backup_schedule", "--check", "--diff")
+    assert rehearsal.ok, rehearsal.output
+    assert (rehearsal.changed(), there(place)) == (1, [])
+
+    first = site.run("backup_schedule", "-vvv", report=True)
+    assert first.returncode == 0, first.output
+    assert (first.changed(), there(place)) == (1, list(KINDS))
+    told = first.stats["backup_schedule_result"]["db1"]
+    assert (told["failed"], told["changed"], told["name"]) == (False, True, SCHEDULE)
+    assert told["next"] in told["message"]
+    assert told["next"][10:] == "T02:00:00Z"
+    assert site.report("backup_schedule")["changed"]
+
+    for arguments in ((), ("--check",)):
+        again = site.run("backup_schedule", *arguments)
+        assert again.ok, again.output
+        assert again.changed() == 0
+
+
+def test_a_change_and_back(site: Site, place: StandinPlace) -> None:
+    scheduled(site, place)
+    words: dict[str, Any] = {"backup_schedule_cron": "30 3 * * 6", "backup_schedule_suspend": True}
+    words |= {"backup_schedule_time_zone": "Europe/Berlin", "backup_schedule_resources": {"limits": {"memory": "1Gi"}}}
+    would = site.run("backup_schedule", "--check", "--diff", **words)
+    assert would.ok, would.output
+    assert would.changed() == 1
+    assert "30 3 * * 6" in would.output.partition("TASK [godel.postgres_runbook.backup_schedule : Make")[2]
+    assert spec_of(place)["schedule"] == "0 2 * * *"
+    for changed in (1, 0):
+        run = site.run("backup_schedule", **words)
+        assert run.ok, run.output
+        assert run.changed() == changed
+    spec = spec_of(place)
+    assert (spec["schedule"], spec["timeZone"], spec["suspend"]) == ("30 3 * * 6", "Europe/Berlin", True)
+    [container] = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {"limits": {"memory": "1Gi"}}
+
+    back = site.run("backup_schedule")
+    assert back.ok, back.output
+    assert "timeZone" not in spec_of(place)
+
+
+def test_gone(site: Site, place: StandinPlace) -> None:
+    scheduled(site, place)
+    gone = site.run("backup_schedule", "--check", backup_schedule_state="absent")
+    assert gone.ok, gone.output
+    assert (gone.changed(), there(place)) == (1, list(KINDS))
+    for changed in (1, 0):
+        gone = site.run("backup_schedule", backup_schedule_state="absent")
+        assert gone.ok, gone.output
+        assert (gone.changed(), there(place)) == (changed, [])
+
+
+def test_the_objects_are_bounded_and_have_no_secret_and_the_rights_that_are_documented(
+    site: Site, place: StandinPlace
+) -> None:
+    scheduled(site, place)
+    spec = spec_of(place)
+    job = spec["jobTemplate"]["spec"]
+    pod = job["template"]["spec"]
+    [container] = pod["containers"]
+    assert (spec["concurrencyPolicy"], spec["startingDeadlineSeconds"], job["activeDeadlineSeconds"]) == (
+        "Forbid",
+        3600,
+        21600,
+    )
+    assert (spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"], job["backoffLimit"]) == (3, 3, 0)
+    assert container["args"][-1] == "godel.postgres_runbook.backup"
+    assert (pod["serviceAccountName"], pod["restartPolicy"]) == (SCHEDULE, "Never")
+    assert container["resources"]["limits"] == {"memory": "512Mi"}
+    role = place.standin.get("role", SCHEDULE, NAMESPACE)
+    assert role is not None
+    assert role["rules"] == yaml.safe_load((RBAC / "pod.yml").read_text())["rules"]
+    for kind in KINDS:
+        assert PASSWORD not in json.dumps(place.standin.get(kind, SCHEDULE, NAMESPACE))
+
+
+def test_a_shared_service_account_stays_and_without_rbac_none_is_made(site: Site, place: StandinPlace) -> None:
+    own = place.standin.objects("serviceaccounts", NAMESPACE)
+    made = site.run("backup_schedule", backup_schedule_service_account="shared")
+    assert made.ok, made.output
+    gone = site.run("backup_schedule", backup_schedule_service_account="shared", backup_schedule_state="absent")
+    assert gone.ok, gone.output
+    assert there(place) == []
+    assert place.standin.get("serviceaccount", "shared", NAMESPACE)
+    place.standin.delete("serviceaccount", "shared", NAMESPACE)
+    assert place.standin.objects("serviceaccounts", NAMESPACE) == own
+    bare = site.run("backup_schedule", backup_schedule_service_account="mine", backup_schedule_rbac=False)
+    assert bare.ok, bare.output
+    assert there(place) == ["cronjob", "configmap"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"cron": "0 2 * *"}, ["cron is not a schedule", "4 fields"]),
+        ({"cron": "0 2 * * 7"}, ["cron is not a schedule", "'7' is not a day of the week"]),
+        ({"time_zone": "Mars/Olympus"}, ["time_zone is not a time zone"]),
+        ({"image": None}, ["image is not an image"]),
+        ({"image": "two words"}, ["image is not an image"]),
+        ({"name": "Nightly_Backup"}, ["name is not a name of Kubernetes"]),
+        ({"name": "n" * 53}, ["name is not a name of Kubernetes", "at most 52"]),
+        ({"service_account": "a b"}, ["service_account is not a name of Kubernetes"]),
+        ({"password_secret": "-"}, ["password_secret is not a name of Kubernetes"]),
+        ({"starting_deadline_s": 9}, ["starting_deadline_s is too small", "10 or more"]),
+        ({"active_deadline_s": 0}, ["active_deadline_s is too small"]),
+        ({"backoff_limit": -1}, ["backoff_limit is too small"]),
+        ({"backup_options": {"postgres_db": "x"}}, ["backup_options has what is no option", "postgres_db"]),
+        ({"backup_options": {"backup_from_schedule": "x"}}, ["backup_options has what is no option"]),
+        ({"login_password": "secret word"}, ["password_secret is missing", "backup_schedule_password_secret"]),
+        ({"connect_params": {"sslpassword": "secret word"}}, ["connect_params has a secret"]),
+        ({"kubernetes": None}, ["kubernetes is missing", "postgres_kubernetes"]),
+    ],
+)
+def test_bad_input_is_named(place: StandinPlace, catalog: Path, words: dict[str, Any], told: list[str]) -> None:
+    given = params(place, catalog, **{"name": SCHEDULE, "image": RUNBOOK, **words})
+    result = expect_failure("pg_backup_schedule_plan", given)
+    for text in told:
+        assert text in result["msg"]
+    assert "secret word" not in json.dumps(result)
+
+
+def test_bad_input_changes_nothing(site: Site, place: StandinPlace) -> None:
+    run = site.run("backup_schedule", report=True, backup_schedule_cron="61 * * * *")
+    assert run.returncode == 2
+    assert "'61' is not a minute, 0 to 59" in run.output
+    assert there(place) == []
+    assert site.report("backup_schedule")["severity"] == "critical"
+    assert run.stats["backup_schedule_result"]["db1"]["failed"]
+
+
+# --- rights
+
+
+def rules_of(*files: str) -> list[Any]:
+    return [rule for file in files for rule in yaml.safe_load((RBAC / file).read_text())["rules"]]
+
+
+def as_user(place: StandinPlace, site: Site, user: str, *rules: Any) -> None:
+    """Let the playbooks be run by somebody with just these rights."""
+    place.standin.grant(user, *rules, namespace=NAMESPACE)
+    kubeconfig = str(place.standin.kubeconfig(user, NAMESPACE))
+    site.hosts["db1"]["postgres_kubernetes"] = place.options(kubeconfig=kubeconfig)
+
+
+def test_the_roles_that_are_documented_are_enough(site: Site, place: StandinPlace) -> None:
+    as_user(place, site, "scheduler", *rules_of("backup_schedule.yml"))
+    for words in ({}, {"backup_schedule_suspend": True}, {"backup_schedule_state": "absent"}, {}):
+        run = site.run("backup_schedule", **words)
+        assert run.ok, run.output
+        assert run.changed() == 1
+    as_user(place, site, "starter", *rules_of("pod.yml", "backup_from_schedule.yml"))
+    started = site.run("backup", backup_from_schedule=SCHEDULE)
+    assert started.ok, started.output
+    as_user(place, site, "watcher", *rules_of("pod.yml", "backup_status.yml"))
+    status = site.run("backup_status")
+    assert status.ok, status.output
+
+
+def test_a_missing_right_is_named_before_anything_is_done(site: Site, place: StandinPlace) -> None:
+    less = [rule for rule in rules_of("backup_schedule.yml") if "cronjobs" not in rule["resources"]]
+    as_user(place, site, "clerk", *less, "get,patch,delete cronjobs.batch")
+    run = site.run("backup_schedule")
+    assert run.returncode == 2
+    assert (
+        f"Rights are missing (namespace {NAMESPACE}): create cronjobs.batch. Apply docs/rbac/backup_schedule.yml"
+        in run.output
+    )
+    assert there(place) == []
+
+    # Who grants what he has not is refused by the cluster; so that is asked beforehand as well.
+    less = [rule for rule in rules_of("backup_schedule.yml") if "pods/exec" not in rule["resources"]]
+    as_user(place, site, "clerk", *less)
+    run = site.run("backup_schedule")
+    assert "get pods/exec, create pods/exec" in run.output
+    assert there(place) == []
+
+    as_user(place, site, "clerk", *rules_of("pod.yml"))
+    for playbook, words, right in (
+        ("backup", {"backup_from_schedule": SCHEDULE}, "create jobs.batch"),
+        ("backup_status", {}, "get cronjobs.batch"),
+    ):
+        run = site.run(playbook, **words)
+        assert run.returncode == 2
+        assert right in run.output
+        assert f"docs/rbac/{'backup_from_schedule' if words else playbook}.yml" in run.output
+
+
+def test_the_api_server_lets_nobody_grant_what_he_has_not(place: StandinPlace, catalog: Path) -> None:
+    """Of the stand-in, and of every real one: what the preflight above foresees."""
+    place.standin.grant("granter", "get,create,patch roles.rbac.authorization.k8s.io", namespace=NAMESPACE)
+    kubeconfig = str(place.standin.kubeconfig("granter", NAMESPACE))
+    plan = expect_success("pg_backup_schedule_plan", params(place, catalog, name=SCHEDULE, image=RUNBOOK))
+    [role] = [item for item in plan["objects"] if item["kind"] == "Role"]
+    client = kubernetes.config.new_client_from_config(kubeconfig)
+    with client, pytest.raises(kubernetes.client.ApiException) as caught:
+        kubernetes.client.RbacAuthorizationV1Api(client).create_namespaced_role(NAMESPACE, role)
+    assert caught.value.status == 403
+    assert "is attempting to grant RBAC permissions not currently held" in str(caught.value.body)

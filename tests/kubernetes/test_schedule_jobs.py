@@ -1,0 +1,242 @@
+"""Jobs of a schedule: run, judged, started by hand, joined and cancelled.
+
+They run the real `ansible-playbook` in a pod, as the service account that `backup_schedule` makes, with just its rights.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.site import Site
+from tests.kubernetes.place import NAMESPACE, PASSWORD, StandinPlace
+from tests.kubernetes.scheduling import (
+    FAILING,
+    IDLE,
+    SCHEDULE,
+    SLOW,
+    is_over,
+    jobs,
+    new_catalog,
+    new_place,
+    new_site,
+    params,
+    scheduled,
+)
+from tests.support.databases import Database
+from tests.support.modules import expect_failure, expect_success, run_module, start_module
+
+# The stand-in leaves sockets open that a test has cut; that is not what is tested here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[StandinPlace]:
+    yield from new_place("scj")
+
+
+@pytest.fixture
+def catalog(place: StandinPlace) -> Iterator[Path]:
+    yield from new_catalog(place)
+
+
+@pytest.fixture
+def site(place: StandinPlace, catalog: Path, database: Database) -> Iterator[Site]:
+    yield from new_site(place, catalog, database)
+
+
+# --- Jobs
+
+
+def test_a_job_from_the_schedule_takes_the_same_backup_as_the_operator(site: Site, place: StandinPlace) -> None:
+    braces = "{{ '{' ~ '{ no template }' ~ '}' }}"
+    scheduled(site, place, backup_schedule_backup_options={"backup_change_id": braces})
+    rehearsal = site.run("backup", "--check", "--diff", backup_from_schedule=SCHEDULE)
+    assert rehearsal.ok, rehearsal.output
+    assert (rehearsal.changed(), jobs(place), site.entries()) == (1, [], [])
+
+    first = site.run("backup", "-vvv", report=True, backup_from_schedule=SCHEDULE)
+    assert first.returncode == 0, first.output
+    assert first.changed() == 1
+    [entry] = site.entries()
+    assert json.loads((entry / "manifest.json").read_text())["change_id"] == "{{ no template }}"
+    [job] = jobs(place)
+    assert job["metadata"]["annotations"]["cronjob.kubernetes.io/instantiate"] == "manual"
+    assert job["metadata"]["ownerReferences"][0]["name"] == SCHEDULE
+    told = first.stats["backup_result"]["db1"]
+    assert (told["backup"], told["failed"], told["changed"]) == (entry.name, False, True)
+    assert site.report("backup")["data"]["job"]["state"] == "complete"
+    assert PASSWORD not in first.output
+    [pod] = place.standin.pods(NAMESPACE, f"job-name={job['metadata']['name']}")
+    assert PASSWORD not in place.standin.log(pod["metadata"]["name"], NAMESPACE)
+
+    again = site.run("backup", backup_from_schedule=SCHEDULE)
+    assert again.ok, again.output
+    assert (again.changed(), site.entries()) == (0, [entry])
+    another = site.run("backup", backup_from_schedule=SCHEDULE, backup_max_age=0)
+    assert another.ok, another.output
+    assert (another.changed(), len(site.entries())) == (1, 2)
+
+    status = site.run("backup_status", report=True)
+    assert status.ok, status.output
+    report = site.report("backup_status")
+    found = {finding["check"]: finding["severity"] for finding in report["findings"]}
+    assert found == {
+        "backup_rpo": "ok",
+        "backup_verified": "warning",
+        "schedule_success": "ok",
+        "schedule_missed": "ok",
+    }
+    assert [each["state"] for each in report["data"]["jobs"]] == ["complete"] * 2
+    assert len(report["data"]["backups"]) == 2
+    for suffix in (".md", ".html"):
+        page = (site.reports / "db1" / "backup_status").with_suffix(suffix).read_text()
+        assert job["metadata"]["name"] in page
+        assert entry.name in page
+
+
+def test_the_schedule_itself_takes_a_backup(site: Site, place: StandinPlace) -> None:
+    scheduled(site, place)
+    name = place.standin.fire(SCHEDULE, NAMESPACE)
+    assert name
+    place.standin.until(lambda: is_over(jobs(place)[0]), 60)
+    assert len(site.entries()) == 1
+    result = run_module("pg_backup_schedule_info", {"name": SCHEDULE, "kubernetes": place.options(), "rpo": "1h"})
+    assert result["severity"] == "ok", result
+    [job] = result["jobs"]
+    assert (job["name"], job["state"], job["manual"]) == (name, "complete", False)
+    assert result["schedule"]["last_success"]
+
+
+def test_a_failed_job_is_told_with_its_log_and_judged_against_the_rpo(site: Site, place: StandinPlace) -> None:
+    scheduled(site, place, FAILING)
+    run = site.run("backup", report=True, backup_from_schedule=SCHEDULE)
+    assert run.returncode == 2
+    assert "The backup's Job failed" in run.output
+    assert "BackoffLimitExceeded: fatal: [database]: FAILED! => there is no space left" in run.output
+    assert "begun" in run.output  # the rest of the log
+    assert site.entries() == []
+    assert run.stats["backup_result"]["db1"]["failed"]
+
+    status = site.run("backup_status", report=True, backup_status_rpo="")
+    assert status.returncode == 2  # there is no backup
+    report = site.report("backup_status")
+    [failed] = [finding for finding in report["findings"] if finding["check"] == "schedule_failed"]
+    assert failed["severity"] == "warning"
+    assert "there is no space left" in failed["message"]
+    assert report["data"]["failed_job_log"][0] == "begun"
+    for suffix in (".md", ".html"):
+        page = (site.reports / "db1" / "backup_status").with_suffix(suffix).read_text()
+        assert "there is no space left" in page
+        assert "begun" in page
+
+    late = site.run("backup_status", report=True, backup_status_rpo="1ms")
+    assert late.returncode == 2
+    assert "No Job of CronJob nightly has succeeded" in late.output.rpartition("TASK [")[2]
+    severities = {finding["check"]: finding["severity"] for finding in site.report("backup_status")["findings"]}
+    assert (severities["backup_rpo"], severities["schedule_success"]) == ("critical", "critical")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check",)], ids=["run", "check mode"])
+def test_a_schedule_that_is_not_there_or_suspended_is_found(
+    site: Site, place: StandinPlace, arguments: tuple[str, ...]
+) -> None:
+    missing = site.run("backup_status", *arguments, report=True)
+    assert missing.returncode == 2
+    assert f"There is no CronJob 'nightly' in namespace {NAMESPACE}" in missing.output.rpartition("TASK [")[2]
+    if not arguments:
+        assert {"backup_rpo", "schedule_exists"} <= {each["check"] for each in site.report("backup_status")["findings"]}
+    scheduled(site, place, backup_schedule_suspend=True)
+    suspended = run_module("pg_backup_schedule_info", {"name": SCHEDULE, "kubernetes": place.options()})
+    assert (suspended["severity"], suspended["schedule"]["next"]) == ("warning", None)
+    assert "is suspended" in suspended["msg"]
+
+
+def test_a_schedule_that_is_not_there_starts_nothing(place: StandinPlace, catalog: Path) -> None:
+    result = expect_failure("pg_backup_job", params(place, catalog, schedule="nothing"))
+    assert f"There is no such CronJob (nothing in namespace {NAMESPACE})" in result["msg"]
+    assert "backup_schedule" in result["msg"]
+
+
+def test_a_job_without_a_backup_is_a_failure(site: Site, place: StandinPlace, catalog: Path) -> None:
+    scheduled(site, place)
+    expect_success("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
+    scheduled(site, place, IDLE)
+    result = expect_failure("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
+    assert "The backup's Job succeeded, and there is no new backup" in result["msg"]
+    assert len(site.entries()) == 1
+
+
+def test_a_job_that_runs_is_joined_and_goes_on_when_the_time_is_up(
+    site: Site, place: StandinPlace, catalog: Path
+) -> None:
+    scheduled(site, place, SLOW)
+    given = params(place, catalog, schedule=SCHEDULE, wait="2s")
+    for dummy in range(2):
+        result = expect_failure("pg_backup_job", given)
+        assert "The backup's Job is not over" in result["msg"]
+        assert "run again to wait for it" in result["msg"]
+        [job] = jobs(place)
+        assert result["error"]["job"] == job["metadata"]["name"]
+    assert job["status"]["active"] == 1
+    check = run_module("pg_backup_job", given, check=True)
+    assert f"Job {job['metadata']['name']} would be waited for" in check["msg"]
+    status = run_module("pg_backup_schedule_info", {"name": SCHEDULE, "kubernetes": place.options()})
+    [found] = [finding for finding in status["findings"] if finding["check"] == "schedule_running"]
+    assert "has been running for" in found["message"]
+
+
+def test_cancelling_ends_the_job_that_was_started_and_no_other(site: Site, place: StandinPlace, catalog: Path) -> None:
+    scheduled(site, place, SLOW)
+    running = start_module("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
+    place.standin.until(lambda: jobs(place) and jobs(place)[0]["status"].get("ready"), 30)
+    running.process.send_signal(signal.SIGINT)
+    result = running.finish()
+    assert "Stopped by SIGINT" in result["msg"]
+    assert jobs(place) == []
+
+    place.standin.fire(SCHEDULE, NAMESPACE)
+    place.standin.until(lambda: jobs(place)[0]["status"].get("ready"))
+    with place.standin.watching() as seen:
+        running = start_module("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
+        path = f"/jobs/{jobs(place)[0]['metadata']['name']}"
+        place.standin.until(lambda: any(each.path.endswith(path) for each in place.standin.requests), 30)
+        running.process.send_signal(signal.SIGINT)
+        running.finish()
+    assert len(jobs(place)) == 1
+    assert not [request for request in seen if request.method == "DELETE"]
+
+
+def test_a_job_that_is_deleted_is_told(site: Site, place: StandinPlace, catalog: Path) -> None:
+    scheduled(site, place, SLOW)
+    running = start_module("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
+    place.standin.until(lambda: jobs(place), 30)
+    place.standin.delete("job", jobs(place)[0]["metadata"]["name"], NAMESPACE)
+    result = running.finish()
+    assert result["failed"]
+    assert "The backup's Job was deleted" in result["msg"]
+
+
+def test_an_api_server_that_is_away_ends_no_job(site: Site, place: StandinPlace, catalog: Path) -> None:
+    scheduled(site, place)
+    running = start_module("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
+    place.standin.until(lambda: jobs(place), 30)
+    place.standin.leave(4)
+    result = running.finish()
+    assert not result["failed"], result
+    assert [path.name for path in site.entries()] == [result["backup"]["id"]]
+    assert len(jobs(place)) == 1
+
+
+def test_what_keeps_a_job_from_starting_is_told(site: Site, place: StandinPlace, catalog: Path) -> None:
+    scheduled(site, place, "lab/nowhere:1")
+    result = expect_failure("pg_backup_job", params(place, catalog, schedule=SCHEDULE, wait="2s"))
+    assert "The backup's Job is not over" in result["msg"]
+    assert "lab/nowhere:1" in result["msg"]
