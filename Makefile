@@ -48,6 +48,15 @@ test-database: setup ## The tests against PostgreSQL servers
 test-integration: setup ## Whole playbooks, as a user runs them
 	@$(PYTEST) tests/integration
 
+.PHONY: test-kubernetes a-cluster
+test-kubernetes: a-cluster setup ## The tests of pods, in the namespace PG_RUNBOOK_TEST_NAMESPACE of the cluster KUBECONFIG
+	@$(PYTEST) -rs -m cluster tests/kubernetes
+
+a-cluster:
+	@for name in KUBECONFIG PG_RUNBOOK_TEST_NAMESPACE; do \
+	    [ -n "$${!name}" ] || { echo "$$name is not set: see \"On a real cluster\" in CONTRIBUTING.md." >&2; exit 1; }; \
+	done
+
 .PHONY: bench
 bench: setup ## Ratios against the bare tools (SIZE=2GB chooses the database's size)
 	@$(bin)/python -m tests.benchmarks $(if $(SIZE),--size $(SIZE)) $(ARGS)

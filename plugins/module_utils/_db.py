@@ -15,6 +15,11 @@ from typing import Any
 from ._errors import ConnectionFailed, InvalidInput, MissingLibrary, QueryFailed
 from ._target.base import Target
 
+try:  # noqa: SIM105  # first of all: a signal that comes while this is loaded would be lost in it
+    import psycopg2.extras  # noqa: F401
+except ImportError:
+    pass  # `Server.connect` tells
+
 _CONNECT_TIMEOUT_S = 10
 _ACTIVE = 1  # of PQtransactionStatus: a command is in progress
 # unnest() of several arrays is only known by its bare name.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import random
 
 import pytest
 
@@ -11,22 +11,26 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._programs i
 from tests.kubernetes import place as places
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
 def test_a_port_that_is_taken_is_only_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    with places.prepared("prt") as place, place.target() as target, socket.create_server(("127.0.0.1", 0)) as taken:
-        ports = [taken.getsockname()[1], 16_399]
-        monkeypatch.setattr(scratch, "_any_port", lambda: ports.pop(0))
-        programs = find(target, 15, bin_dir=None, needed=SCRATCH, purpose="to test")
+    taken, free = random.sample(range(16_000, 20_000), 2)  # below what clients get
+    ports = [taken, taken, free]
+    monkeypatch.setattr(scratch, "_any_port", lambda: ports.pop(0))
+    with places.chosen("prt") as place, place.target() as target:
+        programs = find(target, place.major(), bin_dir=None, needed=SCRATCH, purpose="to test")
         with (
+            scratch.home(target, "/var/tmp") as first,
+            scratch.instance(target, programs, first, superuser="first", jobs=1) as other,
             scratch.home(target, "/var/tmp") as home,
             scratch.instance(target, programs, home, superuser="boss", jobs=1) as server,
             server.connect("postgres") as session,
         ):
             assert session.value("SELECT current_user::text") == "boss"
-            assert server.login.port == 16_399
+            assert (other.login.port, server.login.port, ports) == (taken, free, [])
             assert session.value("SHOW listen_addresses") == "127.0.0.1"
         assert target.files.info(home) is None

@@ -55,7 +55,7 @@ class Image:
         as_run_user: whether it runs as the user of PostgreSQL when the tests run as root.
         stop_signal: what asks process 1 to end.
         prepare: called in a thread before process 1 starts.
-        ready: called in a thread until it is true; without it, the container's readiness probe decides.
+        ready: called in a thread until it is true; then the container's readiness probe decides, if it has one.
         cleanup: called in a thread after process 1 has ended.
     """
 

@@ -85,7 +85,13 @@ NAMESPACE = _core(
 )
 SECRET = _core("Secret", "secrets", "S6u1pOWzb84=")
 CONFIG_MAP = _core("ConfigMap", "configmaps", "qFsyl6wFWjQ=", short_names=("cm",))
-SERVICE_ACCOUNT = _core("ServiceAccount", "serviceaccounts", "pbx9ZvyFpBE=", short_names=("sa",))
+SERVICE_ACCOUNT = _core(
+    "ServiceAccount",
+    "serviceaccounts",
+    "pbx9ZvyFpBE=",
+    short_names=("sa",),
+    subresources={"token": Subresource(("create",), "TokenRequest", "authentication.k8s.io", "v1")},
+)
 DEPLOYMENT = Kind(
     "apps",
     "v1",

@@ -218,8 +218,11 @@ class PodLife:
     async def _is_ready(self, state: ContainerState, running: Running) -> bool:
         if running.image.ready is not None:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(None, running.image.ready, running.scene)
-        probe = state.spec["readinessProbe"]
+            if not await loop.run_in_executor(None, running.image.ready, running.scene):
+                return False
+        probe = state.spec.get("readinessProbe")
+        if probe is None:
+            return True
         if "exec" in probe:
             return await self._runs_well(probe["exec"]["command"], running)
         where = probe.get("httpGet") or probe.get("tcpSocket") or {}
