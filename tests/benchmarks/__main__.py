@@ -18,7 +18,7 @@ from ansible.release import __version__ as ansible_version
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import human_size
-from tests.benchmarks import backups, restores
+from tests.benchmarks import backups, pods, restores, swaps
 from tests.benchmarks.bench import PING_PLAYBOOK, Bench, Contender, compete, prepared
 from tests.benchmarks.measure import BenchmarkError, Sample, Series
 from tests.benchmarks.tables import bars, bars_table, results_table
@@ -26,7 +26,7 @@ from tests.support.controller import adopt_orphans, interrupt_on_signals
 from tests.support.servers import ServerError
 from tests.support.workspace import PLACE_VARIABLE
 
-GROUPS = ("backup", "restore", "idle")
+GROUPS = ("backup", "restore", "idle", "pods", "swap")
 SIZE = re.compile(r"(\d+)(?:\s*(MB|GB))?", re.IGNORECASE)
 BEGIN, END = "<!-- begin of what make bench printed -->", "<!-- end -->"
 IDLE_ROUNDS = 2
@@ -60,7 +60,7 @@ def _idle(bench: Bench, _folder: Path) -> Sample:
 def measure(bench: Bench, groups: Sequence[str], runs: int, only: re.Pattern[str]) -> list[str]:
     """Run what is wanted; returns the lines of the tables."""
     found: dict[str, dict[str, Series]] = {name: {} for name in GROUPS}
-    lines = []
+    lines: list[str] = []
     for name, title, base, known in (
         ("backup", "backup", "runbook", backups.contenders),
         ("restore", "restore", "psql", restores.contenders),
@@ -70,8 +70,32 @@ def measure(bench: Bench, groups: Sequence[str], runs: int, only: re.Pattern[str
             chosen = [each for each in known(bench) if only.search(each.key)]
             found[name] = compete(bench, chosen, runs)
             lines += [*results_table(title, chosen, found[name], base if base in found[name] else chosen[0].key), ""]
-    judged = bars(found["backup"], found["restore"], found["idle"], backups.bare_key(bench))
+    if "pods" in groups:
+        lines += measure_pods(bench, runs, only, found["pods"])
+    if "swap" in groups:
+        chosen = [each for each in swaps.contenders(bench) if only.search(each.key)]
+        found["swap"] = compete(bench, chosen, runs)
+        lines += [*results_table("into production", chosen, found["swap"], chosen[0].key), ""]
+    together = {**found["pods"], **found["swap"]}
+    judged = bars(found["backup"], found["restore"], found["idle"], backups.bare_key(bench), together)
     return [*lines, *bars_table(judged)]
+
+
+def measure_pods(bench: Bench, runs: int, only: re.Pattern[str], found: dict[str, Series]) -> list[str]:
+    """Run what is wanted of the work in a pod, each beside its own peer, which is the first; returns the tables' lines."""
+    lines = []
+    with pods.prepared(bench) as pod:
+        for title, known in (
+            ("dump in a pod", pods.dumps(pod)),
+            ("1 GiB from a pod", pods.streams(pod)),
+            ("playbook for a pod", pods.playbooks(pod)),
+        ):
+            chosen = [each for each in known if only.search(each.key)]
+            if chosen:
+                results = compete(bench, chosen, runs)
+                found.update(results)
+                lines += [*results_table(title, chosen, results, chosen[0].key), ""]
+    return lines
 
 
 def describe(bench: Bench, runs: int, command: str) -> str:

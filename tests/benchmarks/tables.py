@@ -30,7 +30,9 @@ class Bar:
 
     def show(self, value: float) -> str:
         """A figure with its unit."""
-        return f"{value:.2f}x" if self.unit == "x" else f"{value:.0f} {self.unit}"
+        if self.unit == "x":
+            return f"{value:.2f}x"
+        return f"{value:.2f} s" if self.unit == "s" else f"{value:.0f} {self.unit}"
 
 
 def results_table(title: str, contenders: Sequence[Contender], results: Results, base: str) -> list[str]:
@@ -61,9 +63,10 @@ def bars_table(bars: Sequence[Bar]) -> list[str]:
     return lines
 
 
-def bars(backups: Results, restores: Results, idle: Results, bare: str) -> list[Bar]:
+def bars(backups: Results, restores: Results, idle: Results, bare: str, others: Results | None = None) -> list[Bar]:
     """Judge what was measured; what was left out has no bar."""
-    found = []
+    found: list[Bar] = []
+    pods = others or {}
 
     def judge(
         results: Results, promise: str, limit: float, one: str, other: str, note: str, *, at_most: bool = True
@@ -80,7 +83,24 @@ def bars(backups: Results, restores: Results, idle: Results, bare: str) -> list[
     promise = "verification to bare `pg_restore` and digest queries"
     judge(restores, promise, 1.15, "verify", "digests", "module's process, equal scratch server")
     judge(idle, "backup with nothing to do to one ping", 1.5, "idle", "ping", "whole playbooks")
-    peak = max((series.peak_bytes for results in (backups, restores) for series in results.values()), default=0)
+    judge(pods, "dump in a pod to the same by `kubectl exec`", 1.1, "pod-none", "kubectl-dump", "module's process")
+    note = "1 GiB, with a SHA-256"
+    judge(pods, "speed of a stream to `kubectl exec ... cat`", 0.9, "kubectl-cat", "stream", note, at_most=False)
+    if "pod-status" in pods and "pod-ping" in pods:
+        own = pods["pod-status"].seconds - pods["pod-ping"].seconds
+        found.append(Bar("status of a pod's backups, less one ping", 2, True, own, "s", "whole playbooks"))
+    judge(
+        pods,
+        "stage and proof to bare `pg_restore` and digest queries",
+        1.1,
+        "stage",
+        "bare-stage",
+        "into the same server",
+    )
+    if "down-swap" in pods:
+        note = "the longest time without an answer, asked every 10 ms"
+        found.append(Bar("time without the database in a swap", 1, True, pods["down-swap"].spread[1], "s", note))
+    peak = max((series.peak_bytes for results in (backups, restores, pods) for series in results.values()), default=0)
     if peak:
         note = "largest resident memory of a module's own process"
         found.append(Bar("memory", 100, True, peak / 1024**2, "MiB", note))

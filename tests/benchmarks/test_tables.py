@@ -40,6 +40,13 @@ def test_bars_hold_on_their_own_side_of_the_limit() -> None:
     assert not judged(**{**times, "playbook": 10.1})[0].holds
 
 
+def test_work_in_a_pod_has_bars_of_its_own() -> None:
+    times = {"kubectl-dump": 10, "pod-none": 11.1, "kubectl-cat": 9, "stream": 10, "pod-ping": 1, "pod-status": 3.1}
+    found = bars({}, {}, {}, "fast", {key: series(value) for key, value in times.items()})
+    assert [(promise.limit, promise.holds) for promise in found] == [(1.1, False), (0.9, True), (2, False)]
+    assert found[2].show(found[2].reached) == "2.10 s"
+
+
 def test_what_was_left_out_has_no_bar() -> None:
     assert [promise.limit for promise in judged(runbook=40, fast=10, content=11)] == [1.35, 100]
     assert bars({}, {}, {"ping": series(1)}, "fast") == []

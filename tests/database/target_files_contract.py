@@ -77,6 +77,31 @@ class ContractOfFiles:
             writer.wait()
         assert len(set(target.files.read(path))) == 1
 
+    @pytest.mark.parametrize("skip", [0, 1, 255, 256, 257, 100_000, 200_512])
+    def test_files_come_as_one_stream_from_any_byte_on(self, target: Target, folder: str, skip: int) -> None:
+        contents = {
+            f"{folder}/empty": b"",
+            f"{folder}/-n": EVERY_BYTE,
+            **{f"{folder}/{name}": EVERY_BYTE for name in FILE_NAMES},
+            f"{folder}/large": EVERY_BYTE * 4000,
+            f"{folder}/nothing": b"",
+        }
+        for path, data in contents.items():
+            target.files.write(path, data)
+        arrived = bytearray()
+        target.files.stream({path: len(data) for path, data in contents.items()}, arrived.extend, skip)
+        assert bytes(arrived) == b"".join(contents.values())[skip:]
+
+    def test_a_stream_of_a_file_that_is_not_there_or_of_another_size_is_refused(
+        self, target: Target, folder: str
+    ) -> None:
+        target.files.write(f"{folder}/file", EVERY_BYTE)
+        arrived = bytearray()
+        for name, size in (("nothing", 256), ("file", 255)):
+            with pytest.raises(FileProblem, match=name):
+                target.files.stream({f"{folder}/{name}": size}, arrived.extend)
+            assert len(arrived) <= 255
+
     def test_a_file_that_cannot_be_written_leaves_nothing(self, target: Target, folder: str) -> None:
         target.files.make_dir(f"{folder}/taken/inside")
         for path in (f"{folder}/missing/file", f"{folder}/taken"):

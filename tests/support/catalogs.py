@@ -10,7 +10,7 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -58,15 +58,20 @@ def add_backup(
     verified_at: datetime | None = None,
     size_bytes: int = len(DATA),
     tables: int = 0,
+    files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Put a backup into the catalog, with a verdict if one is given, and return its directory.
 
-    ``size_bytes`` is what its manifest claims; ``tables`` makes its fingerprint, and so the manifest, large.
+    ``size_bytes`` is what its manifest claims; ``tables`` makes its fingerprint, and so the manifest, large;
+    ``files`` are its data.
     """
     catalog = catalog_at(root)
+    contents = {"data.sql": DATA} if files is None else files
     with catalog.lock(db, "a test"):
         draft = catalog.begin(db, taken)
-        Path(draft.path, "data.sql").write_bytes(DATA)
+        for name, data in contents.items():
+            Path(draft.path, name).parent.mkdir(exist_ok=True)
+            Path(draft.path, name).write_bytes(data)
         fingerprint = Fingerprint(
             "content",
             "test",
@@ -92,7 +97,9 @@ def add_backup(
                 size_bytes=size_bytes,
                 database_size_bytes=4 * size_bytes,
                 surroundings=SURROUNDINGS,
-                files={"data.sql": FileRecord(len(DATA), hashlib.sha256(DATA).hexdigest())},
+                files={
+                    name: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()
+                },
                 fingerprint=fingerprint,
                 change_id=None,
                 collection_version="0.1.0",

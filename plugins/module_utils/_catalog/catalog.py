@@ -198,9 +198,9 @@ class Catalog:
     def _use_lock(self, entry: Entry) -> str:
         return f"{self.directory(entry.database)}/.{entry.id}.lock"
 
-    def sweep(self, database: str) -> list[str]:
-        """Remove what died half-way; only under the lock. Returns the removed paths."""
-        found = self.unfinished(database)
+    def sweep(self, database: str, spare: str = "") -> list[str]:
+        """Remove what died half-way, but for the path `spare`; only under the lock. Returns the removed paths."""
+        found = [path for path in self.unfinished(database) if path != spare]
         for path in found:
             self._files.remove_tree(path)
             folder, name = path.rsplit("/", 1)

@@ -18,14 +18,7 @@ _OWN = (FILE_NAME, "verifications/")
 
 def check_files(files: Files, path: str, manifest: Manifest, jobs: int) -> list[Difference]:
     """Every way in which the files of a backup are not those that were written, cheapest checks first."""
-    try:
-        found = {info.path[len(path) + 1 :]: info.size_bytes for info in files.walk(path)}
-    except FileProblem as exc:
-        if "irregular" not in exc.details:
-            raise
-        return [Difference("file", exc.subject[len(path) + 1 :], "a regular file", "a link or a special file")]
-    found = {name: size for name, size in found.items() if not name.startswith(_OWN)}
-    differences = _compare_lists(manifest, found)
+    differences = check_sizes(files, path, manifest)
     if differences:
         return differences
     digests = files.sha256([f"{path}/{name}" for name in manifest.files], jobs)
@@ -34,6 +27,17 @@ def check_files(files: Files, path: str, manifest: Manifest, jobs: int) -> list[
         for name, record in manifest.files.items()
         if digests[f"{path}/{name}"] != record.sha256
     ]
+
+
+def check_sizes(files: Files, path: str, manifest: Manifest) -> list[Difference]:
+    """Files that are missing or of another size, and what does not belong there."""
+    try:
+        found = {info.path[len(path) + 1 :]: info.size_bytes for info in files.walk(path)}
+    except FileProblem as exc:
+        if "irregular" not in exc.details:
+            raise
+        return [Difference("file", exc.subject[len(path) + 1 :], "a regular file", "a link or a special file")]
+    return _compare_lists(manifest, {name: size for name, size in found.items() if not name.startswith(_OWN)})
 
 
 def _compare_lists(manifest: Manifest, found: dict[str, int]) -> list[Difference]:

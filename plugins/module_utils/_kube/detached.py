@@ -23,14 +23,15 @@ from .lease import Lease
 from .pod import Pod
 
 _TICK_S = 0.5
+_LOCK_TICK_S = 0.2  # whoever lets go of a lock waits for one
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _LOST = "lost"
 _NO_PROGRAM, _NO_LOG, _NO_DIRECTORY, _BUSY, _NO_FLOCK = 3, 4, 5, 9, 6
 
 # Whether the lease is renewed: $idle counts the ticks since its number was another one.
 _TICK = """
-        { sleep 0.5 || sleep 1; } 2>/dev/null 9>&-
-        now=; { read -r now <"$lease"; } 2>/dev/null
+        {{ sleep {0:g} || sleep 1; }} 2>/dev/null 9>&-
+        now=; {{ read -r now <"$lease"; }} 2>/dev/null
         if [ "$now" = "$last" ]; then idle=$((idle + 1)); else idle=0; last=$now; fi
 """
 # $1 directory, $2 log, $3 lease, $4 ticks, $5 signal, then the program.
@@ -51,7 +52,7 @@ mkdir "$d" || exit {_NO_DIRECTORY}
     ) &
     last= idle=0
     until [ -e "$d/status" ] || [ ! -d "$d" ]; do
-        {_TICK}
+        {_TICK.format(_TICK_S)}
         if [ "$idle" -eq "$limit" ]; then kill -s "$signal" "$(cat "$d/pid")"; fi
         if [ "$idle" -eq $((limit + 20)) ]; then kill -s KILL "$(cat "$d/pid")"; fi
     done
@@ -85,7 +86,7 @@ command -v flock >/dev/null || exit {_NO_FLOCK}
     mkdir "$d"
     last= idle=0
     until [ ! -d "$d" ] || [ "$idle" -ge "$limit" ]; do
-        {_TICK}
+        {_TICK.format(_LOCK_TICK_S)}
     done
     exec 9>&-
     if [ "$idle" -ge "$limit" ]; then rm -rf "$d" "$lease"; rmdir "${{d%/*}}"; fi
@@ -144,7 +145,7 @@ class PodJob:
         while self._status is None:
             now = time.monotonic()
             if now >= self._next_poll and self.poll() is None:
-                pause = (time.monotonic() - self._started) / 50
+                pause = (time.monotonic() - self._started) / 100
                 self._next_poll = time.monotonic() + min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, pause))
                 continue
             if deadline is not None and now >= deadline:
@@ -221,7 +222,7 @@ def lock(pod: Pod, lease: Lease, path: str, purpose: str) -> Iterator[None]:
 
 def _take(pod: Pod, lease: Lease, path: str, directory: str, note: str) -> None:
     lease_path = f"{directory.rpartition('/')[0]}/lease"
-    done, output = pod.repeat(_LOCK, path, directory, lease_path, _ticks(lease), note)
+    done, output = pod.repeat(_LOCK, path, directory, lease_path, _ticks(lease, _LOCK_TICK_S), note)
     if done.returncode == _BUSY:
         raise Locked(
             "The same work is already under way",
@@ -250,8 +251,8 @@ def _refuse(returncode: int, pod: Pod, path: str, stderr: bytes) -> None:
         raise FileProblem("A lock file cannot be opened", subject=path, why=reason(stderr))
 
 
-def _ticks(lease: Lease) -> str:
-    return str(max(2, round(lease.duration_s / _TICK_S)))
+def _ticks(lease: Lease, tick_s: float = _TICK_S) -> str:
+    return str(max(2, round(lease.duration_s / tick_s)))
 
 
 def exit_status(code: int) -> int:

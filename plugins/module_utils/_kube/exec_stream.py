@@ -4,13 +4,14 @@
 """One `exec` in a container, over a WebSocket of our own.
 
 The kubernetes client's reader is quadratic, keeps all output in memory, and then loses what it was too slow for. A
-plain loop over websocket-client's `recv_data` does none of that.
+plain loop over the frames does none of that.
 Protocol: https://kubernetes.io/docs/reference/using-api/api-concepts/ and KEP-4006 (v5.channel.k8s.io); v4 as fallback.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,12 +19,14 @@ from typing import Any
 
 from .._errors import ClusterUnreachable
 from .cluster import Cluster
+from .frames import BINARY, CLOSE, PING, TEXT, FrameReader
 
 STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
 _CLOSE = 255
 _V5, _V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
 _CHUNK = 32 * 1024
 _PING_S = 15.0  # a proxy on the way may cut what is quiet, and the server itself never pings
+_FAREWELL_S = 1.0
 _DEAD_S = 60.0  # neither data nor an answer to a ping
 
 
@@ -35,6 +38,7 @@ class ExecStream:
         query += [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
         self._what = f"exec in pod {cluster.namespace}/{pod}"
         self._socket = cluster.open_stream(pod, "exec", query, (_V5, _V4))
+        self._reader = FrameReader(self._socket.sock)
         self.can_end_stdin = self._socket.getsubprotocol() == _V5
         self.status: dict[str, Any] | None = None
 
@@ -51,8 +55,10 @@ class ExecStream:
             left = _PING_S if deadline is None else min(_PING_S, max(0.01, deadline - time.monotonic()))
             try:
                 self._socket.settimeout(left)
-                opcode, data = self._socket.recv_data(control_frame=True)
-            except websocket.WebSocketTimeoutException:
+                opcode, data = self._reader.read()
+                if opcode == PING:
+                    self._socket.pong(data)
+            except socket.timeout:  # TimeoutError only since Python 3.10
                 if time.monotonic() - heard > _DEAD_S:
                     return
                 with suppress(websocket.WebSocketException, OSError):
@@ -61,9 +67,11 @@ class ExecStream:
             except (websocket.WebSocketException, OSError):
                 return
             heard = time.monotonic()
-            if opcode == websocket.ABNF.OPCODE_CLOSE:
+            if opcode == CLOSE:
+                with suppress(websocket.WebSocketException, OSError):
+                    self._socket.send_close()
                 return
-            if opcode not in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) or not data:
+            if opcode not in (BINARY, TEXT) or not data:
                 continue
             if data[0] == STATUS:
                 with suppress(ValueError):
@@ -96,7 +104,16 @@ class ExecStream:
 
     def close(self) -> None:
         """End the connection; the command goes on in the pod until it ends by itself."""
-        with suppress(Exception):
-            self._socket.close(timeout=1)
-        with suppress(Exception):
-            self._socket.shutdown()  # `close` leaves it open when the other side was the first
+        # Not by the library's `close`, which swallows all exceptions: also the one by which a signal stops us.
+        try:
+            with suppress(Exception):
+                if self._socket.connected:
+                    self._socket.send_close()
+                    self._socket.settimeout(_FAREWELL_S)
+                    deadline = time.monotonic() + _FAREWELL_S
+                    while time.monotonic() < deadline:
+                        if self._reader.read()[0] == CLOSE:
+                            break
+        finally:
+            with suppress(Exception):
+                self._socket.shutdown()

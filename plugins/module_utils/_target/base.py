@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -149,6 +149,12 @@ class Files(Protocol):
 
     def read(self, path: str, limit: int = 256 * 1024 * 1024) -> bytes:
         """The content of a small file; more than `limit` bytes raise FileProblem."""
+
+    def stream(self, sizes: Mapping[str, int], sink: Callable[[bytes], object], skip: int = 0) -> None:
+        """Pass on the content of files, in this order and in pieces, without the first `skip` bytes of it all.
+
+        `sizes` says how large they are; another size raises FileProblem. A cut connection is only a delay.
+        """
 
     def write(self, path: str, data: bytes) -> None:
         """Put `data` at the path: whole, durable, mode 0600, or not at all (temporary name, fsync, rename)."""

@@ -9,7 +9,7 @@ Every script may be run again without harm, so that a connection that was cut is
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from uuid import uuid4
@@ -17,6 +17,7 @@ from uuid import uuid4
 from .._errors import FileProblem, NotEnoughSpace, RunbookError
 from .._kube import detached
 from .._kube.cluster import is_passing
+from .._kube.download import download
 from .._kube.lease import Lease
 from .._kube.pod import Pod
 from .._kube.shell import Ended
@@ -126,6 +127,9 @@ class PodFiles:
             if status == _IS_ODD:
                 raise FileProblem(what, subject=path, why="it is not a regular file") from None
             raise
+
+    def stream(self, sizes: Mapping[str, int], sink: Callable[[bytes], object], skip: int = 0) -> None:
+        download(self._pod, sizes, sink, skip, self._lease.duration_s)
 
     def write(self, path: str, data: bytes) -> None:
         pieces = [data[at : at + _PIECE_BYTES] for at in range(0, len(data), _PIECE_BYTES)]

@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -23,6 +23,7 @@ from .._errors import FileProblem, Locked, NotEnoughSpace, RunbookError
 from .base import FileInfo, Space, describe_holder, holder_note
 
 _LOCK_PATIENCE_S = 0.2
+_CHUNK = 256 * 1024
 
 
 def file_problem(what: str, path: str, exc: OSError) -> RunbookError:
@@ -83,6 +84,13 @@ def _digest(path: str) -> str:
     return digest.hexdigest()
 
 
+def _pieces(path: str, start: int) -> Iterator[bytes]:
+    with _naming("A file cannot be read", path), open(path, "rb", buffering=0, opener=_open_file) as stream:
+        stream.seek(start)
+        while data := stream.read(_CHUNK):
+            yield data
+
+
 class LocalFiles:
     """Files of this host."""
 
@@ -130,6 +138,17 @@ class LocalFiles:
         if len(data) > limit:
             raise FileProblem("A file is too large", subject=path, why=f"it has more than {limit} bytes")
         return data
+
+    def stream(self, sizes: Mapping[str, int], sink: Callable[[bytes], object], skip: int = 0) -> None:
+        for path, size in sizes.items():
+            at, skip = min(skip, size), max(0, skip - size)
+            for data in _pieces(path, at):
+                at += len(data)
+                if at <= size:
+                    sink(data)
+            if at != size:
+                why = f"it has {at} bytes, and not {size}"
+                raise FileProblem("A file has another size than it had", subject=path, why=why)
 
     def write(self, path: str, data: bytes) -> None:
         parent = os.path.dirname(path)
