@@ -10,7 +10,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 
 ARGS ?=
 WORKERS ?= logical
-PYTEST := $(bin)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+PYTEST := $(bin)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The slowest first: two run at a time.
 GATES := sanity lint-galaxy lint-ansible lint-docs lint-python lint-types lint-yaml lint-changelog lint-environment

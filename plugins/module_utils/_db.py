@@ -15,10 +15,14 @@ from typing import Any
 from ._errors import ConnectionFailed, InvalidInput, MissingLibrary, QueryFailed
 from ._target.base import Target
 
-try:  # noqa: SIM105  # first of all: a signal that comes while this is loaded would be lost in it
-    import psycopg2.extras  # noqa: F401
-except ImportError:
-    pass  # `Server.connect` tells
+try:  # not when it is needed: a signal that comes while it is loaded would be lost
+    import psycopg2
+    import psycopg2.extras
+    from psycopg2 import sql
+
+    _MISSING = ""
+except ImportError as exc:
+    _MISSING = str(exc)
 
 _CONNECT_TIMEOUT_S = 10
 _ACTIVE = 1  # of PQtransactionStatus: a command is in progress
@@ -113,16 +117,12 @@ def _quote(value: str) -> str:
 
 def compose(template: str, *identifiers: str, **literals: str) -> Any:
     """A statement with quoted names for its `{}` and quoted strings for its `{word}`; for what cannot be bound."""
-    from psycopg2 import sql
-
     values = {word: sql.Literal(value) for word, value in literals.items()}
     return sql.SQL(template).format(*(sql.Identifier(name) for name in identifiers), **values)
 
 
 def together(statements: Sequence[Any]) -> Any:
     """Several statements as one text, which takes one way to the server and back."""
-    from psycopg2 import sql
-
     return sql.SQL("; ").join(statements)
 
 
@@ -165,8 +165,6 @@ class Session:
                 self._cancel()
 
     def _run(self, statement: Any, params: Any) -> list[Any]:
-        import psycopg2.extras
-
         rows = psycopg2.extras.NamedTupleCursor
         with _mapped_errors(), self._connection.cursor(cursor_factory=rows) as cursor:
             cursor.execute(statement, params)
@@ -175,8 +173,6 @@ class Session:
 
 @contextmanager
 def _mapped_errors() -> Iterator[None]:
-    import psycopg2
-
     try:
         yield
     except psycopg2.Error as exc:
@@ -195,8 +191,6 @@ def _mapped_errors() -> Iterator[None]:
 
 
 def _cancel_backend(parameters: Mapping[str, Any], pid: int) -> None:
-    import psycopg2
-
     with closing(psycopg2.connect(**parameters)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.pg_cancel_backend(%s)", (pid,))
 
@@ -217,15 +211,13 @@ class Server:
             MissingLibrary: psycopg2 is not installed for the module's Python.
             ConnectionFailed: no server, no such database, or a refused login.
         """
-        try:
-            import psycopg2
-        except ImportError as exc:
+        if _MISSING:
             raise MissingLibrary(
                 "The Python library psycopg2 is missing",
                 subject=self.target.name,
-                why=str(exc),
+                why=_MISSING,
                 remedy="Install psycopg2-binary for the Python that ansible_python_interpreter names.",
-            ) from None
+            )
         with ExitStack() as stack:
             parameters: dict[str, Any] = dict(self.login.parameters(db))
             endpoint = stack.enter_context(self.target.endpoint(parameters.get("host"), int(parameters["port"])))

@@ -13,6 +13,8 @@ from ._errors import InvalidInput
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST_S = 1000 * 365 * 86400
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)?", re.IGNORECASE)
+_SIZES = "bkmgt"
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|[smhdw])")
 
 
@@ -53,6 +55,22 @@ def human_duration(seconds: float) -> str:
             rest = whole % size // small
             return f"{whole // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
     return f"{whole} s"
+
+
+def parse_size(text: object, option: str) -> int:
+    """Bytes of a size such as `65536`, `64kB`, `16MB` or `1.5GB`, in the binary units of PostgreSQL.
+
+    Raises:
+        InvalidInput: the text is not a size; the message names the option.
+    """
+    match = _SIZE.fullmatch(str(text).strip())
+    if match:
+        return int(float(match[1]) * 1024 ** _SIZES.index((match[2] or "b").lower()[:1]))
+    raise InvalidInput(
+        f"{option} is not a size",
+        subject=repr(text),
+        remedy="Write bytes, or a number with the unit kB, MB, GB or TB, for example 64MB.",
+    )
 
 
 def human_size(size_bytes: float) -> str:

@@ -38,6 +38,12 @@ options:
     description: How much to lower the priority of C(pg_restore), 0 to 19.
     type: int
     default: 0
+  max_replica_lag:
+    description:
+      - How far replicas may be behind, for example V(64MB). The load is then done in pieces, and waits between them, for up to an hour.
+        One table is one piece.
+      - When it is left out, nobody waits for replicas.
+    type: str
   analyze:
     description: Whether to gather statistics, so that production is fast from the first query.
     type: bool
@@ -158,7 +164,7 @@ from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import databases, outlook, staging
 from ..module_utils._ops.rehearsal import Clock
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import utc_now
+from ..module_utils._units import parse_size, utc_now
 
 _MOST_JOBS = 4
 SPEC = ArgumentSpec(
@@ -167,6 +173,7 @@ SPEC = ArgumentSpec(
         "force": {"type": "bool", "default": False},
         "jobs": {"type": "int"},
         "nice": {"type": "int", "default": 0},
+        "max_replica_lag": {"type": "str"},
         "analyze": {"type": "bool", "default": True},
         "smoke_queries": {
             "type": "list",
@@ -198,6 +205,7 @@ def operation(call: Call) -> Result:
         accept_unproven=params["accept_unproven"],
         analyze=params["analyze"],
         nice=params["nice"],
+        max_lag_bytes=parse_size(params["max_replica_lag"], "max_replica_lag") if params["max_replica_lag"] else None,
         smoke_queries=[outlook.SmokeQuery(each["query"], each["expect"]) for each in params["smoke_queries"]],
     )
     plan.check()

@@ -62,6 +62,12 @@ def test_the_zoo_is_staged(zoo_copy: Database, backup_dir: Path) -> None:
         remove(zoo_copy)
 
 
+def test_in_pieces_it_is_the_same(prod: Database, backup_dir: Path) -> None:
+    verified_backup(prod, backup_dir)
+    result = stage(prod, backup_dir, max_replica_lag="64MB", jobs=1, nice=5)
+    assert digest(named(prod, result["stage"]["name"])) == digest(prod)
+
+
 def test_the_stage_is_made_like_production(prod: Database, backup_dir: Path) -> None:
     verified_backup(prod, backup_dir)
     role = f"{prod.name} o'wner"
@@ -242,6 +248,7 @@ def test_a_login_that_is_no_superuser_is_told(prod: Database, backup_dir: Path) 
     [
         ({"jobs": 0}, "jobs is out of range"),
         ({"nice": 20}, "nice is out of range"),
+        ({"max_replica_lag": "much"}, "max_replica_lag is not a size"),
         ({"db": "postgres"}, "cannot be replaced"),
         ({"backup": "no_20260101T000000Z"}, "There is no such backup"),
         ({"backup": "/nonexistent/file"}, "There is no such file"),

@@ -29,6 +29,7 @@ local_tmp = {folder}/ansible/tmp
 remote_tmp = {folder}/ansible/tmp
 collections_path = {collections}
 nocolor = true
+pipelining = true
 show_custom_stats = true
 """
 

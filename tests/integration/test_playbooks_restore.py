@@ -20,7 +20,9 @@ from tests.support.restores import family, named, remove, rows
 @pytest.fixture(name="restorable")
 def _restorable(site: Site) -> Iterator[Site]:
     """A site whose database has 250 users, and a verified backup of it with 100."""
-    site.database.execute("DROP TABLE users CASCADE", "CREATE TABLE users AS SELECT n AS id FROM generate_series(1, 100) n")
+    site.database.execute(
+        "DROP TABLE users CASCADE", "CREATE TABLE users AS SELECT n AS id FROM generate_series(1, 100) n"
+    )
     assert site.run("backup").ok
     [entry] = site.entries()
     add_verdict(site.backup_dir, site.database.name, entry.name, "verified", ago(seconds=1))

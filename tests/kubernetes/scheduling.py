@@ -20,6 +20,7 @@ from tests.kubernetes.standin.defaults import TOKEN_PATH
 from tests.kubernetes.standin.images import MACHINE_PATH, Image, Scene
 from tests.kubernetes.standin.server import Standin
 from tests.support.databases import Database
+from tests.support.modules import expect_success
 from tests.support.workspace import workspace
 
 LOGIN = {"login_user": USER, "login_password": PASSWORD}
@@ -124,10 +125,12 @@ def spec_of(place: StandinPlace) -> dict[str, Any]:
     return dict(found["spec"])
 
 
-def scheduled(site: Site, place: StandinPlace, image: str = RUNBOOK, **words: Any) -> None:
-    """Make the schedule by its playbook."""
-    run = site.run("backup_schedule", backup_schedule_image=image, **words)
-    assert run.ok, run.output
+def scheduled(place: StandinPlace, catalog: Path, image: str = RUNBOOK, **over: Any) -> None:
+    """Make the schedule as its playbook does, but for the playbook."""
+    prefix = "backup_schedule_"
+    words = {name.removeprefix(prefix): value for name, value in WORDS.items()}
+    given = {**LOGIN, **params(place, catalog), **words, "image": image, **over}
+    place.standin.apply(*expect_success("pg_backup_schedule_plan", given)["objects"])
     assert there(place) == list(KINDS)
 
 

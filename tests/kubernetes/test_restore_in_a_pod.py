@@ -11,11 +11,14 @@ from typing import Any
 
 import psycopg2
 import pytest
+import yaml
 
+from tests.conftest import ROOT
 from tests.integration.site import Site
 from tests.kubernetes import place as places
 from tests.kubernetes.place import DATABASE, NAMESPACE, PASSWORD, USER, Place
 from tests.kubernetes.standin import Image
+from tests.support.catalogs import add_verdict, ago
 from tests.support.databases import Database
 from tests.support.modules import run_module
 from tests.support.workspace import workspace
@@ -71,11 +74,15 @@ def site(place: Place, database: Database) -> Iterator[Site]:
     shutil.chown(catalog, place.backups.stat().st_uid, place.backups.stat().st_gid)
     folder = Path(tempfile.mkdtemp(prefix="rst-", dir=workspace()))
     with connected(place) as cursor:
+        cursor.execute(f"ALTER DATABASE {DATABASE} RESET ALL")  # the mark of a restore before
         cursor.execute("DROP TABLE IF EXISTS users")
         cursor.execute("CREATE TABLE users AS SELECT n AS id FROM generate_series(1, 100) n")
         words = {**LOGIN, "db": DATABASE, "backup_dir": str(catalog), "kubernetes": place.options()}
-        assert not run_module("pg_backup", words)["failed"]
-        assert run_module("pg_restore_verify", {**words, "scratch": "pod-local"})["verdict"] == "verified"
+        taken = run_module("pg_backup", words)
+        assert not taken["failed"], taken
+        add_verdict(catalog, DATABASE, taken["backup"]["id"], "verified", ago(seconds=1))
+        for path in catalog.rglob("*"):
+            shutil.chown(path, place.backups.stat().st_uid, place.backups.stat().st_gid)
         cursor.execute("INSERT INTO users SELECT generate_series(101, 250)")
     made = Site(folder, catalog, database)
     made.hosts["db1"].update(postgres_db=DATABASE, postgres_login=LOGIN, postgres_kubernetes=place.options())
@@ -92,6 +99,7 @@ def deployment(place: Place) -> Any:
 
 def test_a_restore_scales_the_application_down_and_up_and_a_rollback_does_so_again(place: Place, site: Site) -> None:
     application = {"namespace": NAMESPACE, "workload": "deployment/godel"}
+    as_operator(place, site, ["pod", "restore"])
     assert site.run("restore", "--check", restore_application=application).ok
     assert rows(place) == 250
     with place.standin.watching() as requests:
@@ -133,7 +141,6 @@ def test_what_a_run_that_died_has_scaled_down_is_scaled_up_from_anywhere(place: 
     assert run.ok, run.output
     assert deployment(place)["spec"]["replicas"] == 2
     assert REMEMBERED not in deployment(place)["metadata"].get("annotations", {})
-    assert site.run("restore_discard", restore_discard_due_only=False).ok
     place.standin.apply(APPLICATION)
 
 
@@ -141,4 +148,27 @@ def test_an_application_that_is_not_there_stops_the_restore_before_the_swap(plac
     run = site.run("restore", restore_application={"namespace": NAMESPACE, "workload": "deployment/nothing"})
     assert run.returncode == 2
     assert rows(place) == 250
-    assert "There is no Deployment nothing in the namespace godel" in run.stats["restore_result"]["db1"]["message"]
+    message = run.stats["restore_result"]["db1"]["message"]
+    assert 'deployments.apps "nothing" not found' in message
+
+
+def test_missing_rights_are_named_before_anything_is_done(place: Place, site: Site) -> None:
+    as_operator(place, site, ["pod"])
+    run = site.run("restore", restore_application={"namespace": NAMESPACE, "workload": "deployment/godel"})
+    assert run.returncode == 2
+    assert rows(place) == 250
+    message = run.stats["restore_result"]["db1"]["message"]
+    assert "patch deployments.apps" in message
+    assert "docs/rbac/restore.yml" in message
+
+
+def as_operator(place: Place, site: Site, files: list[str]) -> None:
+    """Have no more rights than those of the files in docs/rbac."""
+    rules = [rule for file in files for rule in yaml.safe_load(rbac(file))["rules"]]
+    place.standin.grant("operator", *rules, namespace=NAMESPACE)
+    kubeconfig = str(place.standin.kubeconfig("operator", NAMESPACE))
+    site.hosts["db1"]["postgres_kubernetes"] = place.options(kubeconfig=kubeconfig)
+
+
+def rbac(name: str) -> str:
+    return (ROOT / "docs" / "rbac" / f"{name}.yml").read_text()

@@ -54,7 +54,8 @@ def site(place: StandinPlace, catalog: Path, database: Database) -> Iterator[Sit
 # --- the playbook
 
 
-def test_check_mode_first_run_and_second_run(site: Site, place: StandinPlace) -> None:
+def test_its_whole_life_by_somebody_with_the_rights_that_are_documented(site: Site, place: StandinPlace) -> None:
+    as_user(place, site, "scheduler", *rules_of("backup_schedule.yml"))
     rehearsal = site.run("backup_schedule", "--check", "--diff")
     assert rehearsal.ok, rehearsal.output
     assert (rehearsal.changed(), there(place)) == (1, [])
@@ -67,15 +68,12 @@ def test_check_mode_first_run_and_second_run(site: Site, place: StandinPlace) ->
     assert told["next"] in told["message"]
     assert told["next"][10:] == "T02:00:00Z"
     assert site.report("backup_schedule")["changed"]
+    [container] = spec_of(place)["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"] == {"memory": "512Mi"}
+    again = site.run("backup_schedule")
+    assert again.ok, again.output
+    assert again.changed() == 0
 
-    for arguments in ((), ("--check",)):
-        again = site.run("backup_schedule", *arguments)
-        assert again.ok, again.output
-        assert again.changed() == 0
-
-
-def test_a_change_and_back(site: Site, place: StandinPlace) -> None:
-    scheduled(site, place)
     words: dict[str, Any] = {"backup_schedule_cron": "30 3 * * 6", "backup_schedule_suspend": True}
     words |= {"backup_schedule_time_zone": "Europe/Berlin", "backup_schedule_resources": {"limits": {"memory": "1Gi"}}}
     would = site.run("backup_schedule", "--check", "--diff", **words)
@@ -83,10 +81,9 @@ def test_a_change_and_back(site: Site, place: StandinPlace) -> None:
     assert would.changed() == 1
     assert "30 3 * * 6" in would.output.partition("TASK [godel.postgres_runbook.backup_schedule : Make")[2]
     assert spec_of(place)["schedule"] == "0 2 * * *"
-    for changed in (1, 0):
-        run = site.run("backup_schedule", **words)
-        assert run.ok, run.output
-        assert run.changed() == changed
+    run = site.run("backup_schedule", **words)
+    assert run.ok, run.output
+    assert run.changed() == 1
     spec = spec_of(place)
     assert (spec["schedule"], spec["timeZone"], spec["suspend"]) == ("30 3 * * 6", "Europe/Berlin", True)
     [container] = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
@@ -96,9 +93,6 @@ def test_a_change_and_back(site: Site, place: StandinPlace) -> None:
     assert back.ok, back.output
     assert "timeZone" not in spec_of(place)
 
-
-def test_gone(site: Site, place: StandinPlace) -> None:
-    scheduled(site, place)
     gone = site.run("backup_schedule", "--check", backup_schedule_state="absent")
     assert gone.ok, gone.output
     assert (gone.changed(), there(place)) == (1, list(KINDS))
@@ -109,9 +103,9 @@ def test_gone(site: Site, place: StandinPlace) -> None:
 
 
 def test_the_objects_are_bounded_and_have_no_secret_and_the_rights_that_are_documented(
-    site: Site, place: StandinPlace
+    place: StandinPlace, catalog: Path
 ) -> None:
-    scheduled(site, place)
+    scheduled(place, catalog)
     spec = spec_of(place)
     job = spec["jobTemplate"]["spec"]
     pod = job["template"]["spec"]
@@ -124,7 +118,6 @@ def test_the_objects_are_bounded_and_have_no_secret_and_the_rights_that_are_docu
     assert (spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"], job["backoffLimit"]) == (3, 3, 0)
     assert container["args"][-1] == "godel.postgres_runbook.backup"
     assert (pod["serviceAccountName"], pod["restartPolicy"]) == (SCHEDULE, "Never")
-    assert container["resources"]["limits"] == {"memory": "512Mi"}
     role = place.standin.get("role", SCHEDULE, NAMESPACE)
     assert role is not None
     assert role["rules"] == yaml.safe_load((RBAC / "pod.yml").read_text())["rules"]
@@ -132,19 +125,14 @@ def test_the_objects_are_bounded_and_have_no_secret_and_the_rights_that_are_docu
         assert PASSWORD not in json.dumps(place.standin.get(kind, SCHEDULE, NAMESPACE))
 
 
-def test_a_shared_service_account_stays_and_without_rbac_none_is_made(site: Site, place: StandinPlace) -> None:
-    own = place.standin.objects("serviceaccounts", NAMESPACE)
-    made = site.run("backup_schedule", backup_schedule_service_account="shared")
-    assert made.ok, made.output
-    gone = site.run("backup_schedule", backup_schedule_service_account="shared", backup_schedule_state="absent")
-    assert gone.ok, gone.output
-    assert there(place) == []
-    assert place.standin.get("serviceaccount", "shared", NAMESPACE)
-    place.standin.delete("serviceaccount", "shared", NAMESPACE)
-    assert place.standin.objects("serviceaccounts", NAMESPACE) == own
-    bare = site.run("backup_schedule", backup_schedule_service_account="mine", backup_schedule_rbac=False)
-    assert bare.ok, bare.output
-    assert there(place) == ["cronjob", "configmap"]
+def test_a_shared_service_account_stays_and_without_rbac_none_is_made(place: StandinPlace, catalog: Path) -> None:
+    def kinds(**over: Any) -> list[str]:
+        given = params(place, catalog, name=SCHEDULE, image=RUNBOOK, **over)
+        return [each["kind"] for each in expect_success("pg_backup_schedule_plan", given)["objects"]]
+
+    assert "ServiceAccount" in kinds(service_account="shared")
+    assert "ServiceAccount" not in kinds(service_account="shared", state="absent")
+    assert kinds(service_account="mine", rbac=False) == ["ConfigMap", "CronJob"]
 
 
 @pytest.mark.parametrize(
@@ -200,12 +188,10 @@ def as_user(place: StandinPlace, site: Site, user: str, *rules: Any) -> None:
     site.hosts["db1"]["postgres_kubernetes"] = place.options(kubeconfig=kubeconfig)
 
 
-def test_the_roles_that_are_documented_are_enough(site: Site, place: StandinPlace) -> None:
-    as_user(place, site, "scheduler", *rules_of("backup_schedule.yml"))
-    for words in ({}, {"backup_schedule_suspend": True}, {"backup_schedule_state": "absent"}, {}):
-        run = site.run("backup_schedule", **words)
-        assert run.ok, run.output
-        assert run.changed() == 1
+def test_the_roles_that_are_documented_are_enough_to_start_and_to_look(
+    site: Site, place: StandinPlace, catalog: Path
+) -> None:
+    scheduled(place, catalog)
     as_user(place, site, "starter", *rules_of("pod.yml", "backup_from_schedule.yml"))
     started = site.run("backup", backup_from_schedule=SCHEDULE)
     assert started.ok, started.output

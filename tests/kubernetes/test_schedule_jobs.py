@@ -55,9 +55,10 @@ def site(place: StandinPlace, catalog: Path, database: Database) -> Iterator[Sit
 # --- Jobs
 
 
-def test_a_job_from_the_schedule_takes_the_same_backup_as_the_operator(site: Site, place: StandinPlace) -> None:
-    braces = "{{ '{' ~ '{ no template }' ~ '}' }}"
-    scheduled(site, place, backup_schedule_backup_options={"backup_change_id": braces})
+def test_a_job_from_the_schedule_takes_the_same_backup_as_the_operator(
+    site: Site, place: StandinPlace, catalog: Path
+) -> None:
+    scheduled(place, catalog, backup_options={"backup_change_id": "{{ no template }}"})
     rehearsal = site.run("backup", "--check", "--diff", backup_from_schedule=SCHEDULE)
     assert rehearsal.ok, rehearsal.output
     assert (rehearsal.changed(), jobs(place), site.entries()) == (1, [], [])
@@ -102,8 +103,8 @@ def test_a_job_from_the_schedule_takes_the_same_backup_as_the_operator(site: Sit
         assert entry.name in page
 
 
-def test_the_schedule_itself_takes_a_backup(site: Site, place: StandinPlace) -> None:
-    scheduled(site, place)
+def test_the_schedule_itself_takes_a_backup(site: Site, place: StandinPlace, catalog: Path) -> None:
+    scheduled(place, catalog)
     name = place.standin.fire(SCHEDULE, NAMESPACE)
     assert name
     place.standin.until(lambda: is_over(jobs(place)[0]), 60)
@@ -115,8 +116,10 @@ def test_the_schedule_itself_takes_a_backup(site: Site, place: StandinPlace) -> 
     assert result["schedule"]["last_success"]
 
 
-def test_a_failed_job_is_told_with_its_log_and_judged_against_the_rpo(site: Site, place: StandinPlace) -> None:
-    scheduled(site, place, FAILING)
+def test_a_failed_job_is_told_with_its_log_and_judged_against_the_rpo(
+    site: Site, place: StandinPlace, catalog: Path
+) -> None:
+    scheduled(place, catalog, FAILING)
     run = site.run("backup", report=True, backup_from_schedule=SCHEDULE)
     assert run.returncode == 2
     assert "The backup's Job failed" in run.output
@@ -144,16 +147,12 @@ def test_a_failed_job_is_told_with_its_log_and_judged_against_the_rpo(site: Site
     assert (severities["backup_rpo"], severities["schedule_success"]) == ("critical", "critical")
 
 
-@pytest.mark.parametrize("arguments", [(), ("--check",)], ids=["run", "check mode"])
-def test_a_schedule_that_is_not_there_or_suspended_is_found(
-    site: Site, place: StandinPlace, arguments: tuple[str, ...]
-) -> None:
-    missing = site.run("backup_status", *arguments, report=True)
+def test_a_schedule_that_is_not_there_or_suspended_is_found(site: Site, place: StandinPlace, catalog: Path) -> None:
+    missing = site.run("backup_status", report=True)
     assert missing.returncode == 2
     assert f"There is no CronJob 'nightly' in namespace {NAMESPACE}" in missing.output.rpartition("TASK [")[2]
-    if not arguments:
-        assert {"backup_rpo", "schedule_exists"} <= {each["check"] for each in site.report("backup_status")["findings"]}
-    scheduled(site, place, backup_schedule_suspend=True)
+    assert {"backup_rpo", "schedule_exists"} <= {each["check"] for each in site.report("backup_status")["findings"]}
+    scheduled(place, catalog, suspend=True)
     suspended = run_module("pg_backup_schedule_info", {"name": SCHEDULE, "kubernetes": place.options()})
     assert (suspended["severity"], suspended["schedule"]["next"]) == ("warning", None)
     assert "is suspended" in suspended["msg"]
@@ -166,9 +165,9 @@ def test_a_schedule_that_is_not_there_starts_nothing(place: StandinPlace, catalo
 
 
 def test_a_job_without_a_backup_is_a_failure(site: Site, place: StandinPlace, catalog: Path) -> None:
-    scheduled(site, place)
+    scheduled(place, catalog)
     expect_success("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
-    scheduled(site, place, IDLE)
+    scheduled(place, catalog, IDLE)
     result = expect_failure("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
     assert "The backup's Job succeeded, and there is no new backup" in result["msg"]
     assert len(site.entries()) == 1
@@ -177,7 +176,7 @@ def test_a_job_without_a_backup_is_a_failure(site: Site, place: StandinPlace, ca
 def test_a_job_that_runs_is_joined_and_goes_on_when_the_time_is_up(
     site: Site, place: StandinPlace, catalog: Path
 ) -> None:
-    scheduled(site, place, SLOW)
+    scheduled(place, catalog, SLOW)
     given = params(place, catalog, schedule=SCHEDULE, wait="2s")
     for dummy in range(2):
         result = expect_failure("pg_backup_job", given)
@@ -194,7 +193,7 @@ def test_a_job_that_runs_is_joined_and_goes_on_when_the_time_is_up(
 
 
 def test_cancelling_ends_the_job_that_was_started_and_no_other(site: Site, place: StandinPlace, catalog: Path) -> None:
-    scheduled(site, place, SLOW)
+    scheduled(place, catalog, SLOW)
     running = start_module("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
     place.standin.until(lambda: jobs(place) and jobs(place)[0]["status"].get("ready"), 30)
     running.process.send_signal(signal.SIGINT)
@@ -215,7 +214,7 @@ def test_cancelling_ends_the_job_that_was_started_and_no_other(site: Site, place
 
 
 def test_a_job_that_is_deleted_is_told(site: Site, place: StandinPlace, catalog: Path) -> None:
-    scheduled(site, place, SLOW)
+    scheduled(place, catalog, SLOW)
     running = start_module("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
     place.standin.until(lambda: jobs(place), 30)
     place.standin.delete("job", jobs(place)[0]["metadata"]["name"], NAMESPACE)
@@ -225,7 +224,7 @@ def test_a_job_that_is_deleted_is_told(site: Site, place: StandinPlace, catalog:
 
 
 def test_an_api_server_that_is_away_ends_no_job(site: Site, place: StandinPlace, catalog: Path) -> None:
-    scheduled(site, place)
+    scheduled(place, catalog)
     running = start_module("pg_backup_job", params(place, catalog, schedule=SCHEDULE))
     place.standin.until(lambda: jobs(place), 30)
     place.standin.leave(4)
@@ -236,7 +235,7 @@ def test_an_api_server_that_is_away_ends_no_job(site: Site, place: StandinPlace,
 
 
 def test_what_keeps_a_job_from_starting_is_told(site: Site, place: StandinPlace, catalog: Path) -> None:
-    scheduled(site, place, "lab/nowhere:1")
+    scheduled(place, catalog, "lab/nowhere:1")
     result = expect_failure("pg_backup_job", params(place, catalog, schedule=SCHEDULE, wait="2s"))
     assert "The backup's Job is not over" in result["msg"]
     assert "lab/nowhere:1" in result["msg"]

@@ -12,6 +12,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.restore import (
     Dump,
     RestoreRefused,
+    _in_pieces,
     _passes,
     _Runner,
 )
@@ -188,3 +189,22 @@ def test_rights_come_after_the_objects_and_before_what_needs_them() -> None:
     assert b"EVENT TRIGGER" in late
     assert b"TABLE DATA" in main
     assert sorted((main + rights + late).splitlines()) == sorted(LISTING.splitlines())
+
+
+# --- in pieces ------------------------------------------------------------------------------------------
+
+
+def test_pieces_have_every_line_in_its_order_and_some_large_entries_each() -> None:
+    lines = [b"1; 1259 1 TABLE public t u\n", *[b"%d; 0 %d TABLE DATA public t u\n" % (n, n) for n in range(2, 9)]]
+    late = [b"%d; 2606 %d CONSTRAINT public t u\n" % (n, n) for n in range(9, 12)]
+    passes = [(b"".join(lines + late), True), (b"99; 0 0 ACL public t u\n", False)]
+    pieces = _in_pieces(passes, jobs=1)
+    assert b"".join(entries for entries, dummy in pieces) == b"".join(entries for entries, dummy in passes)
+    assert [(len(entries.splitlines()), together) for entries, together in pieces] == [
+        (3, True),
+        (2, True),
+        (2, True),
+        (2, True),
+        (2, True),
+        (1, False),
+    ]

@@ -15,6 +15,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._units impo
     human_duration,
     human_size,
     parse_duration,
+    parse_size,
     to_rfc3339,
     utc_now,
 )
@@ -179,3 +180,24 @@ def test_now_is_in_utc_and_whole_seconds() -> None:
     now = utc_now()
     assert (now.utcoffset(), now.microsecond) == (timedelta(0), 0)
     assert abs((datetime.now(UTC) - now).total_seconds()) < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        (65536, 65536),
+        ("64kB", 65536),
+        ("16MB", 16 * 1024**2),
+        ("1.5 GB", 3 * 512 * 1024**2),
+        ("2TB", 2 * 1024**4),
+    ],
+)
+def test_sizes_are_read(text: object, size: int) -> None:
+    assert parse_size(text, "max_replica_lag") == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "1XB", "1 kB more", None])
+def test_what_is_no_size_is_told(text: object) -> None:
+    with pytest.raises(InvalidInput, match="max_replica_lag is not a size"):
+        parse_size(text, "max_replica_lag")

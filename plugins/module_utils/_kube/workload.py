@@ -89,7 +89,7 @@ def _pods(cluster: Cluster, workload: str) -> list[dict[str, Any]]:
     if plural is None:
         return [cluster.get(cluster.path("pods", name))]
     found = cluster.get(cluster.path(plural, name, api="apis/apps/v1"))
-    return _listed(cluster, _selector(found["spec"]["selector"]))
+    return _listed(cluster, selector_text(found["spec"]["selector"]))
 
 
 def _listed(cluster: Cluster, selector: str) -> list[dict[str, Any]]:
@@ -97,7 +97,8 @@ def _listed(cluster: Cluster, selector: str) -> list[dict[str, Any]]:
     return items
 
 
-def _selector(selector: Mapping[str, Any]) -> str:
+def selector_text(selector: Mapping[str, Any]) -> str:
+    """A selector of labels in the words of kubectl."""
     parts = [f"{name}={value}" for name, value in (selector.get("matchLabels") or {}).items()]
     for rule in selector.get("matchExpressions") or []:
         values = f" ({','.join(rule.get('values') or [])})"

@@ -60,6 +60,7 @@ class StagePlan:
     accept_unproven: bool
     analyze: bool
     nice: int
+    max_lag_bytes: int | None = None
     smoke_queries: Sequence[SmokeQuery] = ()
 
     def check(self) -> None:

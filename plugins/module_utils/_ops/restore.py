@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from uuid import uuid4
 
@@ -32,6 +32,8 @@ _CRAMPED_BYTES = 32 * 1024 * 1024  # two files of WAL
 
 # Lines of `pg_restore --list`: number, two OIDs, kind, name.
 _RIGHTS = re.compile(rb"\d+; \d+ \d+ (?:DEFAULT )?ACL(?: LANGUAGE)? ")
+_HEAVY = re.compile(rb"\d+; \d+ \d+ (?:TABLE DATA|INDEX|CONSTRAINT|FK CONSTRAINT|MATERIALIZED VIEW DATA|BLOBS) ")
+_HEAVY_AT_ONCE = 2  # for each job
 _AFTER_RIGHTS = re.compile(rb"\d+; \d+ \d+ (?:MATERIALIZED VIEW DATA|EVENT TRIGGER|COMMENT - EVENT TRIGGER) ")
 
 # Messages of the programs and of the server. What quotes the dump (CONTEXT, LINE, Command was) begins with other words.
@@ -146,8 +148,11 @@ def load(
     jobs: int,
     work_dir: str,
     before: Sequence[str] = (),
+    pause: Callable[[], None] | None = None,
 ) -> None:
     """Load the dump. The first refused statement ends it. `before` is what starts the program, such as `nice`.
+
+    With `pause`, an archive is loaded in pieces of some tables or indexes, and `pause` is called before each.
 
     Raises:
         RestoreRefused: it did not load as a whole.
@@ -168,7 +173,10 @@ def load(
     if dump.unpacker or dump.format == "tar":  # neither can be read by several at once
         run(pg_restore if dump.unpacker else [*pg_restore, "--", dump.path], dump)
         return
-    for number, (entries, together) in enumerate(_passes(run, programs, dump)):
+    passes = _passes(run, programs, dump)
+    for number, (entries, together) in enumerate(_in_pieces(passes, jobs) if pause else passes):
+        if pause:
+            pause()
         chosen = f"{work_dir}/entries-{number}"
         target.files.write(chosen, entries)
         run([*pg_restore, f"--jobs={jobs if together else 1}", f"--use-list={chosen}", "--", dump.path], dump)
@@ -188,6 +196,23 @@ def _passes(run: _Runner, programs: Programs, dump: Dump) -> list[tuple[bytes, b
     main = [line for line in lines if line not in apart]
     passes = ((main, True), (rights, False), (late, True))
     return [(b"".join(entries), together) for entries, together in passes if entries]
+
+
+def _in_pieces(passes: Sequence[tuple[bytes, bool]], jobs: int) -> list[tuple[bytes, bool]]:
+    """The same in the same order, cut so that each piece keeps every job busy with some large entries."""
+    pieces: list[tuple[bytes, bool]] = []
+    for entries, together in passes:
+        piece: list[bytes] = []
+        heavy = 0
+        for line in entries.splitlines(keepends=True):
+            piece.append(line)
+            heavy += bool(_HEAVY.match(line))
+            if heavy == jobs * _HEAVY_AT_ONCE:
+                pieces.append((b"".join(piece), together))
+                piece, heavy = [], 0
+        if piece:
+            pieces.append((b"".join(piece), together))
+    return pieces
 
 
 class _Runner:

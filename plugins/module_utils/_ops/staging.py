@@ -6,23 +6,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from .._catalog.catalog import Catalog, Entry
 from .._db import Server, Session, compose
-from .._errors import ConnectionFailed, ProofFailed, QueryFailed, RunbookError
+from .._errors import ConnectionFailed, InvalidInput, ProofFailed, QueryFailed, RunbookError
 from .._fingerprint import capture
 from .._sql import databases as sql
 from .._target.base import Target
-from .._units import to_rfc3339, utc_now
+from .._units import human_size, to_rfc3339, utc_now
 from . import databases, restore, scratch, verify
 from .databases import MAINTENANCE_DB, Mark
 from .outlook import Outlook, SmokeQuery, Source, StagePlan
 from .rehearsal import Clock
 
 _DROP_PATIENCE_S = 60.0
+_LAG_PATIENCE_S = 3600.0
+_LAG_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ def _fill(
     with scratch.home(target, plan.work_dir) as home, clock.step("restore"):
         loader = Server(target, lightly)
         nice = ["nice", "-n", str(plan.nice)] if plan.nice else []
-        restore.load(target, loader, outlook.programs, source.dump, at, jobs=plan.jobs, work_dir=home, before=nice)
+        restore.load(
+            target, loader, outlook.programs, source.dump, at,
+            jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
+        )  # fmt: skip
     with clock.step("compare"):
         proof = _prove(server, plan, source, at, outlook.notes)
     if plan.analyze:
@@ -97,6 +102,27 @@ def _fill(
     mark = replace(begun, state="staged", verdict=proof.verdict, rows=proof.rows)
     databases.put_mark(session, at, mark)
     return Staged(at, mark, True, dict(clock.steps), smoke, removed)
+
+
+def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
+    """What waits for replicas that are too far behind; None when nobody cares."""
+    most = plan.max_lag_bytes
+    if most is None:
+        return None
+
+    def wait() -> None:
+        deadline = time.monotonic() + _LAG_PATIENCE_S
+        while (lag := session.value(sql.LAG)) > most:
+            if time.monotonic() > deadline:
+                raise InvalidInput(
+                    "A replica does not catch up",
+                    subject=f"{human_size(lag)} behind",
+                    why=f"at most {human_size(most)} are allowed by max_replica_lag",
+                    remedy="See pg_stat_replication for the reason, or allow more. Production was not touched.",
+                )
+            time.sleep(_LAG_EVERY_S)
+
+    return wait
 
 
 @dataclass(frozen=True)
