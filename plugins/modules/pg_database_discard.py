@@ -16,7 +16,9 @@ author:
   - The godel.postgres_runbook authors (@godel)
 options:
   due_only:
-    description: Whether to drop only what need not be kept any longer. With V(false) all that was replaced is dropped.
+    description:
+      - Whether to drop only what need not be kept any longer. With V(false) all that was replaced is dropped, and stages that were never
+        swapped in as well.
     type: bool
     default: true
 extends_documentation_fragment:

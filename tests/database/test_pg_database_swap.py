@@ -81,8 +81,9 @@ def ours(database: Database) -> OurServer:
     return OurServer(LocalTarget(), login)
 
 
-def test_everything_that_was_replaced_can_be_discarded_at_once(staged: Database) -> None:
+def test_everything_beside_production_can_be_discarded_at_once(staged: Database, backup_dir: Path) -> None:
     swap(staged)
+    stage(staged, backup_dir, force=True)
     result = expect_success("pg_database_discard", {**staged.login(), "due_only": False})
     assert result["changed"]
     assert family(staged) == [staged.name]

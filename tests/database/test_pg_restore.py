@@ -355,6 +355,28 @@ def test_two_at_once_are_one_too_many(slow: Database, backup_dir: Path) -> None:
     assert not running.finish()["failed"]
 
 
+def test_a_disk_that_fills_up_meanwhile_leaves_production_and_no_stage(server: Server, backup_dir: Path) -> None:
+    # What the server says of a full disk, when a row comes into a stage.
+    content = (
+        "CREATE FUNCTION room(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN"
+        " IF current_database() LIKE '%_staged_%' THEN"
+        " RAISE 'could not extend file \"base/5/1\": No space left on device' USING ERRCODE = 'disk_full'; END IF;"
+        " RETURN true; END $$;\n"
+        "CREATE TABLE large (id int CHECK (room(id)));\nINSERT INTO large VALUES (1);"
+    )
+    prod = production(server, content)
+    try:
+        verified_backup(prod, backup_dir)
+        before = digest(prod)
+        told = expect_failure("pg_restore", params(prod, backup_dir))["msg"]
+        assert "No space left on device" in told
+        assert "Production was not touched" in told
+        assert family(prod) == [prod.name]
+        assert digest(prod) == before
+    finally:
+        remove(prod)
+
+
 def test_a_server_that_restarts_meanwhile_is_told(new_server: Callable[..., Server], backup_dir: Path) -> None:
     server = new_server()
     content = "CREATE TABLE slow (id int CHECK (pg_sleep(3)::text = ''));\nINSERT INTO slow VALUES (1);"

@@ -27,6 +27,7 @@ from tests.support.backups import (
     nobody_dumps,
     params,
     pids,
+    slow_backup,
 )
 from tests.support.databases import Database, new_database, unique_name
 from tests.support.modules import expect_failure, expect_success, start_module
@@ -187,9 +188,11 @@ def test_a_server_that_dies_is_no_backup(new_server: Callable[..., Server], back
 
 @pytest.mark.parametrize("victim", ["pg_dump", "godel.postgres_runbook"])
 def test_a_lost_connection_is_no_backup(big: Database, backup_dir: Path, victim: str) -> None:
-    with in_the_middle(big, backup_dir) as module:
-        kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
-        assert big.server.query(kill, big.name, victim)
+    whose = "FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
+    # A connection that has done its part may go: this one is still reading.
+    kill = f"SELECT pg_terminate_backend(pid) {whose} AND EXISTS (SELECT {whose} AND query ~ 'noise')"
+    with slow_backup(big, backup_dir) as module:
+        assert until(lambda: bool(big.server.query(kill, big.name, victim, big.name, victim)), 60)
         result = module.finish()
     assert result["failed"]
     assert "Internal error" not in result["msg"]

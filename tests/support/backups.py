@@ -137,15 +137,22 @@ def data_is_written(backup_dir: Path) -> bool:
 
 
 @contextlib.contextmanager
-def in_the_middle(database: Database, backup_dir: Path, **over: Any) -> Iterator[RunningModule]:
-    """A backup that is writing table data when we get it."""
+def slow_backup(database: Database, backup_dir: Path, **over: Any) -> Iterator[RunningModule]:
+    """A slow backup that has just begun."""
     module = start_module("pg_backup", params(database, backup_dir, **SLOW, **over))
     try:
-        assert data_is_written(backup_dir)
         yield module
     finally:
         module.process.kill()
         module.process.communicate()
+
+
+@contextlib.contextmanager
+def in_the_middle(database: Database, backup_dir: Path, **over: Any) -> Iterator[RunningModule]:
+    """A backup that is writing table data when we get it."""
+    with slow_backup(database, backup_dir, **over) as module:
+        assert data_is_written(backup_dir)
+        yield module
 
 
 def pids(needle: str, where: Path) -> list[int]:

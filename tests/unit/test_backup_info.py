@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 import tracemalloc
 from datetime import timedelta
 from pathlib import Path
@@ -218,6 +219,7 @@ def test_asking_who_is_at_work_keeps_nobody_from_working(tmp_path: Path) -> None
     def ask() -> None:
         while not done.is_set():
             catalog.busy("app")
+            time.sleep(0.001)
 
     threads = [threading.Thread(target=ask) for dummy in range(3)]
     for thread in threads:

@@ -62,7 +62,9 @@ def stage(target: Target, server: Server, plan: StagePlan, outlook: Outlook, clo
                 session.execute(compose("ALTER DATABASE {} CONNECTION LIMIT 0", at))  # superusers only
             outlook.notes.extend(notes)
             return _fill(target, server, session, plan, outlook, at, begun, clock, removed)
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, restore.RestoreRefused):
+                exc.remedy = "Production was not touched."
             if not plan.keep_failed:
                 _drop(server, at)
             raise

@@ -289,10 +289,11 @@ def _look(server: Server, db: str) -> Database | None:
 
 
 def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> list[str]:
-    """Drop what was replaced, once its time is over (or at once), and stages that died. Returns their names."""
+    """Drop what was replaced, once its time is over, and stages that died; or at once all that is not in production."""
     with server.connect(MAINTENANCE_DB) as session, databases.alone(session, db):
-        found = [item for item in databases.marked(session, db, "replaced") if not due_only or _is_due(item.mark, now)]
-        found += databases.marked(session, db, "staging")
+        found = databases.marked(session, db, "staging", *(() if due_only else ("replaced", "staged")))
+        if due_only:
+            found += [item for item in databases.marked(session, db, "replaced") if _is_due(item.mark, now)]
         for item in found:
             session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", item.name))
         return [item.name for item in found]

@@ -262,7 +262,7 @@ def _take_lock(path: str, fd: int) -> None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() < deadline:
-                time.sleep(_LOCK_PATIENCE_S / 10)
+                time.sleep(_LOCK_PATIENCE_S / 100)
                 continue
             raise Locked(
                 "The same work is already under way",
