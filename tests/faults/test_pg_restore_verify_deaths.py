@@ -264,7 +264,7 @@ def test_a_signal_ends_the_verification_in_order(
     assert "safe to run this again" in result["msg"]
     assert everybody_ended(scratch)
     assert leftovers(scratch) == []
-    assert shared_memory_of(servers) == []
+    assert until(lambda: not shared_memory_of(servers), 5)  # goes with the last process, a moment after its name
 
 
 def kill_servers(scratch: Path) -> None:

@@ -160,6 +160,7 @@ def test_the_file_has_the_name_of_its_format(format_: str, compression: str, nam
         ('pg_dump: error: could not obtain lock on relation "public.t"', "lock_timeout"),
         ("pg_dump: error: server closed the connection unexpectedly", "The server went away"),
         ("FATAL:  terminating connection due to administrator command", "The server went away"),
+        ("FATAL:  terminating connection due to x\nQuery was: LOCK TABLE public.t", "The server went away"),
         ("FATAL:  remaining connection slots are reserved", "jobs"),
         ("FATAL:  sorry, too many clients already", "jobs"),
         ("something else", "safe to run this again"),

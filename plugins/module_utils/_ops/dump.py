@@ -25,6 +25,10 @@ _REMEDIES = (
         "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS.",
     ),
     (
+        ("server closed the connection", "terminating connection", "snapshot"),  # whose owner was disconnected
+        "The server went away: see its log.",
+    ),
+    (
         ("lock timeout", "Query was: LOCK TABLE", "could not obtain lock"),  # pg_dump waits by statement_timeout
         "Somebody holds, or waits for, an exclusive lock on a table: see pg_locks, wait, or raise lock_timeout.",
     ),
@@ -32,10 +36,6 @@ _REMEDIES = (
     (
         ("out of shared memory",),
         "The server's table of locks is full: raise max_locks_per_transaction (restart), or use fingerprint: none.",
-    ),
-    (
-        ("server closed the connection", "terminating connection", "snapshot"),  # its owner was disconnected
-        "The server went away: see its log.",
     ),
 )
 _FULL_DISK_BYTES = 1024 * 1024
