@@ -219,11 +219,9 @@ def _drop(server: Server, name: str) -> None:
             with server.connect(MAINTENANCE_DB) as session:
                 session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
             return
-        except ConnectionFailed as exc:
-            if "starting up" not in exc.why and "recovery" not in exc.why and "refused" not in exc.why:
+        except RunbookError as exc:
+            if not isinstance(exc, ConnectionFailed) and not exc.details.get("lost"):
                 return
-        except RunbookError:
-            return
         if time.monotonic() > deadline:
             return
         time.sleep(0.5)
