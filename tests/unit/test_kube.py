@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.clust
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.detached import exit_status
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.pod import ProcessTree
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.shell import _Marked, exports, quoted
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes_files import _escaped
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes_files import _RENAME, _escaped
 
 TREE = """1 (postgres) S 0 1 1
 10 (sh) S 1 10 1
@@ -92,3 +93,16 @@ def test_refusals_are_told_apart() -> None:
     assert [is_passing(refusal(status, b"", "")) for status in (401, 403, 404, 410, 429, 500, 503)] == [
         False, False, False, False, True, True, True,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["stat", "mv"])
+@pytest.mark.parametrize("again", ["again", ""])
+def test_a_repeated_rename_may_be_overtaken_by_the_one_that_was_cut_off(
+    tmp_path: Path, first: str, again: str
+) -> None:
+    source, destination = tmp_path / "one", tmp_path / "two"
+    source.write_text("1")
+    overtaken = f'{first}() {{ [ ! -e "{source}" ] || command mv "{source}" "{destination}"; command {first} "$@"; }}\n'
+    done = subprocess.run(["sh", "-c", overtaken + _RENAME, "sh", source, destination, again], capture_output=True)
+    assert (done.returncode == 0) == bool(again)
+    assert destination.read_text() == "1"

@@ -204,7 +204,7 @@ def _exchange(
             with suppress(QueryFailed):
                 session.execute("ROLLBACK")
             raise
-        return aside, mark, round(time.monotonic() - started, 3)
+        return aside, mark, round(time.monotonic() - started, 6)
 
 
 def _limit(plan: SwapPlan) -> str:

@@ -58,7 +58,7 @@ _WRITE_END = f"""
     mv -f -- "$t" "$1" && {{ set -- "${{1%/*}}/"; {_SYNC}; }} && exit 0
 rm -f -- "$t"; exit 1
 """
-_WRITE = '[ ! -d "$1" ] || { echo "write: $1: Is a directory" >&2; exit 1; }; t=${1%/*}/.$3.tmp; {\n'
+_WRITE = '[ ! -d "$1" ] || { echo "write: $1: Is a directory" >&2; exit 1; }; t=${1%/*}/.$3.$$.tmp; {\n'
 _MAKE_DIR = """
 mkdir -p -- "$1" || exit 1
 [ -z "$2" ] || chown -- "$2" "$1"
@@ -68,9 +68,13 @@ if [ -e "$2" ] || [ -L "$2" ]; then
     [ -n "$3" ] && [ ! -e "$1" ] && [ ! -L "$1" ] && exit 0  # done before the connection was cut
     exit {_EXISTS}
 fi
-[ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${{2%/*}}/")" ] ||
-    {{ echo "rename: Invalid cross-device link" >&2; exit 1; }}
-mv -- "$1" "$2" && {{ set -- "${{2%/*}}/"; {_SYNC}; }}
+if [ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${{2%/*}}/")" ]; then
+    mv -- "$1" "$2" && {{ set -- "${{2%/*}}/"; {_SYNC}; exit; }}
+else
+    echo "rename: Invalid cross-device link" >&2
+fi
+# What was cut off may run on, and may have done it just now.
+[ -n "$3" ] && [ ! -e "$1" ] && [ ! -L "$1" ] && {{ [ -e "$2" ] || [ -L "$2" ]; }}
 """
 _REMOVE = 'rm -rf -- "$1" 2>/dev/null; [ ! -e "$1" ] && [ ! -L "$1" ] && exit 0; rm -rf -- "$1"'
 _SYNC_TREE = """
