@@ -52,7 +52,7 @@ class Report:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def as_json(self) -> str:
-        """The report for programs, with exact figures and every value."""
+        """The report for programs, with exact figures and every value under its own name."""
         document = {
             "schema_version": SCHEMA_VERSION,
             **asdict(self.about),
@@ -60,8 +60,8 @@ class Report:
             "changed": self.changed,
             "message": self.message,
             "findings": [dict(finding) for finding in self.findings],
-            "data": self.data,
         }
+        document.update((key, value) for key, value in self.data.items() if key not in document)
         return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
 
 

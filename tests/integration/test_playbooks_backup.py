@@ -29,7 +29,7 @@ def test_check_mode_then_a_backup_then_nothing_to_do(site: Site) -> None:
     assert artifact["size_bytes"] > 0
     report = site.report("backup")
     assert (report["playbook"], report["host"], report["database"]) == ("backup", "db1", site.database.name)
-    assert (report["severity"], report["data"]["backup"]["id"]) == ("ok", entry.name)
+    assert (report["severity"], report["backup"]["id"]) == ("ok", entry.name)
     assert site.database.server.password not in first.output + json.dumps(report)
 
     again = site.run("backup")
@@ -143,7 +143,7 @@ def test_a_name_made_to_break_things_reaches_the_report_as_it_is(site: Site) -> 
         assert run.ok, run.output
         report = site.report("backup")
         assert report["title"] == f"Backup of {name}"
-        assert report["data"]["backup"]["database"] == name
+        assert report["backup"]["database"] == name
         page = (site.reports / "db1" / "backup.html").read_text()
         assert "<b>" not in page
         assert "&lt;b&gt;a|b&lt;/b&gt; {{ 7 * 7 }}" in page

@@ -35,7 +35,7 @@ def test_young_backups_stay_and_old_ones_are_listed_then_deleted_then_gone(site:
     artifact = first.stats["backup_retention_result"]["db1"]
     assert (set(artifact["deleted"]), artifact["kept"]) == ({oldest.name, middle.name}, 1)
     assert artifact["freed_bytes"] > 0
-    assert {each["id"] for each in site.report("backup_retention")["data"]["deleted"]} == {oldest.name, middle.name}
+    assert {each["id"] for each in site.report("backup_retention")["deleted"]} == {oldest.name, middle.name}
 
     again = site.run("backup_retention", **ONE_ONLY, backup_retention_min_age="0")
     assert again.ok, again.output

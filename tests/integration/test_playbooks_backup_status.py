@@ -49,4 +49,4 @@ def test_without_a_database_all_of_the_catalog_is_judged(backed_up: Site) -> Non
     assert run.ok, run.output
     report = backed_up.report("backup_status")
     assert report["title"] == f"Backups in {backed_up.backup_dir}"
-    assert [backup["database"] for backup in report["data"]["backups"]] == [backed_up.database.name]
+    assert [backup["database"] for backup in report["backups"]] == [backed_up.database.name]

@@ -120,7 +120,7 @@ def test_check_mode_a_backup_then_nothing_to_do_then_proof_status_and_retention(
     assert first.returncode == 0, first.output
     assert first.changed() == 1
     [entry] = entries(place, catalog)
-    assert site.report("backup")["data"]["backup"]["id"] == entry
+    assert site.report("backup")["backup"]["id"] == entry
     assert PASSWORD not in first.output
 
     again = site.run("backup")
@@ -134,7 +134,7 @@ def test_check_mode_a_backup_then_nothing_to_do_then_proof_status_and_retention(
         assert proof.changed() == changed
     status = site.run("backup_status", report=True)
     assert status.ok, status.output
-    [found] = site.report("backup_status")["data"]["backups"]
+    [found] = site.report("backup_status")["backups"]
     assert (found["id"], found["verdict"]) == (entry, "verified")
     retention = site.run("backup_retention")
     assert retention.ok, retention.output

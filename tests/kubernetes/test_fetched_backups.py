@@ -84,10 +84,10 @@ def test_a_backup_is_fetched_by_its_playbook_and_proven_here(site: Site, catalog
     is_whole(catalog, dest)
     [entry] = names(dest)
     report = site.report("backup")
-    assert (report["changed"], report["data"]["backup"]["id"]) == (True, entry)
-    assert report["data"]["fetched"]["path"] == first.stats["backup_result"]["db1"]["fetched"]
-    assert Path(report["data"]["fetched"]["path"]).name == entry
-    assert report["data"]["fetched"]["fetched_bytes"] == report["data"]["backup"]["size_bytes"] > 0
+    assert (report["changed"], report["backup"]["id"]) == (True, entry)
+    assert report["fetched"]["path"] == first.stats["backup_result"]["db1"]["fetched"]
+    assert Path(report["fetched"]["path"]).name == entry
+    assert report["fetched"]["fetched_bytes"] == report["backup"]["size_bytes"] > 0
 
     for again in (site.run("backup", **wanted), site.run("backup", "--check", **wanted)):
         assert again.ok, again.output
@@ -112,7 +112,7 @@ def test_a_fetch_that_fails_is_told_although_the_backup_is_there(site: Site, cat
     assert (told["failed"], told["changed"], told["backup"]) == (True, True, entry)
     assert "cannot be written" in told["message"]
     report = site.report("backup")
-    assert (report["severity"], report["data"]["backup"]["id"]) == ("critical", entry)
+    assert (report["severity"], report["backup"]["id"]) == ("critical", entry)
 
 
 def test_a_catalog_of_this_host_can_be_copied_but_not_into_itself(

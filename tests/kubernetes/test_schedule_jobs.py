@@ -73,7 +73,7 @@ def test_a_job_from_the_schedule_takes_the_same_backup_as_the_operator(
     assert job["metadata"]["ownerReferences"][0]["name"] == SCHEDULE
     told = first.stats["backup_result"]["db1"]
     assert (told["backup"], told["failed"], told["changed"]) == (entry.name, False, True)
-    assert site.report("backup")["data"]["job"]["state"] == "complete"
+    assert site.report("backup")["job"]["state"] == "complete"
     assert PASSWORD not in first.output
     [pod] = place.standin.pods(NAMESPACE, f"job-name={job['metadata']['name']}")
     assert PASSWORD not in place.standin.log(pod["metadata"]["name"], NAMESPACE)
@@ -95,8 +95,8 @@ def test_a_job_from_the_schedule_takes_the_same_backup_as_the_operator(
         "schedule_success": "ok",
         "schedule_missed": "ok",
     }
-    assert [each["state"] for each in report["data"]["jobs"]] == ["complete"] * 2
-    assert len(report["data"]["backups"]) == 2
+    assert [each["state"] for each in report["jobs"]] == ["complete"] * 2
+    assert len(report["backups"]) == 2
     for suffix in (".md", ".html"):
         page = (site.reports / "db1" / "backup_status").with_suffix(suffix).read_text()
         assert job["metadata"]["name"] in page
@@ -134,7 +134,7 @@ def test_a_failed_job_is_told_with_its_log_and_judged_against_the_rpo(
     [failed] = [finding for finding in report["findings"] if finding["check"] == "schedule_failed"]
     assert failed["severity"] == "warning"
     assert "there is no space left" in failed["message"]
-    assert report["data"]["failed_job_log"][0] == "begun"
+    assert report["failed_job_log"][0] == "begun"
     for suffix in (".md", ".html"):
         page = (site.reports / "db1" / "backup_status").with_suffix(suffix).read_text()
         assert "there is no space left" in page

@@ -6,15 +6,18 @@ import itertools
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _html, _markdown
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, build, label, text
+from tests.conftest import ROOT
 
 WHOSE = {
     "playbook": "backup_status",
@@ -142,10 +145,18 @@ def test_the_json_has_every_value_and_nothing_of_ansible() -> None:
         "warnings": ["x"],
     }
     document = json.loads(rendered({**data, **extra, "msg": "One."})["json"])
-    assert document["data"] == data
+    assert {name: document[name] for name in data} == data
+    assert "invocation" not in document
     assert document["changed"] is True
     assert {name: document[name] for name in WHOSE} == WHOSE
     assert document["schema_version"] == 1
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "plugins" / "modules").glob("*.py")), ids=lambda path: path.stem)
+def test_no_return_value_is_hidden_by_what_a_report_says_itself(module: Path) -> None:
+    returned = yaml.safe_load(re.findall(r'^RETURN = r"""(.*?)"""', module.read_text(), re.S | re.M)[0])
+    own = json.loads(rendered({})["json"]).keys() - {"findings", "severity", "changed"}
+    assert returned.keys() & own == set()
 
 
 def test_tables_have_the_chosen_columns_in_their_order_and_all_of_them_when_none_are_chosen() -> None:
