@@ -114,3 +114,25 @@ PROGRAMS = ArgumentSpec({"bin_dir": {"type": "path"}})
 CATALOG = ArgumentSpec({"backup_dir": {"type": "path", "required": True}})
 
 DATABASE = ArgumentSpec({"db": {"type": "str", "required": True, "aliases": ["login_db", "database"]}})
+
+BRAKES = ArgumentSpec(
+    {
+        "max_replica_lag": {"type": "str"},
+        "max_wal_size": {"type": "str"},
+        "max_transaction_age": {"type": "str"},
+        "min_free": {"type": "str"},
+        "window": {
+            "type": "dict",
+            "options": {
+                "days": {
+                    "type": "list",
+                    "elements": "str",
+                    "choices": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+                },
+                "start": {"type": "str", "required": True},
+                "end": {"type": "str", "required": True},
+                "timezone": {"type": "str", "default": "UTC"},
+            },
+        },
+    }
+)

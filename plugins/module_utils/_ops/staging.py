@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +17,7 @@ from .._db import Server, Session, compose
 from .._errors import ConnectionFailed, InvalidInput, ProofFailed, QueryFailed, RunbookError
 from .._fingerprint import capture
 from .._sql import databases as sql
+from .._sql.brakes import LAG
 from .._target.base import Target
 from .._units import human_size, to_rfc3339, utc_now
 from . import databases, restore, scratch, verify
@@ -96,7 +99,7 @@ def _fill(
         proof = _prove(server, plan, source, at, outlook.notes)
     if plan.analyze:
         with clock.step("analyze"):
-            _analyze(server, at, outlook.notes)
+            _analyze(server, at, plan.jobs, outlook.notes)
     with clock.step("settings"):
         _dress(session, at, outlook)
     with clock.step("smoke"):
@@ -114,7 +117,7 @@ def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
 
     def wait() -> None:
         deadline = time.monotonic() + _LAG_PATIENCE_S
-        while (lag := session.value(sql.LAG)) > most:
+        while (lag := session.value(LAG)) > most:
             if time.monotonic() > deadline:
                 raise InvalidInput(
                     "A replica does not catch up",
@@ -151,14 +154,29 @@ def _prove(server: Server, plan: StagePlan, source: Source, at: str, notes: Sequ
     )
 
 
-def _analyze(server: Server, at: str, notes: list[str]) -> None:
+def _analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
     """Gather statistics, table by table: one whose foreign child has no wrapper here says nothing of the others."""
     with server.connect(at) as session:
-        for row in session.query(sql.ANALYZABLE):
-            try:
-                session.execute(f"ANALYZE {row.identity}")
-            except QueryFailed as exc:
-                notes.append(f"{row.identity} has no statistics: {exc.why}")
+        left = deque(row.identity for row in session.query(sql.ANALYZABLE))
+
+    def work() -> None:
+        with server.connect(at) as own:
+            while left:
+                try:
+                    identity = left.popleft()
+                except IndexError:  # another one was quicker
+                    return
+                try:
+                    own.execute(f"ANALYZE {identity}")
+                except QueryFailed as exc:
+                    notes.append(f"{identity} has no statistics: {exc.why}")
+
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        try:
+            for done in [pool.submit(work) for dummy in range(jobs)]:
+                done.result()
+        finally:
+            left.clear()  # when we are stopped, nobody begins another one
 
 
 def _dress(session: Session, at: str, outlook: Outlook) -> None:

@@ -56,12 +56,6 @@ SELECT current_setting('max_connections')::int - current_setting('superuser_rese
        pg_catalog.pg_is_in_recovery() AS standby
 """
 
-# The furthest behind of the streaming replicas, in bytes of WAL. A fresh one has no position yet.
-LAG = """
-SELECT coalesce(max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), replay_lsn)), 0)::bigint
-FROM pg_catalog.pg_stat_replication WHERE state = 'streaming'
-"""
-
 # What a rename takes away from somebody; each by the database's OID ($1) or name ($2). `blocks`: it would break.
 # https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS
 DEPENDENTS = """

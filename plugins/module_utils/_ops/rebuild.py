@@ -1,0 +1,323 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rebuild indexes one by one, each whole or as it was: what a rebuild leaves when it ends early is dropped at once.
+
+If we are killed, or the server is, the next run drops it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from .._db import Server, Session, compose
+from .._errors import Locked, QueryFailed
+from .._sql import brakes as brakes_sql
+from .._sql import reindex as sql
+from .._target.base import Target
+from .._units import human_duration, human_size, to_rfc3339
+from . import indexes, leftovers, reindex
+from .brakes import Brakes, Limits, places
+from .indexes import Index
+from .leftovers import Leftover
+from .reindex import Item, Outlook, Reindexed, ReindexPlan
+
+_LOOK_EVERY_S = 0.2
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+_CLEAN_TIMEOUT = "5s"
+_SET_LOCK_TIMEOUT = "SELECT pg_catalog.set_config('lock_timeout', %s, false)"
+# A lock was not to be had in time; a deadlock, which waiting for each other's snapshots can be.
+_TRY_AGAIN = ("55P03", "40P01")
+_CANCELLED, _NOT_UNIQUE, _EXCLUDED, _NO_RIGHT = "57014", "23505", "23P01", "42501"
+_FULL = "53100"
+_MORE_ROOM = "Free space, or rebuild smaller indexes first: they are done all the same."
+_GONE = ("42P01", "42704", "3F000")
+
+
+class _Stop(Exception):
+    """Nothing more is to be begun; the text says why. `broken`: that is a failure, and not a brake."""
+
+    def __init__(self, why: str, *, broken: bool = False) -> None:
+        super().__init__(why)
+        self.broken = broken
+
+
+@dataclass(frozen=True)
+class _Fate:
+    """How one piece of work ended: `done`, `failed`, `left` or `skipped`."""
+
+    state: str
+    why: str = ""
+    remedy: str = ""
+    attempts: int = 1
+
+
+def run(
+    server: Server, target: Target, plan: ReindexPlan, limits: Limits, clock: Callable[[], datetime], *, rehearsal: bool
+) -> Reindexed:
+    """Do what is due, or in a rehearsal say what would be.
+
+    Raises:
+        Locked: somebody else does the same in this database.
+        ObjectNotFound: a table or an index that is named is not there.
+    """
+    # The age of transactions is judged index by index: a rebuild that is under way is not given up for it.
+    limits = replace(limits, max_transaction_s=None)
+    with ExitStack() as stack:
+        control, watch = (stack.enter_context(server.connect(plan.db)) for dummy in range(2))
+        work = stack.enter_context(server.connect(plan.db, settings=_settings(plan)))
+        brakes = Brakes(limits, watch, target, clock)
+        pids = [each.value(brakes_sql.BACKEND_PID) for each in (control, work, watch)]
+        if not rehearsal and not control.value(sql.LOCK):
+            raise Locked("Another reindex of this database is under way", subject=repr(plan.db),
+                         remedy="Wait for it to end, then run again.")  # fmt: skip
+        try:
+            with brakes.watching(control):  # so that a signal need not wait for a long measurement
+                outlook = reindex.choose(control, plan, leftovers.workers(control, pids))
+        except QueryFailed:
+            if brakes.stopped_by is None:
+                raise
+            return Reindexed(stopped_by=brakes.stopped_by)
+        worker = _Worker(control, work, brakes, plan, _Room(control, target, plan), pids)
+        return worker.rehearse(outlook) if rehearsal else worker.do(outlook)
+
+
+def _settings(plan: ReindexPlan) -> Mapping[str, str]:
+    timeout = plan.statement_timeout_s
+    return {
+        "lock_timeout": f"{round(plan.lock_timeout_s * 1000)}ms",
+        "statement_timeout": "0" if timeout is None else f"{max(1, round(timeout * 1000))}ms",
+    }
+
+
+class _Room:
+    """Whether a second copy of an index fits, where that can be seen."""
+
+    def __init__(self, session: Session, target: Target, plan: ReindexPlan) -> None:
+        self._session = session
+        self._target = target
+        self.note = ""
+        self._home: str | None = None
+        if not plan.check_space:
+            return
+        if session.query(brakes_sql.RIGHTS)[0].places:
+            seen = places(session, target)
+            self._home = seen[0] if seen else None
+        if self._home is None:
+            self.note = "Whether there is room for a second copy of each index cannot be seen from here."
+
+    def problem(self, item: Item) -> str:
+        """Why it does not fit, or nothing: the new index stands beside the old one, and is sorted in files before."""
+        if self._home is None:
+            return ""
+        size = max(0, item.index.size_bytes - item.gain_bytes)
+        wanted = size * 2 if size > self._session.value(sql.SORT_BYTES) else size
+        place = self._session.value(sql.PLACE, (item.index.tablespace,)) or self._home
+        free = self._target.files.space(place).free_bytes
+        if free >= wanted:
+            return ""
+        return f"it takes about {human_size(wanted)} beside the old one, and {human_size(free)} are free in {place}"
+
+
+class _Worker:
+    def __init__(
+        self, control: Session, work: Session, brakes: Brakes, plan: ReindexPlan, room: _Room, pids: Sequence[int]
+    ) -> None:
+        self._control = control
+        self._work = work
+        self._brakes = brakes
+        self._plan = plan
+        self._room = room
+        self._pids = list(pids)
+
+    def rehearse(self, outlook: Outlook) -> Reindexed:
+        """What would be done now."""
+        done = self._begin(outlook)
+        done.stopped_by = self._brakes.check()
+        if self._brakes.limits.opens:
+            done.notes.append(f"The maintenance window is closed; it opens at {to_rfc3339(self._brakes.limits.opens)}.")
+        items = [self._foresee(item) if item.state == "due" else item for item in outlook.items]
+        return replace(done, items=items, remains=list(outlook.remains))
+
+    def _foresee(self, item: Item) -> Item:
+        why = self._room.problem(item)
+        if why:
+            return replace(item, state="failed", why=why, remedy=_MORE_ROOM)
+        rows = self._obstacles(item.index, self._plan.max_transaction_s, snapshots=self._plan.concurrently)
+        return replace(item, state="left", why=f"it would wait for {_describe(rows[0])}") if rows else item
+
+    def do(self, outlook: Outlook) -> Reindexed:
+        """Do it, until it is done or has to stop."""
+        done = self._begin(outlook)
+        remains, items = list(outlook.remains), list(outlook.items)
+        try:
+            for at, left in enumerate(remains):
+                if left.state == "due":
+                    remains[at] = self._drop(left)
+            for at, item in enumerate(items):
+                if item.state == "due":
+                    items[at] = self._rebuild(item)
+        except _Stop as exc:
+            done.stopped_by, done.broken = str(exc), exc.broken
+        except QueryFailed as exc:
+            if not exc.details.get("lost"):
+                raise
+            done.stopped_by, done.broken = exc.message, True
+        why = (done.stopped_by or "").rstrip(".")
+        done.remains = [replace(each, state="left", why=why) if each.state == "due" else each for each in remains]
+        done.items = [replace(each, state="left", why=why) if each.state == "due" else each for each in items]
+        return done
+
+    def _begin(self, outlook: Outlook) -> Reindexed:
+        done = Reindexed(
+            unknown=outlook.unknown, judged=outlook.judged, named=bool(self._plan.indexes or self._plan.tables)
+        )
+        if outlook.items and self._room.note:
+            done.notes.append(self._room.note)
+        if outlook.items and not self._control.value(sql.SEES_OTHERS):
+            done.notes.append("Long transactions of others cannot be seen: grant the login pg_read_all_stats.")
+        return done
+
+    # --- one piece of work
+
+    def _drop(self, left: Leftover) -> Leftover:
+        fate = self._attempt(left.index, lambda: leftovers.drop(self._work, left.index), snapshots=False)
+        if fate.state == "done":
+            return replace(left, state="dropped")
+        return replace(left, state="left" if fate.state == "left" else "failed", why=fate.why)
+
+    def _rebuild(self, item: Item) -> Item:
+        why = self._room.problem(item)
+        if why:
+            return replace(item, state="failed", why=why, remedy=_MORE_ROOM)
+        index = item.index
+        how = "CONCURRENTLY " if self._plan.concurrently else ""
+        statement = compose(f"REINDEX INDEX {how}{{}}.{{}}", index.schema, index.name)
+        started = time.monotonic()
+        fate = self._attempt(index, lambda: self._work.execute(statement), snapshots=self._plan.concurrently)
+        item = replace(item, duration_s=round(time.monotonic() - started, 3), attempts=fate.attempts)
+        if fate.state != "done":
+            return replace(item, state=fate.state, why=fate.why, remedy=fate.remedy)
+        now = self._control.query(sql.NOW, {"schema": index.schema, "name": index.name})
+        if now and not now[0].usable:
+            return replace(item, state="failed", why="it is still invalid", remedy="See the server's log.")
+        return replace(item, state="rebuilt", size_after_bytes=now[0].size_bytes if now else None)
+
+    def _attempt(self, index: Index, act: Callable[[], None], *, snapshots: bool) -> _Fate:
+        """Try, and try again after a growing pause when it was only a lock.
+
+        Raises:
+            _Stop: a brake, or the connection was lost.
+        """
+        for attempt in range(1, self._plan.retries + 2):
+            reason = self._brakes.check()
+            if reason:
+                raise _Stop(reason)
+            waiting = self._wait(index, snapshots=snapshots)
+            if waiting:
+                return _Fate("left", waiting, attempts=attempt - 1)
+            exc = self._guarded(index, act)
+            if exc is None:
+                return _Fate("done", attempts=attempt)
+            if exc.details.get("lost"):
+                raise _Stop(f"{exc.what} while {index.identity} was worked on: {exc.why}.", broken=True)
+            if self._brakes.stopped_by:
+                raise _Stop(self._brakes.stopped_by)
+            if exc.details.get("sqlstate") not in _TRY_AGAIN or attempt > self._plan.retries:
+                return replace(self._explain(index, exc), attempts=attempt)
+            time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1)))
+        raise AssertionError("not reached: the last attempt returns or raises")
+
+    def _guarded(self, index: Index, act: Callable[[], None]) -> QueryFailed | None:
+        """Do it, and drop what it leaves when it fails, whatever ends it; returns the server's refusal."""
+        try:
+            try:
+                with self._brakes.watching(self._work):
+                    act()
+            except QueryFailed as exc:
+                if not exc.details.get("lost"):
+                    self._clean(index)
+                return exc
+        except BaseException:
+            self._clean(index)
+            raise
+        return None
+
+    def _clean(self, index: Index) -> None:
+        """Drop what a rebuild of this index has left. What cannot be dropped now is dropped by the next run."""
+        with suppress(QueryFailed):
+            before = self._work.value("SELECT pg_catalog.current_setting('lock_timeout')")
+            self._work.query(_SET_LOCK_TIMEOUT, (_CLEAN_TIMEOUT,))
+            try:
+                for left in leftovers.of_rebuild(index, indexes.read(self._control, [index.table_schema])):
+                    leftovers.drop(self._work, left)
+            finally:
+                self._work.query(_SET_LOCK_TIMEOUT, (before,))
+
+    # --- who is in the way
+
+    def _wait(self, index: Index, *, snapshots: bool) -> str:
+        """Wait for transactions that would keep it waiting, for as long as the plan allows; who they are, or nothing.
+
+        Raises:
+            _Stop: a brake; or one of them would keep every rebuild in this database waiting.
+        """
+        deadline = time.monotonic() + self._plan.wait_s
+        while True:
+            rows = self._obstacles(index, self._plan.max_transaction_s, snapshots=snapshots)
+            if not rows:
+                return ""
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_LOOK_EVERY_S)
+            reason = self._brakes.check()
+            if reason:
+                raise _Stop(reason)
+        text = _describe(rows[0])
+        if not rows[0].held:
+            raise _Stop(f"Every concurrent rebuild here would wait for {text}.")
+        return f"it would wait for {text}"
+
+    def _obstacles(self, index: Index, age_s: float, *, snapshots: bool) -> list[Any]:
+        """The oldest first, but those before that have a lock on the table only."""
+        values = {"pids": self._pids, "age_s": age_s, "relations": [index.table_oid, index.oid]}
+        rows = [row for row in self._control.query(sql.OLD_TRANSACTIONS, values) if row.held or snapshots]
+        return sorted(rows, key=lambda row: (row.held, -row.age_s))
+
+    def _explain(self, index: Index, exc: QueryFailed) -> _Fate:
+        """What a refusal means for the index."""
+        state = exc.details.get("sqlstate")
+        if state in _GONE:
+            return _Fate("skipped", "it was dropped meanwhile")
+        if state in _TRY_AGAIN:
+            rows = self._obstacles(index, 0.0, snapshots=self._plan.concurrently)
+            who = f": {_describe(rows[-1])}" if rows else ""
+            return _Fate("failed", f"somebody is in the way{who} ({exc.why})",
+                         "Run it again when that is over, or raise lock_timeout or retries.")  # fmt: skip
+        if state in (_NOT_UNIQUE, _EXCLUDED):
+            columns = ", ".join(index.key_texts)
+            where = f" WHERE {index.predicate}" if index.predicate else ""
+            find = (
+                f"SELECT {columns}, count(*) FROM {index.table_identity}{where} GROUP BY {columns} HAVING count(*) > 1;"  # noqa: S608
+            )
+            why = f"its rows are not unique, so that it cannot be made valid ({exc.why})"
+            return _Fate("failed", why, f"Find them: {find}")
+        if state == _CANCELLED:
+            return _Fate("failed", exc.why, "Run it again; raise statement_timeout if that was the reason.")
+        if state == _FULL:
+            return _Fate("failed", exc.why, _MORE_ROOM)
+        remedy = "Use the owner's login, or a superuser's." if state == _NO_RIGHT else exc.remedy
+        return _Fate("failed", exc.why, remedy)
+
+
+def _describe(row: Any) -> str:
+    who = row.application if row.pid is None else f"process {row.pid}"
+    program = f" ({row.application})" if row.pid is not None and row.application else ""
+    query = f": {row.query}" if row.query else ""
+    return f"{who} of {row.user}{program}, {row.state} for {human_duration(row.age_s)}{query}"

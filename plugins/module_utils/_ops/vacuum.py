@@ -1,0 +1,287 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VACUUM where it helps: one table after the other, as long as the brakes allow, and what came of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime
+
+from .._db import Server, Session
+from .._errors import InvalidInput, QueryFailed, RunbookError
+from .._sql import vacuum as sql
+from .._target.base import Target
+from .._units import human_duration, to_rfc3339
+from . import horizon, rewrite, vacuum_tables
+from .brakes import Brakes, Limits
+from .repack import Repack
+from .vacuum_outcome import Done, Outcome
+from .vacuum_plan import REPACK, VacuumPlan, has_database_stats
+from .vacuum_tables import State, Table, Task
+
+_LOOK_SETTINGS = {"lock_timeout": "5s", "statement_timeout": "60s"}
+_STATISTICS_LAG_S = 3.0  # of the collector, before PostgreSQL 15
+_NO_COLLECTOR = 150000
+_SAME_INSTANT_S = 0.05
+_BLOCK_VACUUM = (
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+)
+_ANY = ("AccessShareLock", "RowShareLock", "RowExclusiveLock", *_BLOCK_VACUUM)
+Clock = Callable[[], datetime]
+
+
+class Vacuum:
+    """One run over the tables of a database."""
+
+    def __init__(
+        self, target: Target, server: Server, plan: VacuumPlan, limits: Limits, clock: Clock, *, check_mode: bool
+    ) -> None:
+        """Nothing is done yet. `server` sends no writes in check mode, and `check_mode` says so."""
+        self._target = target
+        self._server = server
+        self._plan = plan
+        self._limits = limits
+        self._clock = clock
+        self._check_mode = check_mode
+        self._forecast = rewrite.Forecast()
+        self._outcome = Outcome(check_mode=check_mode)
+
+    def run(self) -> Outcome:
+        """Do it.
+
+        Raises:
+            InvalidInput, ObjectNotFound, ConnectionFailed: it cannot be done at all, and nothing was.
+            QueryFailed: the connection was lost.
+        """
+        plan = self._plan
+        with ExitStack() as stack:
+            own = stack.enter_context(self._server.connect(plan.db, settings=_LOOK_SETTINGS))
+            self._refuse(own)
+            self._brakes = Brakes(self._limits, own, self._target, self._clock, programs=("pg_repack",))
+            self._brakes.check()  # one that cannot work is refused before anything is done
+            self._work = stack.enter_context(self._server.connect(plan.db, settings=plan.settings()))
+            self._repack = Repack(self._target, self._server, self._work, plan) if plan.method == REPACK else None
+            if self._repack:
+                self._repack.prepare()
+            tasks = self._choose(own)
+            if self._repack:
+                self._outcome.cleaned.extend(self._repack.clean(self._outcome.notes))
+            if self._limits.opens:
+                self._outcome.notes.append(f"The window is closed; it opens at {to_rfc3339(self._limits.opens)}.")
+            self._holders = horizon.holders(own) if tasks else []
+            self._room = rewrite.Room(own, self._target) if plan.rewrites and tasks else None
+            if self._room and not self._room.known:
+                self._outcome.notes.append("The free space of the server cannot be seen, so a copy may not fit.")
+            self._all(tasks)
+            self._finish()
+        return self._outcome
+
+    def _refuse(self, session: Session) -> None:
+        told = session.query(sql.SETTINGS)[0]
+        if told.standby:
+            raise InvalidInput(
+                "VACUUM works on the primary alone", subject=self._server.login.host, remedy="Name its host."
+            )
+        self._plan.refuse_old(session.server_version, told.version)
+        self._freeze_min_age = int(told.freeze_min_age)
+
+    def _choose(self, session: Session) -> list[Task]:
+        found, named = vacuum_tables.read(session, self._plan)
+        if self._plan.rewrites:
+            return rewrite.choose(session, self._plan, found, named, self._outcome.notes)
+        return vacuum_tables.choose(found, named, self._plan, self._freeze_min_age)
+
+    def _all(self, tasks: Sequence[Task]) -> None:
+        for number, task in enumerate(tasks):
+            reason = self._brakes.check() or self._too_late(task)
+            done = self._one(task) if reason is None else None
+            if done is None:
+                self._outcome.stopped_by = reason or self._outcome.stopped_by
+                self._outcome.left = [each.table.title for each in tasks[number:]]
+                return
+            self._outcome.tables.append(done)
+
+    def _too_late(self, task: Task) -> str | None:
+        until = self._limits.until
+        if self._plan.rewrites and until is not None:
+            needed = self._forecast.seconds(task)
+            if (until - self._clock()).total_seconds() < needed:
+                return (
+                    f"{task.table.title} would take about {human_duration(needed)}"
+                    f" ({self._forecast.explain(task)}), and the window ends at {to_rfc3339(until)}."
+                )
+        return None
+
+    # --- one table
+
+    def _one(self, task: Task) -> Done | None:
+        """Work on a table; None when it was stopped in its midst."""
+        done = Done(task, self._action, predicted_lock_s=self._predicted(task))
+        if not task.table.allowed:
+            why = "The login is neither its owner nor that of the database"
+            why += ", and has no MAINTAIN on it (role pg_maintain)." if self._work.server_version >= 170000 else "."
+            return replace(done, skipped=why, problem=True)
+        try:
+            before = self._look(task)
+        except QueryFailed as exc:
+            return self._failed(done, exc, 0.0)
+        if before is None:
+            return replace(done, skipped="It was dropped meanwhile.")
+        if isinstance(before, str):
+            return replace(done, skipped=before)
+        done = replace(done, before=before)
+        hindrance = self._hindrance(task, before)
+        if hindrance:
+            return replace(done, skipped=hindrance, problem=self._plan.rewrites)
+        if self._check_mode:
+            return replace(done, done=True)
+        started = time.monotonic()
+        try:
+            with self._brakes.watching(self._work):
+                self._act(task)
+            after = self._after(task.table, before)
+        except RunbookError as exc:
+            return self._failed(done, exc, time.monotonic() - started)
+        return self._judge(replace(done, after=after, duration_s=round(time.monotonic() - started, 3)))
+
+    @property
+    def _action(self) -> str:
+        return "repack" if self._repack else "vacuum full" if self._plan.full else "vacuum"
+
+    def _predicted(self, task: Task) -> float | None:
+        return self._forecast.seconds(task) if self._plan.full and not self._repack else None
+
+    def _look(self, task: Task) -> State | str | None:
+        """The table as it is; a sentence if it is not to be waited for."""
+        if self._plan.skip_locked and (holders := self._locked_by(task)):
+            return f"It is locked by {holders}."
+        return vacuum_tables.state(self._work, task.table.oid)
+
+    def _locked_by(self, task: Task) -> str:
+        modes = _ANY if self._plan.rewrites else _BLOCK_VACUUM
+        rows = self._work.query(sql.LOCKED_BY, {"oid": task.table.oid, "modes": list(modes)})
+        return "; ".join(row[0] for row in rows[:3])
+
+    def _hindrance(self, task: Task, before: State) -> str:
+        """Why it would be in vain, or must not be tried; else empty."""
+        if self._room:
+            return self._room.missing(task, before) or (self._repack.refusal(task.table) if self._repack else "")
+        holder = horizon.held_since(self._holders, task.table.vacuumed) if task.why == "dead" else None
+        if holder is None and task.why == "freeze":
+            oldest = self._holders[0] if self._holders else None
+            holder = oldest if oldest and task.table.age - oldest.age <= _nothing(task.table) else None
+        if holder is None:
+            return ""
+        self._hold(holder, task, before.dead_tuples)
+        return f"Its dead rows cannot be removed yet: {holder} may still have to see them."
+
+    def _act(self, task: Task) -> None:
+        plan, table = self._plan, task.table
+        if self._repack:
+            self._repack.run(table, lambda: self._brakes.stopped_by)
+            return
+        aged = task.why == "freeze"
+        if aged:  # or only what is not all-visible would be read, and the age would stay
+            self._work.query("SET vacuum_freeze_table_age = 0")
+            self._work.query("SET vacuum_multixact_freeze_table_age = 0")
+        analyze = plan.analyze and (plan.full or table.stale)
+        freeze = plan.freeze or (aged and table.freeze_limit <= self._freeze_min_age)
+        version = self._work.server_version
+        self._work.execute(plan.statement(table.schema, table.name, version, analyze=analyze, freeze=freeze))
+
+    def _after(self, table: Table, before: State) -> State | None:
+        """The table afterwards, as soon as the statistics know of it."""
+        deadline = time.monotonic() + _STATISTICS_LAG_S
+        while True:
+            now = vacuum_tables.state(self._work, table.oid)
+            known = now is None or self._plan.rewrites or now.vacuums > before.vacuums
+            if known or self._work.server_version >= _NO_COLLECTOR or time.monotonic() > deadline:
+                return now
+            time.sleep(_SAME_INSTANT_S)
+
+    def _judge(self, done: Done) -> Done:
+        before, after, task = done.before, done.after, done.task
+        if before is None or after is None:
+            return replace(done, skipped="It was dropped meanwhile.")
+        analyzed = after.analyzes > before.analyzes
+        if self._plan.rewrites:
+            if after.file == before.file:
+                return replace(done, skipped="It was not rewritten: it is locked, or was altered.", problem=True)
+            self._forecast.learn(after.total_bytes, done.duration_s)
+            return replace(done, done=True, analyzed=analyzed)
+        if after.vacuums == before.vacuums:
+            return replace(done, skipped="Somebody else had it locked.", problem=not self._plan.skip_locked)
+        worked = (
+            after.dead_tuples < before.dead_tuples
+            or after.total_bytes < before.total_bytes
+            or after.visible_pages > before.visible_pages
+            or task.table.inserted > 0
+            or (task.why == "freeze" and (after.freeze_age < before.freeze_age or after.mxid_age < before.mxid_age))
+        )
+        skipped = ""
+        if after.dead_tuples > 0 and after.dead_tuples >= before.dead_tuples and self._holders:
+            self._hold(self._holders[0], task, after.dead_tuples)
+            skipped = f"Its dead rows cannot be removed yet: {self._holders[0]} may still have to see them."
+        elif not (worked or analyzed):
+            skipped = "There was nothing to remove."
+        return replace(done, done=worked or analyzed, analyzed=analyzed, skipped=skipped)
+
+    def _hold(self, holder: horizon.Holder, task: Task, dead: int) -> None:
+        self._outcome.held.setdefault(holder, {})[task.table.title] = dead
+
+    # --- what goes wrong
+
+    def _failed(self, done: Done, exc: RunbookError, seconds: float) -> Done | None:
+        """Judge an error: of this table alone, or of all (then `stopped_by` is set)."""
+        done = replace(done, duration_s=round(seconds, 3))
+        state = exc.details.get("sqlstate")
+        if exc.details.get("lost"):
+            raise exc
+        if state == "57014":
+            return self._cancelled(done, exc, seconds)
+        if state == "42P01":
+            return replace(done, skipped="It was dropped meanwhile.")
+        if state == "53100":
+            self._outcome.broken = True
+            self._outcome.stopped_by = (
+                f"The disk is full: {exc.why.rstrip('.')} ({done.task.table.title}). Nothing was lost:"
+                " the table is what it was. Free some space."
+            )
+            return None
+        why = f"{exc.why.rstrip('.')}." if exc.why else exc.message
+        if state == "55P03":
+            holders = self._locked_by(done.task)
+            why = f"It was locked for longer than lock_timeout ({human_duration(self._plan.lock_timeout_s)})"
+            why += f", by {holders}." if holders else "."
+        return replace(done, skipped=why, problem=True)
+
+    def _cancelled(self, done: Done, exc: RunbookError, seconds: float) -> Done | None:
+        limit = self._plan.statement_timeout_s
+        if self._brakes.stopped_by:
+            self._outcome.stopped_by = self._brakes.stopped_by
+            return None
+        if limit and seconds >= limit - _SAME_INSTANT_S:
+            why = f"It took longer than statement_timeout ({human_duration(limit)})."
+            return replace(done, skipped=why, problem=True)
+        self._outcome.broken = True
+        self._outcome.stopped_by = f"Somebody cancelled the work on {done.task.table.title}: {exc.why}."
+        return None
+
+    def _finish(self) -> None:
+        """Bring the database's own age up to date, which each VACUUM left for the end."""
+        frozen = any(each.done and each.task.why == "freeze" for each in self._outcome.tables)
+        if frozen and not self._plan.rewrites and has_database_stats(self._work.server_version):
+            self._work.execute("VACUUM (ONLY_DATABASE_STATS)")
+
+
+def _nothing(table: Table) -> int:
+    """An age by which freezing is not worth reading a whole table: a twentieth of the limit."""
+    return table.freeze_limit // 20

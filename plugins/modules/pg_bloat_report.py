@@ -1,0 +1,281 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_bloat_report
+short_description: Report how much of each table and index a rewrite would give back
+version_added: 0.1.0
+description:
+  - Finds the bloat of tables, TOAST tables, materialized views and indexes, in two stages. First every relation is
+    estimated from the server's statistics, which costs next to nothing. Then those that look bloated, and those that
+    nobody can tell by statistics, are measured within a budget, the largest gain first.
+  - The bloat is the share of a relation's bytes that a rewrite at its own fillfactor gives back to the file system
+    (C(VACUUM FULL), C(REINDEX)), of its main fork. What a fillfactor keeps free is not bloat, nor is what no rewrite can use.
+  - Measuring uses the extensions C(pgstattuple) or C(pageinspect) if they are installed and the login may use them
+    (C(pg_stat_scan_tables) is enough for the former, and C(pg_monitor) has it). They are never installed by this module.
+  - Where neither statistics nor pages can tell, there is no figure, and RV(relations[].note) says why.
+  - Each relation comes with a recommendation and its reason. Findings are the relations that need something.
+  - Only estimates for B-tree indexes and heap tables exist. Others are listed with their sizes.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  schemas:
+    description: Which schemas. All but the system's when it is left out.
+    type: list
+    elements: str
+    default: []
+  tables:
+    description:
+      - Which tables and materialized views, as C(name) or C(schema.name), with their indexes and TOAST tables.
+      - A partitioned table stands for its partitions. All of them when it is left out.
+    type: list
+    elements: str
+    default: []
+  min_size:
+    description: Relations that are smaller are left out, for example V(1MB).
+    type: str
+    default: 1MB
+  measure_budget:
+    description:
+      - How long all measuring together may take. Each measurement ends when it is used up. V(0) for estimates only.
+    type: str
+    default: 60s
+  measure_bytes:
+    description: How much of the relations all measuring together may read.
+    type: str
+    default: 8GB
+  min_bloat_ratio:
+    description: From which RV(relations[].bloat_ratio) on a rewrite is recommended, 0 to 1.
+    type: float
+    default: 0.3
+  min_bloat_bytes:
+    description: From which RV(relations[].bloat_bytes) on a rewrite is recommended. Both limits must be reached.
+    type: str
+    default: 8MB
+  min_dead_ratio:
+    description: From which share of dead rows on a C(VACUUM) is recommended, if at least 1,000 rows are dead.
+    type: float
+    default: 0.2
+  sort:
+    description: The figure by which the relations are sorted, the largest first.
+    type: str
+    choices: [bloat_bytes, bloat_ratio, size_bytes, dead_tuples, freeze_age]
+    default: bloat_bytes
+  top:
+    description: How many relations to list. V(0) for all of them. Sums and findings are of all in any case.
+    type: int
+    default: 100
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes.read_only
+seealso:
+  - module: godel.postgres_runbook.pg_vacuum
+  - module: godel.postgres_runbook.pg_reindex
+  - name: pgstattuple
+    description: What measures whole relations.
+    link: https://www.postgresql.org/docs/current/pgstattuple.html
+"""
+
+EXAMPLES = r"""
+- name: Report the bloat of one schema, and measure for at most half a minute
+  godel.postgres_runbook.pg_bloat_report:
+    db: godel_production
+    schemas: [public]
+    measure_budget: 30s
+  register: bloat
+
+- name: Ask the statistics only
+  godel.postgres_runbook.pg_bloat_report:
+    db: godel_production
+    measure_budget: 0
+    sort: bloat_ratio
+    top: 10
+"""
+
+RETURN = r"""
+relations:
+  description: The relations, by O(sort), the largest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    oid:
+      description: Its OID in this database.
+      type: int
+    schema:
+      description: Its schema. A TOAST table stands under the schema and name of the table that it belongs to.
+      type: str
+      sample: public
+    name:
+      description: Its name.
+      type: str
+      sample: sessions_status_idx
+    table:
+      description: The table that it belongs to.
+      type: str
+      sample: sessions
+    kind:
+      description: V(table), V(toast), V(materialized view) or V(index).
+      type: str
+      sample: index
+    access_method:
+      description: V(heap), V(btree), V(gin) or another.
+      type: str
+      sample: btree
+    size_bytes:
+      description: Size of its main fork.
+      type: int
+      sample: 2170880
+    live_bytes:
+      description: What its live rows or entries take; null when it is not known. So are the next two.
+      type: int
+    dead_bytes:
+      description: What dead rows take that no C(VACUUM) has removed yet.
+      type: int
+    free_bytes:
+      description: Free space inside its pages, that of the fillfactor included.
+      type: int
+    bloat_bytes:
+      description: What a rewrite would give back; null when it is not known.
+      type: int
+      sample: 1253376
+    bloat_ratio:
+      description: The same as a share of RV(relations[].size_bytes), 0 to 1; null when it is not known.
+      type: float
+      sample: 0.5774
+    method:
+      description:
+        - How it was found. V(pgstattuple), V(pgstattuple_approx), V(pgstatindex), V(pageinspect), V(estimate), or V(none).
+      type: str
+      sample: pgstatindex
+    confidence:
+      description: V(high) when all of it was measured, V(medium), V(low), or V(none) when there is no figure.
+      type: str
+      sample: high
+    note:
+      description: Why the confidence is no better; empty otherwise.
+      type: str
+    fillfactor:
+      description: In per cent.
+      type: int
+      sample: 90
+    live_tuples:
+      description: Live rows or entries; null when they are not known.
+      type: int
+    dead_tuples:
+      description: Dead rows; null when they are not known.
+      type: int
+    freeze_age:
+      description: Transactions since the oldest row that is not frozen; null for indexes.
+      type: int
+    last_vacuum:
+      description: When it was vacuumed last, RFC 3339 in UTC; null for never.
+      type: str
+    last_analyze:
+      description: When it was analyzed last, RFC 3339 in UTC; null for never.
+      type: str
+    recommendation:
+      description: V(vacuum), V(reindex), V(repack), V(analyze) or V(nothing).
+      type: str
+      sample: reindex
+    reason:
+      description: Why, in one sentence.
+      type: str
+totals:
+  description: Sums over all relations of the scope, whether listed or not.
+  returned: success
+  type: dict
+  sample:
+    relations: 812
+    measured: 31
+    unknown: 4
+    size_bytes: 91268055040
+    bloat_bytes: 5368709120
+findings:
+  description: What needs something. At most 100, the worst first.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - check: bloat
+      severity: warning
+      subject: public.sessions_status_idx
+      value: 0.5774
+      threshold: 0.3
+      message: "public.sessions_status_idx: A rebuilt index would be 12.0 MiB smaller (58%)."
+      remedy: Run the playbook godel.postgres_runbook.reindex.
+severity:
+  description: The worst severity among the findings, V(ok), V(info), V(warning) or V(critical).
+  returned: success
+  type: str
+  sample: warning
+msg:
+  description: The sums and the worst finding, for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._bloat.advice import Thresholds
+from ..module_utils._bloat.survey import Scope
+from ..module_utils._db import Login, Server
+from ..module_utils._errors import InvalidInput
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import bloat
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration, parse_size
+
+SPEC = ArgumentSpec(
+    {
+        "schemas": {"type": "list", "elements": "str", "default": []},
+        "tables": {"type": "list", "elements": "str", "default": []},
+        "min_size": {"type": "str", "default": "1MB"},
+        "measure_budget": {"type": "str", "default": "60s"},
+        "measure_bytes": {"type": "str", "default": "8GB"},
+        "min_bloat_ratio": {"type": "float", "default": 0.3},
+        "min_bloat_bytes": {"type": "str", "default": "8MB"},
+        "min_dead_ratio": {"type": "float", "default": 0.2},
+        "sort": {"type": "str", "choices": list(bloat.ORDERS), "default": "bloat_bytes"},
+        "top": {"type": "int", "default": 100},
+    }
+).merge(CONNECTION, DATABASE, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Survey the database and judge it."""
+    params = call.params
+    for name in ("min_bloat_ratio", "min_dead_ratio"):
+        if not 0 <= params[name] <= 1:
+            raise InvalidInput(f"{name} is not a share", subject=str(params[name]), remedy="Use 0 to 1.")
+    if params["top"] < 0:
+        raise InvalidInput("top is negative", subject=str(params["top"]), remedy="Use 0 for all relations.")
+    plan = bloat.ReportPlan(
+        db=params["db"],
+        scope=Scope(params["schemas"], params["tables"], parse_size(params["min_size"], "min_size")),
+        measure_budget_s=parse_duration(params["measure_budget"], "measure_budget"),
+        measure_bytes=parse_size(params["measure_bytes"], "measure_bytes"),
+        thresholds=Thresholds(
+            bloat_ratio=params["min_bloat_ratio"],
+            bloat_bytes=parse_size(params["min_bloat_bytes"], "min_bloat_bytes"),
+            dead_ratio=params["min_dead_ratio"],
+        ),
+        sort=params["sort"],
+        top=params["top"],
+    )
+    server = Server(create_target(params), Login.from_params(params))
+    return Result(False, bloat.report(server, plan).as_result())
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""pg_bloat_report against the truth: what VACUUM FULL and REINDEX really give back."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._bloat.survey import Scope, survey
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Server as Login_Server
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
+from tests.support.bloat_zoo import SCHEMA, Truth, build_bloat_zoo, rewrite
+from tests.support.databases import Database, new_database, unique_name
+from tests.support.modules import expect_failure, expect_success
+from tests.support.servers import Server
+
+NAME = "pg_bloat_report"
+NO_ESTIMATE = ("keys_brin", "keys_hash")
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """The zoo with both extensions, and what it weighs once it was rewritten."""
+
+    database: Database
+    truths: dict[str, Truth]
+
+    def copy(self, *statements: str) -> Database:
+        """A copy, page by page, in which statements were run."""
+        database = new_database(self.database.server, unique_name("bloat"), template=self.database.name)
+        database.execute(*statements)
+        return database
+
+
+@pytest.fixture(scope="module", name="zoo")
+def _zoo() -> Iterator[Zoo]:
+    with Server(settings={"autovacuum": "off"}) as server:
+        database = new_database(server, "bloat")
+        build_bloat_zoo(database)
+        database.execute("CREATE EXTENSION pgstattuple", "CREATE EXTENSION pageinspect")
+        zoo = Zoo(database, {})
+        copy = zoo.copy()
+        zoo.truths.update({truth.name: truth for truth in rewrite(copy)})
+        copy.drop()
+        yield zoo
+
+
+def reported(database: Database, **over: Any) -> dict[str, Any]:
+    return expect_success(NAME, {**database.login(), "min_size": "0", "top": 0, **over})
+
+
+def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        each["name"] + (" TOAST" if each["kind"] == "toast" else ""): each
+        for each in result["relations"]
+        if each["schema"] == SCHEMA
+    }
+
+
+def errors(zoo: Zoo, result: dict[str, Any]) -> dict[str, float]:
+    """By how many points each ratio misses the truth."""
+    found = by_name(result)
+    return {
+        name: abs(found[name]["bloat_ratio"] - truth.ratio) * 100
+        for name, truth in zoo.truths.items()
+        if name in found and found[name]["bloat_ratio"] is not None
+    }
+
+
+# --- how near the truth ---------------------------------------------------------------------------------
+
+
+def test_measured_ratios_are_the_truth(zoo: Zoo) -> None:
+    result = reported(zoo.database)
+    missed = errors(zoo, result)
+    assert zoo.truths.keys() - missed.keys() == set(NO_ESTIMATE)
+    assert len(missed) >= 40
+    assert statistics.median(missed.values()) < 1
+    assert max(missed.values()) < 5, sorted(missed.items(), key=lambda each: -each[1])[:5]
+    assert result["changed"] is False
+
+
+def test_sampled_pages_do_nearly_as_well(zoo: Zoo) -> None:
+    copy = zoo.copy("DROP EXTENSION pgstattuple")
+    result = reported(copy)
+    copy.drop()
+    assert {each["method"] for each in result["relations"]} == {"pageinspect", "estimate", "none"}
+    missed = errors(zoo, result)
+    assert statistics.median(missed.values()) < 1
+    assert max(missed.values()) < 5, sorted(missed.items(), key=lambda each: -each[1])[:5]
+
+
+def test_an_estimate_knows_what_it_cannot_know(zoo: Zoo) -> None:
+    result = reported(zoo.database, measure_budget="0")
+    found, missed = by_name(result), errors(zoo, result)
+    assert {each["method"] for each in result["relations"]} == {"estimate", "none"}
+    wrong = {name: points for name, points in missed.items() if found[name]["confidence"] == "medium" and points > 5}
+    assert wrong == {}
+    assert max(missed.values()) < 25, sorted(missed.items(), key=lambda each: -each[1])[:5]
+    unknown = [each for each in result["relations"] if each["bloat_ratio"] is None]
+    assert unknown
+    assert all(each["note"] and each["bloat_bytes"] is None and each["confidence"] == "none" for each in unknown)
+
+
+# --- what is told of each ---------------------------------------------------------------------------------
+
+
+def test_a_row_says_what_it_is_how_it_was_found_and_what_to_do(zoo: Zoo) -> None:
+    result = reported(zoo.database, min_bloat_bytes="100kB")
+    found = by_name(result)
+    churned = found["churned"]
+    assert churned["kind"] == "table"
+    assert churned["method"] == "pgstattuple"
+    assert churned["confidence"] == "high"
+    assert (churned["live_tuples"], churned["dead_tuples"]) == (24000, 0)
+    assert churned["last_vacuum"]
+    assert churned["last_analyze"]
+    assert churned["freeze_age"] >= 0
+    assert churned["free_bytes"] > churned["bloat_bytes"] * 0.9
+    assert churned["recommendation"] == "repack"
+    assert found["churned_id"]["recommendation"] == "reindex"
+    assert found["churned_id"]["table"] == "churned"
+    assert found["dead"]["recommendation"] == "vacuum"
+    assert found["dead"]["dead_bytes"] > 0
+    assert found["loose"]["recommendation"] == "nothing"
+    assert "fillfactor" in found["loose"]["reason"]
+    assert found["toasted TOAST"]["kind"] == "toast"
+    assert found["toasted TOAST"]["recommendation"] == "repack"
+    assert found["keys_hash"]["confidence"] == "none"
+    assert "hash" in found["keys_hash"]["note"]
+    checks = {(finding["check"], finding["subject"]) for finding in result["findings"]}
+    assert {("bloat", f"{SCHEMA}.churned_id"), ("dead_tuples", f"{SCHEMA}.dead")} <= checks
+    assert all(finding["remedy"].startswith("Run the playbook") for finding in result["findings"])
+    assert result["severity"] == "warning"
+
+
+def test_scope_order_and_number_are_chosen(zoo: Zoo) -> None:
+    result = reported(zoo.database, tables=["parts", f"{SCHEMA}.fresh"], measure_budget="0")
+    assert {each["table"] for each in result["relations"]} == {"parts_1", "parts_2", "fresh"}
+    result = reported(zoo.database, schemas=[SCHEMA], sort="size_bytes", top=3, measure_budget="0", min_size="1MB")
+    sizes = [each["size_bytes"] for each in result["relations"]]
+    assert len(sizes) == 3
+    assert sizes == sorted(sizes, reverse=True)
+    assert result["totals"]["relations"] > 40
+    assert result["totals"]["size_bytes"] > sum(sizes)
+    assert reported(zoo.database, schemas=["public"], measure_budget="0")["relations"] == []
+
+
+@pytest.mark.parametrize("any_of", [{"schemas": ["no such"]}, {"tables": ["No_such"]}, {"top": -1},
+                                    {"min_bloat_ratio": 2}, {"measure_budget": "soon"}, {"min_size": "big"}])  # fmt: skip
+def test_bad_input_is_named(zoo: Zoo, any_of: dict[str, Any]) -> None:
+    result = expect_failure(NAME, {**zoo.database.login(), **any_of})
+    assert result["error"]["kind"] == "InvalidInput"
+    assert str(next(iter(any_of.values()))).strip("[]'") in result["msg"]
+
+
+# --- rights, budgets and others at work ------------------------------------------------------------------------
+
+
+@pytest.fixture(name="role")
+def _role(zoo: Zoo) -> Iterator[Callable[..., dict[str, Any]]]:
+    made: list[str] = []
+
+    def make(*statements: str) -> dict[str, Any]:
+        name = unique_name("looker")
+        made.append(name)
+        database = zoo.database
+        database.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'dummy-7c1e'", *(each.format(name) for each in statements))
+        return database.login(login_user=name, login_password="dummy-7c1e")
+
+    yield make
+    for name in made:
+        zoo.database.execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def test_pg_monitor_is_enough_to_measure(zoo: Zoo, role: Callable[..., dict[str, Any]]) -> None:
+    login = role("GRANT pg_monitor TO {}")
+    result = expect_success(NAME, {**login, "min_size": "0", "top": 0, "schemas": [SCHEMA]})
+    found, missed = by_name(result), errors(zoo, result)
+    tables = [each for each in result["relations"] if each["access_method"] == "heap" and each["size_bytes"]]
+    assert {each["method"] for each in tables} == {"pgstattuple"}
+    assert statistics.median(missed.values()) < 1
+    sure = {name: points for name, points in missed.items() if found[name]["confidence"] == "high"}
+    assert len(sure) > 30
+    assert max(sure.values()) < 5, sorted(sure.items(), key=lambda each: -each[1])[:5]
+
+
+def test_without_any_right_there_are_sizes_and_the_reason(zoo: Zoo, role: Callable[..., dict[str, Any]]) -> None:
+    result = expect_success(NAME, {**role(), "min_size": "0", "top": 0, "schemas": [SCHEMA]})
+    found = by_name(result)
+    assert len(found) > 60
+    assert found["churned_v"]["confidence"] == "none"
+    assert found["churned_v"]["size_bytes"] > 0
+    assert "CREATE EXTENSION pgstattuple" in found["churned_v"]["note"]
+
+
+def test_a_locked_table_holds_nobody_up(zoo: Zoo) -> None:
+    with contextlib.closing(zoo.database.connect(autocommit=False)) as other, other.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {SCHEMA}.churned IN ACCESS EXCLUSIVE MODE")
+        found = by_name(reported(zoo.database, tables=["churned", "dead"]))
+    assert "lock" in found["churned"]["note"]
+    assert found["churned"]["method"] == "estimate"
+    assert found["dead"]["method"] == "pgstattuple"
+
+
+def test_a_budget_is_kept(zoo: Zoo) -> None:
+    bytes_kept = reported(zoo.database, measure_bytes="2MB")
+    measured = [each for each in bytes_kept["relations"] if each["method"] in ("pgstattuple", "pgstatindex")]
+    assert 0 < sum(each["size_bytes"] for each in measured) <= 2 * 1024 * 1024
+    assert any("budget" in each["note"] for each in bytes_kept["relations"])
+    no_time = reported(zoo.database, measure_budget="1ms")
+    assert no_time["totals"]["measured"] == 0
+
+
+def test_a_table_that_is_dropped_meanwhile_is_left_out(zoo: Zoo) -> None:
+    copy = zoo.copy()
+    params = {**copy.login(), "login_unix_socket": "", "ssl_mode": "prefer", "connect_params": {}}
+    params.update(dict.fromkeys(("ca_cert", "ssl_cert", "ssl_key")))
+    with Login_Server(LocalTarget(), Login.from_params(params)).connect(copy.name) as session:
+        relations = survey(session, Scope(schemas=[SCHEMA]), measure_budget_s=60, measure_bytes=2**40)
+        seen = [next(relations)]
+        copy.execute(f"DROP TABLE {SCHEMA}.churned CASCADE", f"DROP TABLE {SCHEMA}.dead")
+        seen.extend(relations)
+    copy.drop()
+    names = {each.name for each in seen if each.kind != "toast"}
+    assert "churned_id" not in names
+    assert "dead" not in names
+    assert "last_tenth_left" in names
+
+
+def test_a_short_statement_timeout_is_told(zoo: Zoo, role: Callable[..., dict[str, Any]]) -> None:
+    result = expect_failure(NAME, role("ALTER ROLE {} SET statement_timeout = 1"))
+    assert result["error"]["kind"] == "QueryFailed"
+    assert "statement timeout" in result["msg"]
+
+
+def test_without_extensions_it_estimates_on_every_major(any_server: Server) -> None:
+    database = new_database(any_server)
+    database.execute(
+        "CREATE TABLE t AS SELECT n AS id, n % 7 AS v FROM generate_series(1, 20000) n", "CREATE INDEX t_id ON t (id)"
+    )
+    database.execute("DELETE FROM t WHERE id % 2 = 0")
+    database.execute("VACUUM ANALYZE t")
+    found = {each["name"]: each for each in reported(database)["relations"]}
+    database.drop()
+    for name in ("t", "t_id"):
+        assert found[name]["method"] == "estimate"
+        assert 0.45 < found[name]["bloat_ratio"] < 0.55
