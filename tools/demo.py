@@ -50,11 +50,6 @@ class Step:
     played: Played
     report: dict[str, Any]
 
-    @property
-    def data(self) -> dict[str, Any]:
-        """The module's values."""
-        return dict(self.report["data"])
-
 
 # --- what is shown ---------------------------------------------------------------------------------
 
@@ -165,17 +160,17 @@ def tell(demo: Demo, megabytes: int) -> list[tuple[str, str]]:
 
     chapter("3. Prove it: restore it into a throwaway server, compare every row with the source")
     proof = demo.play("backup_verify")
-    insist(proof.data["verdict"] == "verified", "the backup is verified")
+    insist(proof.report["verdict"] == "verified", "the backup is verified")
 
     chapter("4. Damage a copy: one bit, size and times unchanged")
     damaged = demo.folder / "damaged"
     print("  $ cp -a backups damaged", flush=True)
     shutil.copytree(demo.folder / "backups", damaged, copy_function=shutil.copy2)
-    bit = flip_one_bit(damaged / NAME / backup.data["backup"]["id"] / "data")
+    bit = flip_one_bit(damaged / NAME / backup.report["backup"]["id"] / "data")
     say(f"flipped {bit}", indent=4)
     elsewhere = {"postgres_backup_dir": damaged, "postgres_report_dir": demo.reports / "damaged"}
     refusal = demo.play("backup_verify", succeeds=False, **elsewhere, backup_verify_max_age="0")
-    insist(refusal.data["verdict"] == "failed", "the damaged copy is refused")
+    insist(refusal.report["verdict"] == "failed", "the damaged copy is refused")
 
     chapter("5. Judge the backups that there are")
     status = demo.play("backup_status", backup_status_rpo="1h")
@@ -186,13 +181,13 @@ def tell(demo: Demo, megabytes: int) -> list[tuple[str, str]]:
 def summary(demo: Demo, content: str, steps: tuple[Step, Step, Step, Step]) -> list[tuple[str, str]]:
     """Say in a few lines what was done."""
     backup, proof, refusal, status = steps
-    taken, damage, newest = backup.data["backup"], refusal.data["differences"][0], status.data["backups"][0]
+    taken, damage, newest = backup.report["backup"], refusal.report["differences"][0], status.report["backups"][0]
     kinds = sorted({path.stem for path in (demo.reports / HOST).iterdir()})
     size, took = human_size(taken["size_bytes"]), human_duration(taken["duration_s"])
     rows = {
         "database": content,
         "backup": f"{size} ({taken['format']}, {taken['compression']}) in {took}{whole(backup)}",
-        "verified": f"{proof.data['reason'].rstrip('.')}, in {human_duration(proof.data['duration_s'])}{whole(proof)}",
+        "verified": f"{proof.report['reason'].rstrip('.')}, in {human_duration(proof.report['duration_s'])}{whole(proof)}",
         "damaged copy": f"refused, because of the {damage['kind']} {damage['subject']}{whole(refusal)}",
         "status": f"the newest backup is {human_duration(newest['age_s'])} old and {newest['verdict']}{whole(status)}",
         "reports": f"{', '.join(kinds)}: each as JSON, Markdown and HTML",

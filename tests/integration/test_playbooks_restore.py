@@ -76,7 +76,7 @@ def test_check_mode_a_restore_nothing_to_do_a_rollback_and_the_removal(restorabl
     assert 0 < artifact["downtime_s"] < 5
     assert artifact["staged_s"] > 0
     assert rows(named(prod, artifact["replaced"])) == 250
-    report = site.report("restore")["data"]
+    report = site.report("restore")
     assert report["swap"]["downtime_s"] == artifact["downtime_s"]
     assert "1 tables have other numbers of rows" in first.output
 
