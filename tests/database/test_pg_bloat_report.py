@@ -18,6 +18,7 @@ from tests.support.bloat_zoo import SCHEMA, Truth, build_bloat_zoo, rewrite
 from tests.support.databases import Database, new_database, unique_name
 from tests.support.modules import expect_failure, expect_success
 from tests.support.servers import Server
+from tests.support.vacuums import counted
 
 NAME = "pg_bloat_report"
 NO_ESTIMATE = ("keys_brin", "keys_hash")
@@ -245,7 +246,9 @@ def test_without_extensions_it_estimates_on_every_major(any_server: Server) -> N
         "CREATE TABLE t AS SELECT n AS id, n % 7 AS v FROM generate_series(1, 20000) n", "CREATE INDEX t_id ON t (id)"
     )
     database.execute("DELETE FROM t WHERE id % 2 = 0")
+    counted(database, "t", 10000, 10000)
     database.execute("VACUUM ANALYZE t")
+    counted(database, "t", 0, 10000)
     found = {each["name"]: each for each in reported(database)["relations"]}
     database.drop()
     for name in ("t", "t_id"):

@@ -74,9 +74,13 @@ def test_dead_values_in_toast_count_by_themselves(database: Database) -> None:
         "INSERT INTO w SELECT n, 'small' FROM generate_series(1, 20000) n",
         "INSERT INTO w SELECT n, repeat('x', 20000) FROM generate_series(1, 200) n",
     )
+    counted(database, "w", 0, 20200)
+    toast = database.query("SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = 'w'::regclass")[0][0]
+    counted(database, toast, 0, 2200)
     database.execute("VACUUM ANALYZE w")
     database.execute("DELETE FROM w WHERE v <> 'small'")
     counted(database, "w", 200, 20000)
+    counted(database, toast, 2200, 0)
     [row] = vacuum(database)["tables"]
     assert "100% of its values in TOAST (2200) are dead" in row["reason"]
     assert row["after"]["toast_bytes"] < row["before"]["toast_bytes"]

@@ -323,7 +323,6 @@ def test_a_killed_verification_in_a_database_is_swept_by_the_next(big: Database,
 
     module = start_module(MODULE, params(big, catalog, scratch, verify_in="database"))
     assert until(lambda: bool(ours()), 30)
-    time.sleep(0.5)
     module.process.kill()
     module.process.communicate()
     left = ours()

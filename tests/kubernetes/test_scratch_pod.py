@@ -31,13 +31,14 @@ pytestmark = [
 
 
 # Process 1 of a scratch pod is asked to end, found by what it runs: the stand-in's pods see all processes of this machine.
+# The brackets are for this very script, which would find itself, and might end before it gets to the other one.
 END = """
 for p in /proc/[0-9]*; do
-    grep -qsF "trap 'exit 0' TERM" "$p/cmdline" && grep -qsF "TMPDIR=$TMPDIR" "$p/environ" && kill "${p#/proc/}"
+    grep -qs "[t]rap 'exit 0' TERM" "$p/cmdline" && grep -qsF "TMPDIR=$TMPDIR" "$p/environ" && kill "${p#/proc/}"
 done
 exit 0
 """
-# Who loads from $1; the brackets are for grep, which would find itself.
+# Who loads from $1; the brackets are for the same reason.
 LOADING = """grep -ls 'pg_[r]estore' $(grep -lsF -- "$1" /proc/[0-9]*/cmdline) /dev/null; exit 0"""
 
 
