@@ -96,7 +96,7 @@ from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSp
 from ..module_utils._db import Login, Server
 from ..module_utils._findings import worst
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import index_findings, indexes, leftovers
+from ..module_utils._ops import index_findings, indexes
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, parse_size, utc_now
 
@@ -117,20 +117,17 @@ def operation(call: Call) -> Result:
         unused_after_s=parse_duration(params["unused_after"], "unused_after"),
     )
     server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
-    with server.connect(params["db"]) as session:
-        known = indexes.read(session, params["schemas"])
-        keys = indexes.read_keys(session, params["schemas"])
-        counted = indexes.read_counted(session, utc_now())
-        busy = leftovers.workers(session, [])
-    findings = index_findings.judge(known, keys, counted, standards, busy)
+    with server.connect(params["db"], settings=indexes.LOOK_SETTINGS) as session:
+        judged = index_findings.look(session, params["schemas"], standards, utc_now())
+    findings = judged.findings
     values = {
-        "index_count": len(known),
-        "index_size_bytes": sum(index.size_bytes for index in known),
+        "index_count": len(judged.indexes),
+        "index_size_bytes": sum(index.size_bytes for index in judged.indexes),
         "superfluous_bytes": index_findings.superfluous_bytes(findings),
-        "statistics_age_s": counted.age_s,
+        "statistics_age_s": judged.counted.age_s,
         "findings": [finding.as_dict() for finding in findings],
         "severity": worst(findings),
-        "msg": index_findings.describe(findings, known),
+        "msg": index_findings.describe(findings, judged.indexes),
     }
     return Result(False, values)
 

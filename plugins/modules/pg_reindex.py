@@ -16,6 +16,8 @@ description:
   - An index whose bloat is not known well enough (O(min_confidence)) is not touched, and reported.
   - A transaction that a rebuild would wait for is named before anything is begun, and waited for at most O(wait_for_transactions).
   - A rebuild that ends early, for whatever reason, is cleaned up at once. If the module or the server is killed, the next run does it.
+  - Unused, duplicate and redundant indexes, and foreign keys without one, are reported as findings, and not touched, as by
+    M(godel.postgres_runbook.pg_index_info).
   - The task fails when an index that was named, or every one, could not be rebuilt. The others are done all the same. It does not
     fail when a brake stopped it, or when a transaction was in the way; see RV(left).
 author:
@@ -101,6 +103,10 @@ options:
     description: Whether to leave out an index whose second copy will probably not fit, where the server's directories can be seen.
     type: bool
     default: true
+  unused_after:
+    description: Since when scans have to be counted before an index without one is called unused.
+    type: str
+    default: 8d
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
@@ -234,9 +240,10 @@ msg:
 
 from ..module_utils._argspec import BRAKES, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
-from ..module_utils._findings import worst
+from ..module_utils._errors import ConnectionFailed, QueryFailed
+from ..module_utils._findings import Finding, worst
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import rebuild, reindex
+from ..module_utils._ops import index_findings, indexes, rebuild, reindex
 from ..module_utils._ops.brakes import Limits
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, parse_size, utc_now
@@ -260,6 +267,7 @@ SPEC = ArgumentSpec(
         "retries": {"type": "int", "default": 3},
         "wait_for_transactions": {"type": "str", "default": "0"},
         "check_space": {"type": "bool", "default": True},
+        "unused_after": {"type": "str", "default": "8d"},
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES, BRAKES)
 
@@ -290,10 +298,11 @@ def operation(call: Call) -> Result:
         check_space=params["check_space"],
     )
     plan.check(has_window=bool(params["window"]))
+    standards = index_findings.Standards(unused_after_s=parse_duration(params["unused_after"], "unused_after"))
     target = create_target(params)
     server = Server(target, Login.from_params(params), check_mode=call.check_mode)
     done = rebuild.run(server, target, plan, limits, utc_now, rehearsal=call.check_mode)
-    findings = reindex.findings(done)
+    findings = [*reindex.findings(done), *_judged(server, plan, standards, done)]
     values = {
         **reindex.values(done),
         "findings": [finding.as_dict() for finding in findings],
@@ -303,6 +312,21 @@ def operation(call: Call) -> Result:
     if failure is None:
         values["msg"] = reindex.describe(done, rehearsal=call.check_mode)
     return Result(done.due if call.check_mode else done.changed, values, reindex.difference(done), failure=failure)
+
+
+def _judged(
+    server: Server, plan: reindex.ReindexPlan, standards: index_findings.Standards, done: reindex.Reindexed
+) -> list[Finding]:
+    """What else there is to say of the indexes. Invalid ones have been dealt with."""
+    if done.broken:
+        return []
+    try:
+        with server.connect(plan.db, settings=indexes.LOOK_SETTINGS) as session:
+            found = index_findings.look(session, plan.schemas, standards, utc_now()).findings
+    except (ConnectionFailed, QueryFailed) as exc:  # what was done is told all the same
+        done.notes.append(f"Unused, duplicate and missing indexes could not be looked for: {exc.why or exc.what}.")
+        return []
+    return [each for each in found if each.check != "index_invalid"]
 
 
 def main() -> None:

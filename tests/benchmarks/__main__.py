@@ -18,7 +18,7 @@ from ansible.release import __version__ as ansible_version
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import human_size
-from tests.benchmarks import backups, pods, restores, swaps
+from tests.benchmarks import backups, bloat, pods, restores, swaps
 from tests.benchmarks.bench import PING_PLAYBOOK, Bench, Contender, compete, prepared
 from tests.benchmarks.measure import BenchmarkError, Sample, Series
 from tests.benchmarks.tables import bars, bars_table, results_table
@@ -26,7 +26,7 @@ from tests.support.controller import adopt_orphans, interrupt_on_signals
 from tests.support.servers import ServerError
 from tests.support.workspace import PLACE_VARIABLE
 
-GROUPS = ("backup", "restore", "idle", "pods", "swap")
+GROUPS = ("backup", "restore", "idle", "pods", "swap", "bloat")
 SIZE = re.compile(r"(\d+)(?:\s*(MB|GB))?", re.IGNORECASE)
 BEGIN, END = "<!-- begin of what make bench printed -->", "<!-- end -->"
 IDLE_ROUNDS = 2
@@ -57,7 +57,9 @@ def _idle(bench: Bench, _folder: Path) -> Sample:
     return Sample(bench.play(backups.PLAYBOOK, backup_max_age="1d"))
 
 
-def measure(bench: Bench, groups: Sequence[str], runs: int, only: re.Pattern[str]) -> list[str]:
+def measure(
+    bench: Bench, groups: Sequence[str], runs: int, only: re.Pattern[str], peers: Path | None = None
+) -> list[str]:
     """Run what is wanted; returns the lines of the tables."""
     found: dict[str, dict[str, Series]] = {name: {} for name in GROUPS}
     lines: list[str] = []
@@ -78,6 +80,10 @@ def measure(bench: Bench, groups: Sequence[str], runs: int, only: re.Pattern[str
         lines += [*results_table("into production", chosen, found["swap"], chosen[0].key), ""]
     together = {**found["pods"], **found["swap"]}
     judged = bars(found["backup"], found["restore"], found["idle"], backups.bare_key(bench), together)
+    if "bloat" in groups:
+        told, promises = bloat.measure(bench, runs, only, peers)
+        lines += told
+        judged += promises
     return [*lines, *bars_table(judged)]
 
 
@@ -126,6 +132,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--runs", type=int, default=3, help="of each contender (default: 3)")
     parser.add_argument("--groups", default=",".join(GROUPS), help=f"some of {','.join(GROUPS)} (default: all)")
     parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="contenders by key")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="with the queries that bloat is compared with")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the tables there, too")
     arguments = parser.parse_args(argv)
     interrupt_on_signals()
@@ -144,7 +151,7 @@ def main(argv: list[str]) -> int:
             bench.fill(arguments.size, arguments.tenants)
             about = describe(bench, arguments.runs, command)
             print(about, file=sys.stderr, flush=True)
-            lines = measure(bench, arguments.groups.split(","), arguments.runs, arguments.only)
+            lines = measure(bench, arguments.groups.split(","), arguments.runs, arguments.only, arguments.peers)
     except KeyboardInterrupt as interrupt:
         print("Interrupted; the server is stopped and everything removed.", file=sys.stderr)
         return 128 + int(interrupt.args[0])

@@ -32,7 +32,7 @@ class Bar:
         """A figure with its unit."""
         if self.unit == "x":
             return f"{value:.2f}x"
-        return f"{value:.2f} s" if self.unit == "s" else f"{value:.0f} {self.unit}"
+        return f"{value:.2f} {self.unit}" if self.unit in ("s", "points") else f"{value:.0f} {self.unit}"
 
 
 def results_table(title: str, contenders: Sequence[Contender], results: Results, base: str) -> list[str]:

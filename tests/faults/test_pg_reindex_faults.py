@@ -1,30 +1,248 @@
-"""pg_reindex under bad luck: what a dead server leaves is dropped by the next run."""
+"""pg_reindex under bad luck: every index is whole or as it was, and what is left over is dropped by the next run."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from tests.support.databases import new_database
-from tests.support.modules import expect_success, start_module
+import pytest
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import Locked
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import rebuild
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.brakes import Limits
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.reindex import ReindexPlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
+from ansible_collections.godel.postgres_runbook.plugins.modules import pg_index_info, pg_reindex
+from tests.support import operations
+from tests.support.backups import our_server
+from tests.support.cramped import cramped
+from tests.support.databases import Database, new_database
+from tests.support.modules import Result, expect_success, start_module
 from tests.support.processes import until
+from tests.support.replicas import replica_of
 from tests.support.servers import Server
+from tests.support.vacuums import locked
+
+TIMEOUT_S = 60.0
+INVALID = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
+LEFT = "SELECT relname FROM pg_class WHERE relname ~ '_cc(new|old)'"
+# With this lock of somebody else a rebuild begins, and then waits for him.
+WRITING = "ROW EXCLUSIVE"
+HALF_WAY = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'REINDEX%%' AND datname = %s"
+
+
+def invalid(database: Database, *names: str) -> None:
+    """A table and an index for each name, the index invalid: so each is worth a rebuild, whatever its size."""
+    for name in names:
+        database.execute(
+            f"CREATE TABLE {name} AS SELECT n AS id FROM generate_series(1, 100) n",
+            f"CREATE INDEX {name}_id ON {name} (id)",
+            INVALID.format(f"{name}_id"),
+        )
+
+
+@pytest.fixture(name="two")
+def _two(database: Database) -> Database:
+    """Two indexes to rebuild, of ``a`` before of ``b``."""
+    invalid(database, "a", "b")
+    return database
+
+
+def attempt(database: Database, check: bool = False, **over: Any) -> Result:
+    return operations.attempt(pg_reindex, database, check, **over)
+
+
+def reindex(database: Database, check: bool = False, **over: Any) -> Result:
+    result = attempt(database, check, **over)
+    assert result["failure"] is None, result["failure"]
+    return result
+
+
+def states(result: Result) -> dict[str, str]:
+    return {each["name"]: each["state"] for each in result["indexes"]}
+
+
+def half_way(database: Database) -> int:
+    """The backend whose rebuild waits for somebody, once there is one."""
+    assert until(lambda: len(database.query(HALF_WAY, database.name)) > 0, TIMEOUT_S)
+    return int(database.query(HALF_WAY, database.name)[0][0])
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While somebody is in the way, what an attempt has left cannot be dropped: that is for the next run."""
+    monkeypatch.setattr(rebuild, "_CLEAN_TIMEOUT", "50ms")
+
+
+def nothing_left(database: Database) -> bool:
+    return database.query(LEFT) == []
+
+
+# --- one index of several ----------------------------------------------------------------------------------
+
+
+def test_a_lock_is_tried_again_and_then_named_and_the_others_are_done(two: Database) -> None:
+    with locked(two, "a", WRITING) as pid:
+        result = reindex(two, lock_timeout="100ms", retries=1)
+        assert states(result) == {"a_id": "failed", "b_id": "rebuilt"}
+        assert result["indexes"][0]["attempts"] == 2
+        assert f"process {pid} of postgres (migration)" in result["indexes"][0]["why"]
+        named = attempt(two, indexes=["a_id"], lock_timeout="100ms", retries=0)
+        assert "public.a_id (somebody is in the way" in named["failure"]
+    assert (states(reindex(two)), nothing_left(two)) == ({"a_id": "rebuilt"}, True)
+    assert reindex(two)["changed"] is False
+
+
+def test_a_table_that_is_locked_exclusively_holds_nobody_up(two: Database) -> None:
+    two.execute("CREATE INDEX a_odd ON a ((id % 2)) WHERE id > 5")
+    with locked(two, "a", "ACCESS EXCLUSIVE") as pid:
+        for result in (reindex(two, check=True), reindex(two)):
+            assert list(states(result)) == ["b_id"]
+            assert f"process {pid} of postgres (migration)" in result["leftovers"][0]["why"]
+            assert result["left"] == ["public.a_id"]
+        assert operations.attempt(pg_index_info, two)["failure"] is None
+    assert states(reindex(two)) == {"a_id": "rebuilt"}
+
+
+def test_an_index_that_is_dropped_meanwhile_is_passed_over(two: Database) -> None:
+    with locked(two, "a", WRITING):
+        module = start_module("pg_reindex", two.login())
+        half_way(two)
+        two.execute("DROP TABLE b")
+    result = module.finish()
+    assert not result["failed"], result["msg"]
+    assert states(result) == {"a_id": "rebuilt", "b_id": "skipped"}
+    assert "dropped meanwhile" in result["indexes"][1]["why"]
+
+
+def test_one_that_takes_too_long_is_named_and_the_others_are_done(two: Database) -> None:
+    with locked(two, "a", WRITING):
+        result = reindex(two, statement_timeout="300ms")
+    assert states(result) == {"a_id": "failed", "b_id": "rebuilt"}
+    assert "statement timeout" in result["indexes"][0]["why"]
+    assert (states(reindex(two)), nothing_left(two)) == ({"a_id": "rebuilt"}, True)
+
+
+def test_one_that_somebody_cancels_is_named_and_leaves_nothing(two: Database) -> None:
+    with locked(two, "a", WRITING):
+        module = start_module("pg_reindex", two.login())
+        two.query("SELECT pg_cancel_backend(%s)", half_way(two))
+        dropping = "SELECT count(*)::int FROM pg_stat_activity WHERE query LIKE 'DROP INDEX%%' AND datname = %s"
+        assert until(lambda: two.query(dropping, two.name) == [(1,)], TIMEOUT_S)
+    result = module.finish()
+    assert (states(result), nothing_left(two)) == ({"a_id": "failed", "b_id": "rebuilt"}, True)
+    assert "user request" in result["indexes"][0]["why"]
+    assert states(reindex(two)) == {"a_id": "rebuilt"}
+
+
+@pytest.mark.parametrize("grant", ["", "GRANT pg_monitor TO {}"])
+def test_indexes_of_others_are_named_and_ones_own_are_done(two: Database, grant: str) -> None:
+    role = f"own_{two.name}"
+    two.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f"ALTER TABLE b OWNER TO {role}", grant.format(role) or "SELECT"
+    )
+    try:
+        login = {"login_user": role, "login_password": "x"}
+        result = reindex(two, **login)
+        assert states(result) == {"b_id": "rebuilt"}
+        assert "no right to change it" in result["leftovers"][0]["why"]
+        seen = "Long transactions of others cannot be seen: grant the login pg_read_all_stats."
+        assert (seen in result["notes"]) is not bool(grant)
+    finally:
+        two.execute(f"ALTER TABLE b OWNER TO postgres; DROP ROLE {role}")
+
+
+# --- the whole run -----------------------------------------------------------------------------------------
+
+
+def test_the_end_of_the_window_stops_the_run_and_another_one_goes_on(two: Database) -> None:
+    with locked(two, "a", WRITING):
+        limits = Limits(until=datetime.now(UTC) + timedelta(seconds=0.5))
+        done = rebuild.run(
+            our_server(two), LocalTarget(), ReindexPlan(two.name), limits, lambda: datetime.now(UTC), rehearsal=False
+        )
+    assert str(done.stopped_by).startswith("The maintenance window ended")
+    assert (done.left(), done.changed) == (["public.a_id", "public.b_id"], False)
+    assert (states(reindex(two)), nothing_left(two)) == ({"a_id": "rebuilt", "b_id": "rebuilt"}, True)
+
+
+def test_a_brake_stops_before_the_first(two: Database) -> None:
+    for check in (True, False):
+        result = reindex(two, check, max_wal_size="1kB")
+        assert "max_wal_size allows 1.0 KiB" in result["stopped_by"]
+    assert (result["left"], result["changed"]) == (["public.a_id", "public.b_id"], False)
+
+
+def test_a_replica_that_falls_behind_stops_a_rebuild() -> None:
+    with Server(settings={"autovacuum": "off"}) as primary:
+        database = new_database(primary)
+        invalid(database, "a", "b")
+        with replica_of(primary) as replica:
+            replica.query("SELECT pg_wal_replay_pause()")
+            database.execute("CREATE TABLE more AS SELECT n FROM generate_series(1, 10000) n")
+            result = reindex(database, max_replica_lag="100kB")
+            assert "max_replica_lag allows 100.0 KiB" in result["stopped_by"]
+            assert (result["left"], result["changed"]) == (["public.a_id", "public.b_id"], False)
+            replica.query("SELECT pg_wal_replay_resume()")
+            assert until(lambda: reindex(database, max_replica_lag="100kB")["changed"], TIMEOUT_S)
+
+
+def test_long_transactions_are_waited_for_as_long_as_is_allowed(two: Database) -> None:
+    with contextlib.closing(two.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM a")
+        module = start_module("pg_reindex", two.login(max_transaction_age="10ms", wait_for_transactions="60s"))
+        looking = (
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+            " AND query LIKE '%%a.backend_xmin IS NOT NULL AS snapshot%%'"
+        )
+        assert until(lambda: two.query(looking, two.name) == [(True,)], TIMEOUT_S)
+        assert two.query("SELECT count(*)::int FROM pg_index WHERE NOT indisvalid") == [(2,)]
+        connection.rollback()
+    result = module.finish()
+    assert states(result) == {"a_id": "rebuilt", "b_id": "rebuilt"}
+
+
+def test_a_second_run_at_the_same_time_is_refused(two: Database) -> None:
+    with locked(two, "a", WRITING):
+        module = start_module("pg_reindex", two.login())
+        half_way(two)
+        with pytest.raises(Locked, match="Another reindex of this database"):
+            attempt(two)
+    assert not module.finish()["failed"]
 
 
 def test_what_a_restart_of_the_server_leaves_is_dropped_by_the_next_run(new_server: Callable[..., Server]) -> None:
     server = new_server(settings={"autovacuum": "off"})
     database = new_database(server)
-    database.execute("CREATE TABLE t AS SELECT n AS id FROM generate_series(1, 100) n", "CREATE INDEX t_id ON t (id)")
-    database.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 't_id'::regclass")
-    with contextlib.closing(database.connect(autocommit=False)) as connection, connection.cursor() as cursor:
-        cursor.execute("LOCK TABLE t IN ROW EXCLUSIVE MODE")
-        module = start_module("pg_reindex", {**database.login(), "lock_timeout": "60s"})
-        assert until(lambda: database.query("SELECT count(*) FROM pg_class WHERE relname = 't_id_ccnew'") == [(1,)], 60)
+    invalid(database, "t")
+    with locked(database, "t", WRITING):
+        module = start_module("pg_reindex", database.login(lock_timeout="60s"))
+        assert until(lambda: not nothing_left(database), TIMEOUT_S)
         server.restart("immediate")
     result = module.finish()
     assert result["failed"]
     assert "connection to the server was lost" in result["msg"]
     done = expect_success("pg_reindex", database.login())
     assert [(each["name"], each["state"]) for each in done["leftovers"]] == [("t_id_ccnew", "dropped")]
-    assert [(each["name"], each["state"]) for each in done["indexes"]] == [("t_id", "rebuilt")]
+    assert states(done) == {"t_id": "rebuilt"}
     assert expect_success("pg_reindex", database.login())["changed"] is False
+
+
+def test_a_full_disk_leaves_the_index_as_it_was() -> None:
+    with cramped() as database:
+        database.execute(
+            "CREATE TABLE t AS SELECT n AS id FROM generate_series(1, 150000) n",
+            "CREATE INDEX t_id ON t (id) TABLESPACE cramped",
+            "CREATE TABLE filler TABLESPACE cramped AS SELECT repeat('x', 1000) AS v FROM generate_series(1, 5000)",
+            INVALID.format("t_id"),
+        )
+        before = database.query("SELECT pg_relation_filenode('t_id')")
+        failed = attempt(database)
+        assert "could not extend file" in failed["failure"]
+        assert "Free space" in failed["failure"]
+        assert (failed["left"], nothing_left(database)) == (["public.t_id"], True)
+        assert database.query("SELECT pg_relation_filenode('t_id')") == before
+        database.execute("DROP TABLE filler")
+        assert states(reindex(database)) == {"t_id": "rebuilt"}

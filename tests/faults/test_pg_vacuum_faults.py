@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,15 +14,14 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.brakes
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.vacuum import Vacuum
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.vacuum_plan import VacuumPlan
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
+from tests.support import cramped as small_disk
 from tests.support import repack
 from tests.support.backups import our_server
 from tests.support.databases import Database, new_database
 from tests.support.modules import RunningModule, start_module
 from tests.support.processes import alive, command_lines, until
-from tests.support.programs import Installation
-from tests.support.servers import Server, default_installation
+from tests.support.servers import Server
 from tests.support.vacuums import ALWAYS, attempt, bloat, checks, done, locked, skipped, table, vacuum
-from tests.support.workspace import run_user, workspace
 
 TIMEOUT_S = 60.0
 # With this lock of somebody else a table can be looked at, and VACUUM waits.
@@ -198,27 +196,7 @@ def test_a_server_that_dies_is_told(new_server: Callable[..., Server]) -> None:
 
 @pytest.fixture(name="cramped")
 def _cramped() -> Iterator[Database]:
-    """A database in a tablespace on a disk of 12 MB."""
-    space = workspace() / "cramped"
-    space.mkdir()
-    mine = default_installation()
-    folder = workspace() / "cramped-bin"
-    folder.mkdir()
-    for program in mine.bin_dir.iterdir():
-        if program.name != "postgres":
-            (folder / program.name).symlink_to(program)
-    user = run_user()
-    uid, gid = (user.pw_uid, user.pw_gid) if user else (os.getuid(), os.getgid())
-    # Root in a namespace, for the mount alone: PostgreSQL would refuse it.
-    mount = f"mount -t tmpfs -o size=12m,mode=700 tmpfs {shlex.quote(str(space))} || exit 99"
-    server = f'exec unshare --user --map-user={uid} --map-group={gid} {mine.bin_dir}/postgres "$@"'
-    wrapper = folder / "postgres"
-    wrapper.write_text(f'#!/bin/sh\nexec unshare -rm sh -c {shlex.quote(f"{mount}; {server}")} sh "$@"\n')
-    wrapper.chmod(0o755)
-    there = Installation(mine.major, folder, "of this machine, with a small disk", has_clients=True)
-    with Server(there, own_identity=True) as small:
-        database = new_database(small)
-        database.execute(f"CREATE TABLESPACE cramped LOCATION '{space}'")
+    with small_disk.cramped() as database:
         yield database
 
 

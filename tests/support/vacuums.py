@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._module import Call
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_vacuum
+from tests.support import operations
 from tests.support.databases import Database
 from tests.support.modules import Result
 from tests.support.processes import until
@@ -50,10 +50,8 @@ def bloat(database: Database, name: str = "t", rows: int = 20000) -> None:
 
 
 def attempt(database: Database, check: bool = False, **over: Any) -> Result:
-    """Run the operation of pg_vacuum, without Ansible around it, which costs most of the time; its result."""
-    params = {name: option.get("default") for name, option in pg_vacuum.SPEC.options.items()}
-    result = pg_vacuum.operation(Call({**params, **database.login(**over)}, check))
-    return {"changed": result.changed, "diff": result.diff, "failure": result.failure, **result.values}
+    """Run the operation of pg_vacuum, without Ansible around it; its result."""
+    return operations.attempt(pg_vacuum, database, check, **over)
 
 
 def vacuum(database: Database, check: bool = False, **over: Any) -> Result:

@@ -78,7 +78,8 @@ def run(
         "statement_timeout": "0" if timeout is None else f"{max(1, round(timeout * 1000))}ms",
     }
     with ExitStack() as stack:
-        control, watch = (stack.enter_context(server.connect(plan.db)) for dummy in range(2))
+        control = stack.enter_context(server.connect(plan.db, settings={"jit": "off", "lock_timeout": "10s"}))
+        watch = stack.enter_context(server.connect(plan.db))
         work = stack.enter_context(server.connect(plan.db, settings=settings))
         if plan.buffer_usage_limit_kb is not None and work.server_version < _BUFFER_LIMIT:
             raise InvalidInput("buffer_usage_limit needs PostgreSQL 16", remedy="Leave it out.")

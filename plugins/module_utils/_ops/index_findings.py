@@ -12,10 +12,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from .._db import Session
 from .._findings import Finding
 from .._units import human_duration, human_size
-from .indexes import Counted, ForeignKey, Index
+from . import leftovers
+from .indexes import Counted, ForeignKey, Index, read, read_counted, read_keys
 
 _EQUALITY = ("btree", "hash")
 _NOT_NULL = re.compile(r"\(*(\"(?:[^\"]|\"\")+\"|[^\s()]+) IS NOT NULL\)*")
@@ -25,8 +28,25 @@ _NOT_NULL = re.compile(r"\(*(\"(?:[^\"]|\"\")+\"|[^\s()]+) IS NOT NULL\)*")
 class Standards:
     """By what indexes are judged: those smaller are not worth a word; statistics younger than this tell nothing."""
 
-    min_bytes: int
-    unused_after_s: float
+    min_bytes: int = 1024 * 1024
+    unused_after_s: float = 8 * 86400.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """All indexes of the schemas, and what is to be said of them."""
+
+    indexes: Sequence[Index]
+    counted: Counted
+    findings: Sequence[Finding]
+
+
+def look(session: Session, schemas: Sequence[str], standards: Standards, now: datetime) -> Judged:
+    """Read the indexes and judge them."""
+    known = read(session, schemas)
+    counted = read_counted(session, now)
+    busy = leftovers.workers(session, [])
+    return Judged(known, counted, judge(known, read_keys(session, schemas), counted, standards, busy))
 
 
 def judge(

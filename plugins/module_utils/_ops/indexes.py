@@ -123,6 +123,10 @@ class Counted:
     counted: bool = True
 
 
+# For a session that reads indexes: compiling the statement would take longer than running it, and it waits for nobody.
+LOOK_SETTINGS = {"jit": "off", "lock_timeout": "10s"}
+
+
 def read(session: Session, schemas: Sequence[str] = ()) -> list[Index]:
     """All indexes but temporary ones; those of the system's schemas only if these are named."""
     rows = session.query(sql.indexes(session.server_version), {"schemas": list(schemas)})

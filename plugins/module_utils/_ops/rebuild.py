@@ -70,7 +70,8 @@ def run(
     # The age of transactions is judged index by index: a rebuild that is under way is not given up for it.
     limits = replace(limits, max_transaction_s=None)
     with ExitStack() as stack:
-        control, watch = (stack.enter_context(server.connect(plan.db)) for dummy in range(2))
+        control = stack.enter_context(server.connect(plan.db, settings=indexes.LOOK_SETTINGS))
+        watch = stack.enter_context(server.connect(plan.db))
         work = stack.enter_context(server.connect(plan.db, settings=_settings(plan)))
         brakes = Brakes(limits, watch, target, clock)
         pids = [each.value(brakes_sql.BACKEND_PID) for each in (control, work, watch)]

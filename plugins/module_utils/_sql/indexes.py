@@ -8,11 +8,13 @@ https://www.postgresql.org/docs/current/catalog-pg-index.html
 
 from __future__ import annotations
 
-# pg_relation_size() waits for whoever holds an exclusive lock: such relations have the size of the last VACUUM.
+# pg_relation_size() waits for whoever has an exclusive lock on the relation, and pg_get_indexdef() and pg_get_expr() for
+# whoever has one on the table; as they do for somebody who waits for such a lock himself. There, the size is that of the
+# last VACUUM, and expressions are not told.
 _LOCKED = """
 locked AS MATERIALIZED (
     SELECT DISTINCT l.relation AS oid FROM pg_catalog.pg_locks l
-    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 )"""
 
@@ -36,16 +38,21 @@ SELECT i.indexrelid::pg_catalog.int8 AS oid, pg_catalog.format('%%I.%%I', n.nspn
        i.indimmediate AS immediate, coalesce(pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct', 'false')::bool AS nulls_equal,
        k.conname::pg_catalog.text AS "constraint",
        EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.conindid = i.indexrelid AND f.contype = 'f') AS referenced,
-       ARRAY(SELECT pg_catalog.concat_ws(' ', CASE WHEN i.indkey[at - 1] = 0 THEN pg_catalog.pg_get_indexdef(i.indexrelid, at, false)
+       ARRAY(SELECT pg_catalog.concat_ws(' ', CASE WHEN i.indkey[at - 1] = 0 AND shut.oid IS NOT NULL
+                                                  THEN pg_catalog.format('%%s of %%s', at, i.indexrelid)  -- like no other
+                                                  WHEN i.indkey[at - 1] = 0 THEN pg_catalog.pg_get_indexdef(i.indexrelid, at, false)
                                                   ELSE i.indkey[at - 1]::pg_catalog.text END,
                                          i.indclass[at - 1], i.indcollation[at - 1], i.indoption[at - 1])
              FROM pg_catalog.generate_series(1, i.indnkeyatts) AS at ORDER BY at) AS keys,
        ARRAY(SELECT i.indkey[at - 1]::pg_catalog.int4 FROM pg_catalog.generate_series(1, i.indnkeyatts) AS at ORDER BY at) AS columns,
        ARRAY(SELECT i.indkey[at - 1]::pg_catalog.int4
              FROM pg_catalog.generate_series(i.indnkeyatts + 1, i.indnatts) AS at ORDER BY at) AS included,
-       ARRAY(SELECT pg_catalog.pg_get_indexdef(i.indexrelid, at, false)
+       ARRAY(SELECT CASE WHEN shut.oid IS NULL THEN pg_catalog.pg_get_indexdef(i.indexrelid, at, false)
+                         ELSE coalesce((SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
+                                        WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[at - 1]), '(an expression)') END
              FROM pg_catalog.generate_series(1, i.indnkeyatts) AS at ORDER BY at) AS key_texts,
-       pg_catalog.pg_get_expr(i.indpred, i.indrelid) AS predicate,
+       CASE WHEN shut.oid IS NULL THEN pg_catalog.pg_get_expr(i.indpred, i.indrelid)
+            WHEN i.indpred IS NOT NULL THEN pg_catalog.format('(that of %%s)', i.indexrelid) END AS predicate,
        pg_catalog.pg_stat_get_numscans(i.indexrelid) AS scans, {{last_scan}} AS last_scan,
        hn.nspname IN ('pg_catalog', 'information_schema') AS system, c.relisshared AS shared,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
@@ -63,6 +70,7 @@ JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
 LEFT JOIN pg_catalog.pg_inherits parent ON parent.inhrelid = i.indexrelid
 LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
 LEFT JOIN locked ON locked.oid = c.oid
+LEFT JOIN locked AS shut ON shut.oid = i.indrelid
 WHERE c.relpersistence <> 't' AND home.relpersistence <> 't'
   AND CASE WHEN pg_catalog.cardinality(%(schemas)s::pg_catalog.text[]) > 0 THEN hn.nspname = ANY (%(schemas)s::pg_catalog.text[])
            ELSE hn.nspname NOT IN ('pg_catalog', 'information_schema') END
