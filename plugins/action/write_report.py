@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import to_rfc3339, utc_now
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _html, _markdown
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._files import host_folder, one_part, replace_text
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, build
 
 SPEC = {
@@ -47,14 +47,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         )
         report = build(options["result"], about, options["columns"])
         texts = {"json": report.as_json(), "md": _markdown.render(report), "html": _html.render(report)}
-        # A name in the inventory may have any character; one report is one file below the host's own directory.
-        folder = os.path.join(os.path.abspath(os.path.expanduser(options["directory"])), _one_part(host))
-        paths = {suffix: os.path.join(folder, f"{_one_part(about.playbook)}.{suffix}") for suffix in texts}
+        folder = host_folder(options["directory"], host)
+        paths = {suffix: os.path.join(folder, f"{one_part(about.playbook)}.{suffix}") for suffix in texts}
         if not self._task.check_mode:
             try:
                 os.makedirs(folder, mode=0o755, exist_ok=True)
                 for suffix, path in paths.items():
-                    _write(path, texts[suffix])
+                    replace_text(path, texts[suffix])
             except OSError as exc:
                 raise AnsibleActionFail(
                     f"The report cannot be written on the controller ({folder}): {exc.strerror}. "
@@ -63,20 +62,3 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         # A report tells the time of the run, so that it is new each time; what the play is about has not changed by it.
         outcome.update(changed=False, severity=report.severity, paths=paths)
         return outcome
-
-
-def _one_part(name: str) -> str:
-    return name.replace(os.sep, "_") if name not in (os.curdir, os.pardir) else "_"
-
-
-def _write(path: str, text: str) -> None:
-    """Replace the file at once: whoever reads it sees the old report or the new one."""
-    handle, draft = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise

@@ -37,6 +37,7 @@ _REMEDIES = {
     "42501": "Give the login the right, or use another login.",
     "53200": "The server is short of memory, or of locks: then raise max_locks_per_transaction (needs a restart).",
     "53300": "The server has too few connections: lower jobs.",
+    "57014": "Raise statement_timeout, or see in pg_locks who keeps it waiting.",
     "55P03": "Somebody holds an exclusive lock on it: see pg_locks, wait, or raise lock_timeout.",
 }
 
@@ -121,6 +122,16 @@ def compose(template: str, *identifiers: str, **literals: str) -> Any:
     return sql.SQL(template).format(*(sql.Identifier(name) for name in identifiers), **values)
 
 
+def _with_values(statement: Any, connection: Any) -> Any:
+    """The statement as it has to be when values are bound to it: a per cent sign in a name is two then."""
+    if not isinstance(statement, sql.Composed):
+        return statement
+    return sql.Composed(
+        part if isinstance(part, sql.SQL) else sql.SQL(part.as_string(connection).replace("%", "%%"))
+        for part in statement.seq
+    )
+
+
 def together(statements: Sequence[Any]) -> Any:
     """Several statements as one text, which takes one way to the server and back."""
     return sql.SQL("; ").join(statements)
@@ -166,6 +177,8 @@ class Session:
 
     def _run(self, statement: Any, params: Any) -> list[Any]:
         rows = psycopg2.extras.NamedTupleCursor
+        if params is not None:
+            statement = _with_values(statement, self._connection)
         with _mapped_errors(), self._connection.cursor(cursor_factory=rows) as cursor:
             cursor.execute(statement, params)
             return list(cursor.fetchall()) if cursor.description else []

@@ -1,0 +1,118 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: report_history
+short_description: Keep samples over time on the controller
+version_added: 0.1.0
+description:
+  - Reads the samples that earlier runs have kept for a host, and adds one. So a playbook can compare with last week, or forecast.
+  - The file has one JSON document a line, and is replaced at once, so that a run that is cut off loses nothing.
+  - A missing file is an empty history. A damaged line is left out, and said in RV(notes).
+  - The playbooks of this collection use it when C(postgres_report_dir) is set.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  directory:
+    description:
+      - Directory on the controller. The file is C(<directory>/<inventory_hostname>/history/<name>.jsonl). Directories are created
+        if need be.
+    type: str
+    required: true
+  name:
+    description: What the samples are of, a playbook for example.
+    type: str
+    required: true
+  sample:
+    description:
+      - What to add, with the time as C(collected_at), like V(2026-02-06T03:04:05Z). The time is added when it is not there.
+      - Nothing is written when it is left out.
+    type: dict
+  keep:
+    description:
+      - How many samples to keep. Beyond that the older half is thinned, those first that stand closest together, so that the past
+        grows coarse but reaches far back.
+    type: int
+    default: 400
+  older_than:
+    description:
+      - The age of RV(baseline), for example V(7d).
+    type: str
+  list_samples:
+    description: Whether to return RV(samples). Large ones are better left in the file when only RV(baseline) is wanted.
+    type: bool
+    default: true
+attributes:
+  action:
+    description: Runs on the controller, and asks nothing of the host.
+    support: full
+  check_mode:
+    description: Reads, and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows no difference.
+    support: none
+  platform:
+    description: Where it can run.
+    platforms: posix
+    support: full
+notes:
+  - It never reports a change. A sample is new each time; what the play is about has not changed by it.
+seealso:
+  - module: godel.postgres_runbook.write_report
+"""
+
+EXAMPLES = r"""
+- name: Find what to compare with
+  godel.postgres_runbook.report_history:
+    directory: /srv/reports
+    name: query_performance
+    older_than: 7d
+  register: history
+
+- name: Look at the queries
+  godel.postgres_runbook.pg_query_info:
+    db: godel_production
+    baseline: "{{ history.baseline or omit }}"
+  register: queries
+
+- name: Keep today's figures
+  godel.postgres_runbook.report_history:
+    directory: /srv/reports
+    name: query_performance
+    sample: "{{ queries.sample }}"
+"""
+
+RETURN = r"""
+samples:
+  description: The samples that were there before, oldest first.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - collected_at: "2026-02-06T03:04:05Z"
+      size_bytes: 8192
+sample_count:
+  description: How many there were.
+  returned: success
+  type: int
+  sample: 1
+baseline:
+  description: The newest sample that is at least O(older_than) old, or else the oldest; null when there is none.
+  returned: when O(older_than) is given
+  type: dict
+path:
+  description: The file.
+  returned: success
+  type: str
+  sample: /srv/reports/db1/history/query_performance.jsonl
+notes:
+  description: What could not be read, as sentences.
+  returned: success
+  type: list
+  elements: str
+"""
