@@ -248,6 +248,44 @@ class ContractOfFiles:
         target.files.remove_tree(f"{folder}/a/b/c")
         assert target.files.entries(folder) == []
 
+    def test_remove_file_goes_through_no_link(self, target: Target, folder: str) -> None:
+        files = target.files
+        files.make_dir(f"{folder}/outside")
+        files.write(f"{folder}/outside/file", b"1")
+        files.make_dir(f"{folder}/logs/deeper")
+        for name in FILE_NAMES[:5]:
+            files.write(f"{folder}/logs/{name}", b"1")
+        target.run(["ln", "-s", "../outside/file", f"{folder}/logs/link"])
+        target.run(["ln", "-s", "outside", f"{folder}/elsewhere"])
+        target.run(["mkfifo", f"{folder}/logs/pipe"])
+        found = {info.name: info.irregular for info in files.entries(f"{folder}/logs")}
+        assert [name for name, irregular in found.items() if irregular] == ["link", "pipe"]
+        for refused in ("logs/link", "logs/pipe", "logs/deeper", "elsewhere/file"):
+            with pytest.raises(FileProblem, match="A file cannot be removed"):
+                files.remove_file(f"{folder}/{refused}")
+        assert files.read(f"{folder}/outside/file") == b"1"
+        for name in FILE_NAMES[:5]:
+            for dummy in range(2):
+                files.remove_file(f"{folder}/logs/{name}")
+        files.remove_file(f"{folder}/nowhere/file")
+        assert [info.name for info in files.entries(f"{folder}/logs")] == ["deeper", "link", "pipe"]
+
+    def test_resolve_follows_every_link(self, target: Target, folder: str) -> None:
+        files = target.files
+        real = files.resolve(folder)
+        files.make_dir(f"{folder}/a b/c")
+        target.run(["ln", "-s", "a b", f"{folder}/link"])
+        assert files.resolve(f"{folder}/link/c") == f"{real}/a b/c"
+        files.write(f"{folder}/file", b"1")
+        for wrong in ("file", "nothing"):
+            with pytest.raises(FileProblem, match="A directory cannot be read"):
+                files.resolve(f"{folder}/{wrong}")
+
+    def test_paths_of_one_file_system_have_one_device(self, target: Target, folder: str) -> None:
+        device = target.files.space(folder).device
+        assert device == target.files.space(f"{folder}/not/there").device
+        assert device != target.files.space("/dev").device
+
     def test_sync_tree_tightens_modes(self, target: Target, folder: str) -> None:
         target.run(
             shell('umask 0; mkdir -p "$1/a/b"; echo x > "$1/a/b/file"; chmod 0640 "$1/a/b/file"', f"{folder}/tree")

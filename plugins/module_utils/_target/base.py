@@ -88,12 +88,16 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A directory entry. `path` is absolute, `size_bytes` is 0 for directories, `modified` is a UNIX time."""
+    """A directory entry. `path` is absolute, `size_bytes` is 0 for directories, `modified` is a UNIX time.
+
+    `irregular` is what is neither a file nor a directory: a link that was not followed, a socket, a pipe.
+    """
 
     path: str
     is_dir: bool
     size_bytes: int
     modified: float
+    irregular: bool = False
 
     @property
     def name(self) -> str:
@@ -103,10 +107,14 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Space:
-    """Room on the file system of a path, in bytes, as an unprivileged writer sees it."""
+    """Room on the file system of a path, in bytes, as an unprivileged writer sees it.
+
+    Two paths with the same `device` lie on the same file system.
+    """
 
     free_bytes: int
     total_bytes: int
+    device: str = ""
 
 
 class Job(Protocol):
@@ -167,6 +175,12 @@ class Files(Protocol):
 
     def remove_tree(self, path: str) -> None:
         """Remove a file or a directory with all below it; never follows a link; fine if it is not there."""
+
+    def remove_file(self, path: str) -> None:
+        """Remove one regular file; fine if it is not there. No part of the path may be a link."""
+
+    def resolve(self, path: str) -> str:
+        """The path of a directory with every link in it followed."""
 
     def sync_tree(self, path: str) -> None:
         """Tighten modes to 0600 and 0700 and make everything below the path durable."""

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from uuid import uuid4
 
 from .._errors import FileProblem, NotEnoughSpace, RunbookError
@@ -77,6 +78,17 @@ fi
 [ -n "$3" ] && [ ! -e "$1" ] && [ ! -L "$1" ] && {{ [ -e "$2" ] || [ -L "$2" ]; }}
 """
 _REMOVE = 'rm -rf -- "$1" 2>/dev/null; [ ! -e "$1" ] && [ ! -L "$1" ] && exit 0; rm -rf -- "$1"'
+# What is exchanged for a link after `cd -P` is not followed: we stay in the directory that was checked.
+_REMOVE_FILE = """
+d=${1%/*} n=./${1##*/}
+[ -e "$d/" ] || exit 0
+cd -P -- "$d/" || exit 1
+[ "$(pwd -P; echo .)" = "$(echo "${d:-/}"; echo .)" ] || { echo "remove: Not a directory, but a link" >&2; exit 1; }
+[ -e "$n" ] || [ -L "$n" ] || exit 0
+[ -f "$n" ] && [ ! -L "$n" ] || { echo "remove: it is not a regular file" >&2; exit 1; }
+exec rm -f -- "$n"
+"""
+_RESOLVE = 'cd -P -- "$1" && pwd -P'
 _SYNC_TREE = """
 find "$1" -type d -exec chmod 700 {} + && find "$1" -type f -exec chmod 600 {} + || exit 1
 find "$1" -exec sync {} + 2>/dev/null || sync
@@ -84,6 +96,7 @@ find "$1" -exec sync {} + 2>/dev/null || sync
 _SHA256 = """for f; do [ -f "$f" ] || { cat -- "$f" >/dev/null; exit 1; }; sha256sum <"$f" || exit 1; done"""
 _SPACE = """
 p=$1; until [ -e "$p" ]; do p=${p%/*}; p=${p:-/}; done
+stat -L -c %d -- "$p"
 df -P -k "$p"
 """
 _WRITABLE = """
@@ -107,10 +120,7 @@ class PodFiles:
         found = self._stats("A directory cannot be read", path, _ENTRIES)
         marker = f"{path}/./"
         return sorted(
-            (
-                FileInfo(f"{path.rstrip('/')}/{info.path[len(marker) :]}", info.is_dir, info.size_bytes, info.modified)
-                for info in found
-            ),
+            (replace(info, path=f"{path.rstrip('/')}/{info.path[len(marker) :]}") for info in found),
             key=lambda info: info.path,
         )
 
@@ -158,6 +168,12 @@ class PodFiles:
     def remove_tree(self, path: str) -> None:
         self._do("A path cannot be removed", path, _REMOVE, path)
 
+    def remove_file(self, path: str) -> None:
+        self._do("A file cannot be removed", path, _REMOVE_FILE, path)
+
+    def resolve(self, path: str) -> str:
+        return self._text(self._do("A directory cannot be read", path, _RESOLVE, path)).removesuffix("\n")
+
     def sync_tree(self, path: str) -> None:
         self._do("A backup cannot be made durable", path, _SYNC_TREE, path)
 
@@ -183,8 +199,9 @@ class PodFiles:
     def space(self, path: str) -> Space:
         output = self._text(self._do("The free space cannot be read", path, _SPACE, path))
         # Size, used and available in KiB stand before a percentage; the device's name may have blanks.
-        words = output.splitlines()[-1].rpartition("%")[0].split()
-        return Space(free_bytes=int(words[-2]) * 1024, total_bytes=int(words[-4]) * 1024)
+        lines = output.splitlines()
+        words = lines[-1].rpartition("%")[0].split()
+        return Space(int(words[-2]) * 1024, int(words[-4]) * 1024, device=lines[0])
 
     def writable(self, path: str) -> bool:
         return self._pod.repeat(_WRITABLE, path)[0].returncode == 0
@@ -208,7 +225,8 @@ class PodFiles:
             if regular and kind != _REGULAR:
                 raise FileProblem("Neither a file nor a directory", subject=at, details={"irregular": True})
             is_dir = kind == _DIRECTORY
-            found.append(FileInfo(at, is_dir, 0 if is_dir else int(size), float(modified)))
+            irregular = not is_dir and kind != _REGULAR
+            found.append(FileInfo(at, is_dir, 0 if is_dir else int(size), float(modified), irregular))
         return found
 
     def _do(self, what: str, subject: str, script: str, *args: str) -> bytes:

@@ -198,6 +198,30 @@ class LocalFiles:
             except FileNotFoundError:
                 return
 
+    def remove_file(self, path: str) -> None:
+        with _naming("A file cannot be removed", path), contextlib.suppress(FileNotFoundError):
+            *parents, name = path.strip("/").split("/")
+            # Each part is opened below the one before: what is exchanged for a link meanwhile is not followed.
+            flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
+            at = os.open("/", flags)
+            try:
+                for part in parents:
+                    below = os.open(part, flags, dir_fd=at)
+                    os.close(at)
+                    at = below
+                if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+                    raise OSError(errno.EINVAL, "it is not a regular file")
+                os.unlink(name, dir_fd=at)
+            finally:
+                os.close(at)
+
+    def resolve(self, path: str) -> str:
+        with _naming("A directory cannot be read", path):
+            found = os.path.realpath(path)
+            if not stat.S_ISDIR(os.stat(found).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return found
+
     def sync_tree(self, path: str) -> None:
         with _naming("A backup cannot be made durable", path):
             for directory, _below, names in os.walk(path):
@@ -220,7 +244,8 @@ class LocalFiles:
         at = _nearest_existing(path)
         with _naming("The free space cannot be read", at):
             found = os.statvfs(at)
-        return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+            device = os.stat(at).st_dev
+        return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, str(device))
 
     def writable(self, path: str) -> bool:
         at = _nearest_existing(path)
@@ -279,4 +304,5 @@ def _holder(fd: int) -> str:
 
 def _info(path: str, found: os.stat_result) -> FileInfo:
     is_dir = stat.S_ISDIR(found.st_mode)
-    return FileInfo(path, is_dir, 0 if is_dir else found.st_size, found.st_mtime)
+    irregular = not is_dir and not stat.S_ISREG(found.st_mode)
+    return FileInfo(path, is_dir, 0 if is_dir else found.st_size, found.st_mtime, irregular)

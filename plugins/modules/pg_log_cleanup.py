@@ -1,0 +1,114 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_log_cleanup
+short_description: Remove old log files of a PostgreSQL server
+version_added: 0.1.0
+description:
+  - Removes files below the server's own C(log_directory) whose names its own C(log_filename) makes, with C(.log), C(.csv) or C(.json),
+    and that were not written to for O(older_than).
+  - Never a file that the server writes to, never a link, and never through a link that leads out of C(log_directory). Other files
+    are not touched.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  older_than:
+    description: For how long a file must not have been written to. At least V(1h).
+    type: str
+    default: 7d
+  statement_timeout:
+    description: How long each statement may take.
+    type: str
+    default: 10s
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes
+notes:
+  - It works on the server's host, as C(root) or its account, or in its pod. The login needs the role C(pg_monitor).
+  - What a server without C(logging_collector) prints is kept by somebody else, such as systemd or Kubernetes, and is not touched.
+seealso:
+  - module: godel.postgres_runbook.pg_disk_info
+  - name: Where to log
+    description: How the server names its log files, and how it can use the same names again.
+    link: https://www.postgresql.org/docs/current/runtime-config-logging.html
+"""
+
+EXAMPLES = r"""
+- name: Keep the logs of two weeks
+  godel.postgres_runbook.pg_log_cleanup:
+    db: godel_production
+    older_than: 14d
+"""
+
+RETURN = r"""
+directory:
+  description: The directory with the log files, links followed; null when the server writes none.
+  returned: always
+  type: str
+removed:
+  description: The files that were removed, or would be in check mode, with C(path), C(size_bytes) and C(modified), the oldest first.
+  returned: always
+  type: list
+  elements: dict
+kept:
+  description: How many log files are left.
+  returned: always
+  type: int
+freed_bytes:
+  description: The size of what was removed.
+  returned: always
+  type: int
+msg:
+  description: One sentence for people.
+  returned: always
+  type: str
+"""
+
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._db import Login, Server
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import log_cleanup
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration, utc_now
+
+SPEC = ArgumentSpec(
+    {
+        "older_than": {"type": "str", "default": "7d"},
+        "statement_timeout": {"type": "str", "default": "10s"},
+    }
+).merge(CONNECTION, DATABASE, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Remove what is old."""
+    params = call.params
+    older_than_s = parse_duration(params["older_than"], "older_than")
+    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
+    target = create_target(params)
+    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    with server.connect(params["db"], settings={"statement_timeout": f"{timeout_s * 1000:.0f}"}) as session:
+        done = log_cleanup.clean(session, target, older_than_s, utc_now(), rehearsal=call.check_mode)
+    values = log_cleanup.values(done)
+    failure = None
+    if done.problem is None:
+        values["msg"] = log_cleanup.describe(done, rehearsal=call.check_mode)
+    else:
+        failure = f"{done.problem.message} Before that, {len(done.removed)} files were removed."
+        values.update(done.problem.as_result())
+    return Result(bool(done.removed), values, log_cleanup.difference(done), failure=failure)
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

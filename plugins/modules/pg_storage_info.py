@@ -1,0 +1,260 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_storage_info
+short_description: Report the sizes of databases and tables, their growth, and the day the disk is full
+version_added: 0.1.0
+description:
+  - Lists all databases of the server, the largest tables of one of them with indexes and TOAST, and the tablespaces.
+  - Partitions count for their root. Indexes and TOAST tables count for their table.
+  - From earlier samples it tells the growth, and when the disk with the server's data will be full. See RV(forecast).
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  top:
+    description: How many tables to list, 1 to 1000.
+    type: int
+    default: 50
+  history:
+    description:
+      - Earlier values of RV(sample), in any order. What cannot be read is left out, and RV(notes) says so.
+    type: list
+    elements: dict
+    default: []
+  min_span:
+    description: Over how much time the samples have to be before anything is foretold. There have to be three, that of now included.
+    type: str
+    default: 6h
+  full_warning:
+    description: How soon the disk may be full without a warning.
+    type: str
+    default: 30d
+  full_critical:
+    description: From when on it is critical that the disk will be full.
+    type: str
+    default: 7d
+  statement_timeout:
+    description: How long each statement may take.
+    type: str
+    default: 10s
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes.read_only
+notes:
+  - The tables to list are chosen by the sizes of their files, not by statistics. With 100,000 relations that takes a second or two.
+  - How much is free can only be told where the server's own data directory is seen, on its host or in its pod, by C(root) or its account.
+    The login needs C(pg_read_all_settings) for it, which C(pg_monitor) has.
+seealso:
+  - module: godel.postgres_runbook.pg_disk_info
+  - module: godel.postgres_runbook.pg_bloat_report
+"""
+
+EXAMPLES = r"""
+- name: See what is large
+  godel.postgres_runbook.pg_storage_info:
+    db: godel_production
+    top: 10
+  register: storage
+
+- name: Foretell when the disk is full
+  godel.postgres_runbook.pg_storage_info:
+    db: godel_production
+    history: "{{ earlier_samples }}"
+"""
+
+RETURN = r"""
+databases:
+  description: All databases, the largest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+    current:
+      description: Whether it is the one of O(db).
+      type: bool
+    size_bytes:
+      description: Its size; null when the login may not see it.
+      type: int
+    share:
+      description: Its share of all sizes that are known, 0 to 1.
+      type: float
+    growth_bytes_per_day:
+      description: How much it grows in a day; null when there are too few samples.
+      type: int
+databases_size_bytes:
+  description: The sizes that are known together.
+  returned: success
+  type: int
+tables:
+  description: The largest tables and materialized views of O(db), the system's included.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    schema:
+      description: Its schema.
+      type: str
+    name:
+      description: Its name.
+      type: str
+    identity:
+      description: Both, quoted where SQL needs it.
+      type: str
+    kind:
+      description: V(table), V(partitioned table) or V(materialized view).
+      type: str
+    partitions:
+      description: How many partitions with rows of their own it has, of all levels. The sizes are theirs.
+      type: int
+    heap_bytes:
+      description: Its rows, with the free space and visibility maps.
+      type: int
+    index_bytes:
+      description: Its indexes.
+      type: int
+    toast_bytes:
+      description: Its TOAST table, with the index of that.
+      type: int
+    total_bytes:
+      description: All of it.
+      type: int
+    rows_estimate:
+      description: Its rows by the last VACUUM or ANALYZE; null when there was none.
+      type: int
+    system:
+      description: Whether it is one of the system's.
+      type: bool
+table_count:
+  description: How many tables there are, listed or not, each partitioned table as one.
+  returned: success
+  type: int
+tablespaces:
+  description: The tablespaces with C(name), C(location) (null for the two in the data directory) and C(size_bytes) (null when it is hidden).
+  returned: success
+  type: list
+  elements: dict
+free_bytes:
+  description: What is free on the file system of the data directory; null when it cannot be seen.
+  returned: success
+  type: int
+total_bytes:
+  description: The size of that file system; null when it cannot be seen.
+  returned: success
+  type: int
+forecast:
+  description:
+    - When the disk is full if it goes on like this. C(basis) is V(disk) when the growth is that of all that is used there, and
+      V(databases) when only the sizes of databases are known.
+    - The growth is the median of the slopes between any two samples (Theil and Sen), its limits are those of Sen's 95 % interval. From
+      them come C(full_at), C(full_at_earliest) and C(full_at_latest), null when it does not grow, or not within ten years.
+    - C(certain) is whether it grows even by the lower limit. C(reason) says why there is no C(full_at).
+  returned: success
+  type: dict
+  sample:
+    basis: disk
+    method: Theil-Sen slope, Sen's 95 % interval
+    samples: 31
+    span_s: 2592000.0
+    growth_bytes_per_day: 1073741824
+    growth_lowest_bytes_per_day: 966367641
+    growth_highest_bytes_per_day: 1181116006
+    certain: true
+    full_at: "2026-04-17T03:00:00Z"
+    full_at_earliest: "2026-04-10T09:00:00Z"
+    full_at_latest: "2026-04-25T12:00:00Z"
+    reason: ""
+sample:
+  description: The sizes of now, to be kept for O(history). It has C(collected_at), C(databases), C(free_bytes) and C(total_bytes).
+  returned: success
+  type: dict
+notes:
+  description: What could not be seen.
+  returned: success
+  type: list
+  elements: str
+findings:
+  description: What somebody has to know of, C(disk_forecast) and C(database_share).
+  returned: success
+  type: list
+  elements: dict
+severity:
+  description: The worst severity among the findings, V(ok), V(info), V(warning) or V(critical).
+  returned: success
+  type: str
+msg:
+  description: A few sentences for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._db import Login, Server
+from ..module_utils._errors import InvalidInput
+from ..module_utils._findings import worst
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import storage
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration, utc_now
+
+SPEC = ArgumentSpec(
+    {
+        "top": {"type": "int", "default": 50},
+        "history": {"type": "list", "elements": "dict", "default": []},
+        "min_span": {"type": "str", "default": "6h"},
+        "full_warning": {"type": "str", "default": "30d"},
+        "full_critical": {"type": "str", "default": "7d"},
+        "statement_timeout": {"type": "str", "default": "10s"},
+    }
+).merge(CONNECTION, DATABASE, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Read the sizes and judge them."""
+    params = call.params
+    if not 1 <= params["top"] <= 1000:
+        raise InvalidInput("top is out of range", subject=str(params["top"]), remedy="Use 1 to 1000.")
+    seconds = {
+        name: parse_duration(params[name], name)
+        for name in ("min_span", "full_warning", "full_critical", "statement_timeout")
+    }
+    target = create_target(params)
+    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    timeout = {"statement_timeout": f"{seconds['statement_timeout'] * 1000:.0f}"}
+    with server.connect(params["db"], settings=timeout) as session:
+        space, note = storage.free_space(session, target)
+        plan = storage.StoragePlan(
+            top=params["top"],
+            space=space,
+            space_note=note,
+            history=params["history"],
+            full_warning_s=seconds["full_warning"],
+            full_critical_s=seconds["full_critical"],
+            min_span_s=seconds["min_span"],
+        )
+        report = storage.collect(session, plan, utc_now())
+    values = {
+        **report.values(),
+        "findings": [finding.as_dict() for finding in report.findings],
+        "severity": worst(report.findings),
+        "msg": storage.describe(report),
+    }
+    return Result(False, values)
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

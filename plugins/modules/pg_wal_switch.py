@@ -1,0 +1,108 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_wal_switch
+short_description: End the current WAL file of a PostgreSQL server early, so that it is archived
+version_added: 0.1.0
+description:
+  - Switches to a new WAL file when that is of use. That is on a primary that archives, when something was written since the last switch.
+  - It frees nothing. See M(godel.postgres_runbook.pg_disk_info) for what holds WAL.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  force:
+    description:
+      - Whether to switch even if C(archive_mode) is off, or if no more than 1 kB was written since the last switch, which is what an idle
+        server writes. Then each run switches.
+    type: bool
+    default: false
+  statement_timeout:
+    description: How long each statement may take.
+    type: str
+    default: 10s
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes
+notes:
+  - The login has to be a superuser, or needs the right C(EXECUTE) on the function C(pg_switch_wal).
+seealso:
+  - module: godel.postgres_runbook.pg_disk_info
+"""
+
+EXAMPLES = r"""
+- name: Have all that was written so far archived
+  godel.postgres_runbook.pg_wal_switch:
+    db: godel_production
+"""
+
+RETURN = r"""
+ended_file:
+  description: The WAL file that was ended, or would be in check mode; null when it was left alone.
+  returned: success
+  type: str
+  sample: 0000000100000000000000A7
+current_file:
+  description: The WAL file that is written now. In check mode it is not known which one would be next.
+  returned: success
+  type: str
+  sample: 0000000100000000000000A8
+written_bytes:
+  description: How far the file was written.
+  returned: success
+  type: int
+msg:
+  description: One or two sentences for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._db import Login, Server
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import wal_switch
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration
+
+SPEC = ArgumentSpec(
+    {
+        "force": {"type": "bool", "default": False},
+        "statement_timeout": {"type": "str", "default": "10s"},
+    }
+).merge(CONNECTION, DATABASE, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Switch, if it is of use."""
+    params = call.params
+    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
+    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    with server.connect(params["db"], settings={"statement_timeout": f"{timeout_s * 1000:.0f}"}) as session:
+        done = wal_switch.switch(session, force=params["force"], rehearsal=call.check_mode)
+    text = done.reason
+    if done.due:
+        text += " It would be ended." if call.check_mode else f" It was ended, and {done.current} is written now."
+    values = {
+        "ended_file": done.ended,
+        "current_file": done.current,
+        "written_bytes": done.written_bytes,
+        "msg": text,
+    }
+    after = "the next file" if call.check_mode else done.current
+    diff = {"before": f"{done.ended}\n", "after": f"{after}\n"} if done.due else {"before": "", "after": ""}
+    return Result(done.due, values, diff)
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()
