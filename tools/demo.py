@@ -184,10 +184,11 @@ def summary(demo: Demo, content: str, steps: tuple[Step, Step, Step, Step]) -> l
     taken, damage, newest = backup.report["backup"], refusal.report["differences"][0], status.report["backups"][0]
     kinds = sorted({path.stem for path in (demo.reports / HOST).iterdir()})
     size, took = human_size(taken["size_bytes"]), human_duration(taken["duration_s"])
+    equal, proven = proof.report["reason"].rstrip("."), human_duration(proof.report["duration_s"])
     rows = {
         "database": content,
         "backup": f"{size} ({taken['format']}, {taken['compression']}) in {took}{whole(backup)}",
-        "verified": f"{proof.report['reason'].rstrip('.')}, in {human_duration(proof.report['duration_s'])}{whole(proof)}",
+        "verified": f"{equal}, in {proven}{whole(proof)}",
         "damaged copy": f"refused, because of the {damage['kind']} {damage['subject']}{whole(refusal)}",
         "status": f"the newest backup is {human_duration(newest['age_s'])} old and {newest['verdict']}{whole(status)}",
         "reports": f"{', '.join(kinds)}: each as JSON, Markdown and HTML",
