@@ -23,6 +23,7 @@ from tests.benchmarks.bench import PING_PLAYBOOK, Bench, Contender, compete, pre
 from tests.benchmarks.measure import BenchmarkError, Sample, Series
 from tests.benchmarks.tables import bars, bars_table, results_table
 from tests.support.controller import adopt_orphans, interrupt_on_signals
+from tests.support.programs import Installation, installations
 from tests.support.servers import ServerError
 from tests.support.workspace import PLACE_VARIABLE
 
@@ -104,6 +105,14 @@ def measure_pods(bench: Bench, runs: int, only: re.Pattern[str], found: dict[str
     return lines
 
 
+def of_major(text: str) -> Installation:
+    """Find the installation of a major."""
+    found = {str(each.major): each for each in installations()}
+    if text not in found:
+        raise argparse.ArgumentTypeError(f"there is no PostgreSQL {text} here, but {', '.join(found)}")
+    return found[text]
+
+
 def describe(bench: Bench, runs: int, command: str) -> str:
     """Say on what and how was measured."""
     version = bench.database.query("SHOW server_version")[0][0].split()[0]
@@ -133,6 +142,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--groups", default=",".join(GROUPS), help=f"some of {','.join(GROUPS)} (default: all)")
     parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="contenders by key")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="with the queries that bloat is compared with")
+    parser.add_argument("--major", type=of_major, help="of PostgreSQL (default: the oldest with its own programs)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the tables there, too")
     arguments = parser.parse_args(argv)
     interrupt_on_signals()
@@ -144,9 +154,10 @@ def main(argv: list[str]) -> int:
         for name in ("tenants", "runs")
         if getattr(arguments, name) != parser.get_default(name)
     )
+    given += f" --major {arguments.major.major}" if arguments.major else ""
     command = f"make bench SIZE={arguments.size}MB" + (f' ARGS="{given.strip()}"' if given else "")
     try:
-        with prepared(jobs) as bench:
+        with prepared(jobs, arguments.major) as bench:
             print(f"Filling a database of about {arguments.size} MB.", file=sys.stderr, flush=True)
             bench.fill(arguments.size, arguments.tenants)
             about = describe(bench, arguments.runs, command)

