@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,7 +28,8 @@ except ImportError as exc:
     _MISSING = str(exc)
 
 _CONNECT_TIMEOUT_S = 10
-_ACTIVE = 1  # of PQtransactionStatus: a command is in progress
+_GRACE_S = 2.0  # after the server's own limit, which leaves the connection in order
+_IDLE, _ACTIVE = 0, 1  # of PQtransactionStatus: no transaction, and a command is in progress
 # unnest() of several arrays is only known by its bare name.
 _SET = (
     "SELECT pg_catalog.set_config(name, value, false)"
@@ -122,6 +126,12 @@ def compose(template: str, *identifiers: str, **literals: str) -> Any:
     return sql.SQL(template).format(*(sql.Identifier(name) for name in identifiers), **values)
 
 
+def _local_settings(settings: Mapping[str, str]) -> Any:
+    values = (f"pg_catalog.set_config({{{at}}}, {{{at + 1}}}, true)" for at in range(0, 2 * len(settings), 2))
+    words = (sql.Literal(word) for pair in settings.items() for word in pair)
+    return sql.SQL(f"SELECT {', '.join(values)};\n").format(*words)
+
+
 def _with_values(statement: Any, connection: Any) -> Any:
     """The statement as it has to be when values are bound to it: a per cent sign in a name is two then."""
     if not isinstance(statement, sql.Composed):
@@ -140,10 +150,27 @@ def together(statements: Sequence[Any]) -> Any:
 class Session:
     """One connection in autocommit mode. Rows are named tuples."""
 
-    def __init__(self, connection: Any, check_mode: bool, cancel: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        check_mode: bool,
+        cancel: Callable[[], None] | None = None,
+        *,
+        patience_s: float | None = None,
+        local: Mapping[str, str] | None = None,
+    ) -> None:
+        """A session that is open already.
+
+        Args:
+            patience_s: how long to wait for an answer, in seconds, before the connection is given up.
+            local: settings for each transaction, which go with its first statement.
+        """
         self._connection = connection
         self._check_mode = check_mode
         self._cancel = cancel
+        self._patience_s = patience_s
+        self._local = _local_settings(local) if local else None
+        self._silent = False
 
     def query(self, statement: Any, params: Sequence[object] | Mapping[str, object] | None = None) -> list[Any]:
         """Read: run a statement that changes nothing and return its rows.
@@ -163,6 +190,11 @@ class Session:
             self._run(statement, params)
 
     @property
+    def backend_pid(self) -> int:
+        """The server process by the handshake; a pooler in between has told one of its own making."""
+        return int(self._connection.info.backend_pid)
+
+    @property
     def server_version(self) -> int:
         """As `server_version_num`: 150004 for 15.4."""
         return int(self._connection.server_version)
@@ -177,11 +209,46 @@ class Session:
 
     def _run(self, statement: Any, params: Any) -> list[Any]:
         rows = psycopg2.extras.NamedTupleCursor
+        if self._local is not None and self._connection.info.transaction_status == _IDLE:
+            text = sql.SQL(statement) if isinstance(statement, str) else statement
+            statement = sql.Composed([*self._local.seq, *(text.seq if isinstance(text, sql.Composed) else [text])])
         if params is not None:
             statement = _with_values(statement, self._connection)
-        with _mapped_errors(), self._connection.cursor(cursor_factory=rows) as cursor:
+        with self._awaiting(), _mapped_errors(), self._connection.cursor(cursor_factory=rows) as cursor:
             cursor.execute(statement, params)
             return list(cursor.fetchall()) if cursor.description else []
+
+    @contextmanager
+    def _awaiting(self) -> Iterator[None]:
+        """End the connection when there is no answer in time.
+
+        `statement_timeout` is kept by the server: one that is stopped, or that a network hides, does not keep it.
+        """
+        if self._patience_s is None:
+            yield
+            return
+        watch = threading.Timer(self._patience_s, self._hang_up)
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+        except QueryFailed:
+            if not self._silent:
+                raise
+            raise QueryFailed(
+                "The server did not answer",
+                why=f"there was no answer for {self._patience_s:g} s, and none by its own statement_timeout",
+                remedy="See whether its processes are stopped or wait for a disk (ps: T or D), and the network.",
+                details={"sqlstate": "", "lost": True},
+            ) from None
+        finally:
+            watch.cancel()
+
+    def _hang_up(self) -> None:
+        """Shut the socket: libpq, which waits in another thread, sees its end. The descriptor stays libpq's own."""
+        self._silent = True
+        with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -217,8 +284,15 @@ class Server:
         self._check_mode = check_mode
 
     @contextmanager
-    def connect(self, db: str, *, settings: Mapping[str, str] | None = None) -> Iterator[Session]:
+    def connect(
+        self, db: str, *, settings: Mapping[str, str] | None = None, timeout_s: float | None = None
+    ) -> Iterator[Session]:
         """A session with a database, with the given settings made for it; closed on exit.
+
+        Args:
+            timeout_s: how long a statement may take, in seconds, whether the server keeps it or not. This and the other
+                settings then hold for each transaction only: in the pool of a PgBouncer, those of a session would
+                outlive it and meet the queries of others.
 
         Raises:
             MissingLibrary: psycopg2 is not installed for the module's Python.
@@ -248,6 +322,10 @@ class Server:
             # psycopg2 keeps all other threads waiting while it cancels, and so would wait for our own port-forward.
             through_us = self.target.connections_may_break
             cancel = partial(_cancel_backend, parameters, connection.info.backend_pid) if through_us else None
+            if timeout_s is not None:
+                local = {**(settings or {}), "statement_timeout": str(max(1, round(timeout_s * 1000)))}  # 0 is no limit
+                yield Session(connection, self._check_mode, cancel, patience_s=timeout_s + _GRACE_S, local=local)
+                return
             session = Session(connection, self._check_mode, cancel)
             if settings:
                 session.query(_SET, (list(settings), list(settings.values())))

@@ -244,7 +244,7 @@ def operation(call: Call) -> Result:
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     target = create_target(params)
     server = Server(target, Login.from_params(params), check_mode=call.check_mode)
-    with server.connect(params["db"], settings={"statement_timeout": f"{timeout_s * 1000:.0f}"}) as session:
+    with server.connect(params["db"], timeout_s=timeout_s) as session:
         report = disk.collect(session, target, plan, utc_now())
     values = {
         **report.values(),

@@ -297,13 +297,13 @@ def operation(call: Call) -> Result:
             raise InvalidInput(f"{name} is too small", subject=str(params[name]), remedy="Use 1 or more.")
     plan = QueriesPlan(**{name: params[name] for name in _PLANNED})
     baseline = Baseline.parse(params["baseline"]) if params["baseline"] else None
-    timeout_ms = max(1, round(parse_duration(params["statement_timeout"], "statement_timeout") * 1000))
+    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
-    with server.connect(params["db"], settings={"statement_timeout": str(timeout_ms)}) as session:
+    with server.connect(params["db"], timeout_s=timeout_s) as session:
         report = collect(session, plan, utc_now(), baseline)
         values = report.values()
         if params["explain"]:
-            plans, notes = explain(session, report.facts, report.queries, timeout_ms)
+            plans, notes = explain(session, report.facts, report.queries, max(1, round(timeout_s * 1000)))
             values["plans"] = [each.as_dict() for each in plans]
             values["notes"] = [*report.notes, *notes]
     values["findings"] = [finding.as_dict() for finding in report.findings]

@@ -125,9 +125,9 @@ def operation(call: Call) -> Result:
         all_databases=params["all_databases"], top=params["top"], sample_size=params["sample_size"], query_length=1000
     )
     min_age_s = parse_duration(params["min_age"], "min_age")
-    timeout_ms = max(1, round(parse_duration(params["statement_timeout"], "statement_timeout") * 1000))
+    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
-    with server.connect(params["db"], settings={"statement_timeout": str(timeout_ms)}) as session:
+    with server.connect(params["db"], timeout_s=timeout_s) as session:
         report = reset(session, plan, min_age_s, utc_now())
     before = report.before.values()
     names = ("statement_count", "call_count", "total_time_s")

@@ -469,9 +469,9 @@ def operation(call: Call) -> Result:
         inactive_s=parse_duration(params["max_inactive"], "max_inactive"),
         expected_replicas=params["expected_replicas"],
     )
-    timeout_ms = round(parse_duration(params["statement_timeout"], "statement_timeout") * 1000)
+    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
-    with server.connect(params["db"], settings={"statement_timeout": str(timeout_ms)}) as session:
+    with server.connect(params["db"], timeout_s=timeout_s) as session:
         report = collect(session, plan, utc_now())
     values = {
         **report.values(),

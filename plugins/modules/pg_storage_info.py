@@ -229,8 +229,7 @@ def operation(call: Call) -> Result:
     }
     target = create_target(params)
     server = Server(target, Login.from_params(params), check_mode=call.check_mode)
-    timeout = {"statement_timeout": f"{seconds['statement_timeout'] * 1000:.0f}"}
-    with server.connect(params["db"], settings=timeout) as session:
+    with server.connect(params["db"], timeout_s=seconds["statement_timeout"]) as session:
         space, note = storage.free_space(session, target)
         plan = storage.StoragePlan(
             top=params["top"],
