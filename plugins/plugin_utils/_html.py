@@ -32,7 +32,7 @@ def render(report: Report) -> str:
     """The whole document."""
     about = report.about
     parts = (about.host, about.database, about.time, f"playbook {about.playbook}")
-    where = " \u00b7 ".join(_safe(part) for part in parts if part)
+    where = " \u00b7 ".join(safe(part) for part in parts if part)
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -42,13 +42,13 @@ def render(report: Report) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             # Should anything ever slip through the escaping, it still cannot run or call home.
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-            f"<title>{_safe(about.title)} \u2013 {_safe(about.host)}</title>",
+            f"<title>{safe(about.title)} \u2013 {safe(about.host)}</title>",
             f"<style>{_STYLE}</style>",
             "</head>",
             "<body>",
-            f"<h1>{_safe(about.title)}</h1>",
+            f"<h1>{safe(about.title)}</h1>",
             f'<p class="about">{where}</p>',
-            f"<p>{_severity(report.severity)} {_safe(report.message)}</p>"
+            f"<p>{_severity(report.severity)} {safe(report.message)}</p>"
             if report.message
             else _severity(report.severity),
             *(_table(table) for table in tables(report)),
@@ -60,26 +60,27 @@ def render(report: Report) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_safe(cell)}</th>' for cell in table.head)
+    head = "".join(f'<th scope="col">{safe(cell)}</th>' for cell in table.head)
     judged = bool(table.head) and table.head[0] == "Severity"
-    lines = [f"<h2>{_safe(table.title)}</h2>", '<div class="scroll"><table>']
+    lines = [f"<h2>{safe(table.title)}</h2>", '<div class="scroll"><table>']
     if head:
         lines.append(f"<thead><tr>{head}</tr></thead>")
     lines.append("<tbody>")
     for row in table.rows:
-        cells = [f"<td>{_safe(cell)}</td>" for cell in row]
+        cells = [f"<td>{safe(cell)}</td>" for cell in row]
         if judged:
             cells[0] = f"<td>{_severity(row[0])}</td>"
         elif not head and len(row) > 1:
-            cells[0] = f'<th scope="row">{_safe(row[0])}</th>'
+            cells[0] = f'<th scope="row">{safe(row[0])}</th>'
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "\n".join([*lines, "</tbody>", "</table></div>"])
 
 
 def _severity(word: str) -> str:
     known = word if word in SEVERITIES else "info"
-    return f'<span class="severity {known}">{_safe(word)}</span>'
+    return f'<span class="severity {known}">{safe(word)}</span>'
 
 
-def _safe(raw: str) -> str:
+def safe(raw: str) -> str:
+    """Text as a page shows it: no markup, and no control characters."""
     return escape(text("", raw), quote=True)

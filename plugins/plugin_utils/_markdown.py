@@ -28,11 +28,12 @@ def render(report: Report) -> str:
         f"- Changed: {text('changed', report.changed)}",
     ]
     for table in tables(report):
-        lines += ["", f"## {escape(table.title)}", "", *_table(table)]
+        lines += ["", f"## {escape(table.title)}", "", *as_table(table)]
     return "\n".join(lines) + "\n"
 
 
-def _table(table: Table) -> list[str]:
+def as_table(table: Table) -> list[str]:
+    """The lines of a table, or of a list if it has one column without a head."""
     width = len(table.head) or max((len(row) for row in table.rows), default=0)
     if width == 1 and not table.head:
         return [f"- {escape(row[0])}" for row in table.rows]

@@ -1,0 +1,138 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the pages of all hosts on the controller, in one task for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import SEVERITIES
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import to_rfc3339, utc_now
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import (
+    _health_fleet,
+    _health_page,
+    _history,
+    _prometheus,
+)
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._files import host_folder, replace_text
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health import HostHealth, build
+
+SPEC = {
+    "results": {"type": "dict", "required": True},
+    "databases": {"type": "dict", "default": {}},
+    "directory": {"type": "str", "default": ""},
+    "prometheus_dir": {"type": "str", "default": ""},
+    "fail_at": {"type": "str", "choices": ["never", "warning", "critical"], "default": "never"},
+    "keep": {"type": "int", "default": 400},
+}
+PROMETHEUS_FILE = "godel_postgres.prom"
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
+    """The action; its documentation is in plugins/modules/write_health.py."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Write the pages, and say where and how bad it is."""
+        outcome: dict[str, Any] = super().run(tmp, task_vars)
+        _validated, options = self.validate_argument_spec(argument_spec=SPEC)
+        now, folder = utc_now(), options["directory"]
+        folders = {host: host_folder(folder, host) for host in options["results"]} if folder else {}
+        hosts = [
+            build(
+                str(host),
+                result if isinstance(result, Mapping) else None,
+                now=to_rfc3339(now),
+                database=str(options["databases"].get(host) or ""),
+                history=_read_history(folders[host]) if folders else (),
+            )
+            for host, result in options["results"].items()
+        ]
+        hosts = _health_fleet.sort(hosts)
+        paths: dict[str, str] = {}
+        where = folder or options["prometheus_dir"]
+        try:
+            if folder:
+                paths = self._pages(hosts, folders, folder, options["keep"])
+            if options["prometheus_dir"]:
+                where = options["prometheus_dir"]
+                path = os.path.join(os.path.abspath(os.path.expanduser(where)), PROMETHEUS_FILE)
+                paths["prometheus"] = path
+                self._write(path, _prometheus.render(hosts))
+        except OSError as exc:
+            raise AnsibleActionFail(
+                f"The pages cannot be written on the controller ({where}): {exc.strerror}. Let postgres_report_dir and "
+                "health_prometheus_dir name directories that the account that runs Ansible can write to."
+            ) from None
+        outcome.update(
+            changed=False,
+            severity=_health_fleet.severity(hosts),
+            msg=_health_fleet.message(hosts),
+            hosts={host.host: _told(host, options["fail_at"]) for host in hosts},
+            paths=paths,
+        )
+        return outcome
+
+    def _pages(self, hosts: Sequence[HostHealth], folders: Mapping[str, str], folder: str, keep: int) -> dict[str, str]:
+        now = utc_now()
+        for host in hosts:
+            base = os.path.join(folders[host.host], "health")
+            self._write(f"{base}.json", host.as_json())
+            self._write(f"{base}.md", _health_page.markdown(host))
+            self._write(f"{base}.html", _health_page.render(host, overview=True))
+            if host.reachable:
+                samples = _history.append(host.history, host.sample, keep, now)
+                self._write(_history_path(folders[host.host]), _history.dump(samples))
+        base = os.path.join(os.path.abspath(os.path.expanduser(folder)), "health")
+        texts = {
+            "json": _health_fleet.as_json(hosts, to_rfc3339(now)),
+            "md": _health_fleet.markdown(hosts, to_rfc3339(now)),
+            "html": _health_fleet.render(hosts, to_rfc3339(now)),
+        }
+        for suffix, text in texts.items():
+            self._write(f"{base}.{suffix}", text)
+        return {suffix: f"{base}.{suffix}" for suffix in texts}
+
+    def _write(self, path: str, text: str) -> None:
+        if not self._task.check_mode:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            replace_text(path, text)
+
+
+def _history_path(folder: str) -> str:
+    return os.path.join(folder, "history", "health.jsonl")
+
+
+def _read_history(folder: str) -> list[dict[str, Any]]:
+    """Earlier samples; without them there are no lines over time, and nothing else is missing."""
+    try:
+        with open(_history_path(folder), "rb") as file:
+            samples, _notes = _history.parse(file.read())
+    except OSError:
+        return []
+    return samples
+
+
+def _told(host: HostHealth, fail_at: str) -> dict[str, Any]:
+    """How a host is for the play: whether it fails, and with which words."""
+    bad = fail_at != "never" and SEVERITIES.index(host.severity) >= SEVERITIES.index(fail_at)
+    serious = [
+        " ".join(part for part in (str(each["message"]), str(each.get("remedy") or "")) if part)
+        for each in host.findings
+        if bad and SEVERITIES.index(each["severity"]) >= SEVERITIES.index(fail_at)
+    ]
+    return {
+        "severity": host.severity,
+        "reachable": host.reachable,
+        "message": host.message,
+        "fails": bad,
+        "reasons": serious[:5] + ([f"{len(serious) - 5} more are on the page."] if len(serious) > 5 else []),
+    }

@@ -1,0 +1,220 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The health of one server: every subject in turn over one connection. What fails is told, and the rest goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from .._errors import ConnectionFailed, RunbookError
+from .._findings import SEVERITIES, Finding, worst
+from .._units import human_duration, to_rfc3339
+from . import activity, disk, health_backups, health_maintenance, health_server, queries, replication, storage
+from .health_session import Line
+
+
+class Report(Protocol):
+    """What every subject returns."""
+
+    findings: list[Finding]
+    notes: list[str]
+
+    def values(self) -> dict[str, object]:
+        """The figures, as the subject's own module returns them."""
+
+
+@dataclass(frozen=True)
+class HealthPlan:
+    """What to look at.
+
+    Attributes:
+        sections: their names; they are always looked at in the same order.
+        ignore: checks whose findings are not told.
+        plans: the plan of a section, where it is not the default.
+        backups: where the backups are; None if they are not to be looked at.
+    """
+
+    sections: Collection[str]
+    ignore: Collection[str] = ()
+    plans: Mapping[str, Any] = field(default_factory=dict)
+    backups: health_backups.BackupsPlan | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One subject of one server: what it says, or why it says nothing."""
+
+    name: str
+    state: str
+    message: str
+    findings: Sequence[Finding] = ()
+    notes: Sequence[str] = ()
+    data: Mapping[str, object] = field(default_factory=dict)
+    duration_s: float = 0.0
+
+    def as_dict(self) -> dict[str, object]:
+        """For a module's result. Findings stand apart, under the name of the section."""
+        return {
+            "state": self.state,
+            "severity": worst(self.findings),
+            "message": self.message,
+            "notes": list(self.notes),
+            "duration_s": round(self.duration_s, 3),
+            "data": dict(self.data),
+        }
+
+
+@dataclass(frozen=True)
+class Health:
+    """A server's health at a time."""
+
+    collected_at: datetime
+    reachable: bool
+    statements: int
+    duration_s: float
+    sections: Sequence[Section]
+
+    @property
+    def findings(self) -> list[dict[str, object]]:
+        """All of them, the worst first, each with its section; what two sections say alike is told once."""
+        told: dict[tuple[str, str], dict[str, object]] = {}
+        for section in self.sections:
+            for finding in section.findings:
+                told.setdefault((finding.subject, finding.message), {**finding.as_dict(), "section": section.name})
+        return sorted(told.values(), key=lambda each: -SEVERITIES.index(str(each["severity"])))
+
+    @property
+    def severity(self) -> str:
+        """The worst of the findings."""
+        return worst(finding for section in self.sections for finding in section.findings)
+
+    def values(self) -> dict[str, object]:
+        """For a module's result."""
+        return {
+            "collected_at": to_rfc3339(self.collected_at),
+            "reachable": self.reachable,
+            "statements": self.statements,
+            "duration_s": round(self.duration_s, 3),
+            "findings": self.findings,
+            "severity": self.severity,
+            "sections": {section.name: section.as_dict() for section in self.sections},
+            "msg": describe(self),
+        }
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """How a section is read, and said in a sentence. `asks` is whether it asks the server."""
+
+    read: Callable[[Line], Any]
+    say: Callable[[Any], str]
+    asks: bool = True
+
+
+def _subjects(plan: HealthPlan, now: datetime) -> dict[str, _Subject]:
+    """The sections in the order in which they are read: what is cheap and urgent first."""
+    plans = plan.plans
+
+    def asking(subject: Any, plan_class: Any, name: str) -> _Subject:
+        chosen = plans.get(name) or plan_class()
+        return _Subject(lambda line: line.use(lambda session: subject.collect(session, chosen, now)), subject.describe)
+
+    on_disk = plans.get("disk") or disk.DiskPlan()
+    found = {
+        "server": asking(health_server, health_server.ServerPlan, "server"),
+        "activity": asking(activity, activity.ActivityPlan, "activity"),
+        "queries": asking(queries, queries.QueriesPlan, "queries"),
+        "storage": asking(storage, storage.StoragePlan, "storage"),
+        "disk": _Subject(
+            lambda line: line.use(lambda session: disk.collect(session, line.target, on_disk, now)), disk.describe
+        ),
+        "replication": asking(replication, replication.ReplicationPlan, "replication"),
+        "maintenance": asking(health_maintenance, health_maintenance.MaintenancePlan, "maintenance"),
+    }
+    backups = plan.backups
+    if backups is not None:
+        found["backups"] = _Subject(
+            lambda line: health_backups.collect(line.target, line.db, backups, now), health_backups.describe, asks=False
+        )
+    return found
+
+
+SECTIONS = ("server", "activity", "queries", "storage", "disk", "replication", "maintenance", "backups")
+
+
+def collect(line: Line, plan: HealthPlan, now: datetime) -> Health:
+    """Look at a server. Read-only. A server that cannot be reached has a health, too: a bad one."""
+    started = time.monotonic()
+    subjects = _subjects(plan, now)
+    sections: list[Section] = []
+    read = False
+    for name, subject in subjects.items():
+        if name in plan.sections:
+            section = _section(name, line, subject)
+            read = read or (subject.asks and section.state == "read")
+            sections.append(_without(section, plan.ignore))
+    return Health(now, read, line.statements, time.monotonic() - started, sections)
+
+
+def _without(section: Section, ignore: Collection[str]) -> Section:
+    """The section without the findings that nobody wants; their number is noted."""
+    kept = [each for each in section.findings if each.check not in ignore]
+    left_out = len(section.findings) - len(kept)
+    if not left_out:
+        return section
+    told = f"{left_out} {'finding is' if left_out == 1 else 'findings are'} left out, as ignore says."
+    return replace(section, findings=kept, notes=[*section.notes, told])
+
+
+def _section(name: str, line: Line, subject: _Subject) -> Section:
+    """One section, whatever happens."""
+    started = time.monotonic()
+    known = line.failure
+    try:
+        report: Report = subject.read(line)
+    except RunbookError as exc:
+        if known is not None and subject.asks:  # one finding for one cause
+            return Section(name, "not read", "The server could not be reached any more.")
+        spent = time.monotonic() - started
+        return Section(name, "failed", exc.message, [_failure(name, exc, line)], duration_s=spent)
+    spent = time.monotonic() - started
+    data = {key: value for key, value in report.values().items() if key != "notes"}
+    return Section(name, "read", subject.say(report), report.findings, report.notes, data, spent)
+
+
+def _failure(name: str, exc: RunbookError, line: Line) -> Finding:
+    where = f"{line.login.unix_socket or line.login.host or 'the default socket'}, port {line.login.port}"
+    if isinstance(exc, ConnectionFailed):
+        return Finding(
+            "health_connection", "critical", where, None, None,
+            f"The server cannot be reached: {exc.why or exc.what}.".replace("..", "."),
+            exc.remedy,
+        )  # fmt: skip
+    if exc.details.get("lost"):
+        return Finding(
+            "health_connection", "critical", where, None, None,
+            f"The server was lost while the section {name} was read: {exc.why or exc.what}.".replace("..", "."),
+            exc.remedy,
+        )  # fmt: skip
+    return Finding(
+        "health_section", "warning", name, None, None,
+        f"The section {name} could not be read. {exc.message}",
+        exc.remedy or f"Run the playbook of this subject by itself, with a longer timeout than {line.timeout_s:g} s.",
+    )  # fmt: skip
+
+
+def describe(health: Health) -> str:
+    """A few sentences for people: how bad it is, and the worst of it."""
+    findings = health.findings
+    counts = {word: sum(each["severity"] == word for each in findings) for word in ("critical", "warning")}
+    told = [f"{count} {word}" for word, count in counts.items() if count]
+    head = (
+        f"{len(health.sections)} sections in {human_duration(health.duration_s)}: {', '.join(told) or 'all is well'}."
+    )
+    serious = [each for each in findings if each["severity"] in counts]
+    return f"{head} {serious[0]['message']}" if serious else head

@@ -1,0 +1,213 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A server as a whole: what runs, since when, what is set dangerously, and how near each database is to wraparound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from .._db import Session
+from .._findings import Finding
+from .._sql import health as sql
+from .._units import human_duration, to_rfc3339
+
+_SETTINGS = [
+    *("autovacuum", "fsync", "full_page_writes", "data_checksums", "track_counts", "max_connections", "shared_buffers"),
+    *(
+        "autovacuum_freeze_max_age",
+        "autovacuum_multixact_freeze_max_age",
+        "zero_damaged_pages",
+        "ignore_checksum_failure",
+    ),
+]
+# The server refuses to write about three million before 2^31. Autovacuum's failsafe begins at 1.6 milliards.
+_NEAR_THE_END = 1_500_000_000
+_VACUUM = "Run the playbook godel.postgres_runbook.vacuum with -e vacuum_freeze=true."
+_RELOAD = "ALTER SYSTEM SET {name} = {value}; SELECT pg_reload_conf();"
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """From when on something is too much.
+
+    Attributes:
+        freeze_factor: a multiple of autovacuum_freeze_max_age: there, autovacuum does not keep up.
+        min_hit_ratio: share of blocks that were found in shared buffers.
+        max_rollback_ratio: share of transactions that were rolled back.
+        deadlocks_per_day: from which on they are told.
+        restarted_s: a server that is younger has just been started.
+        limit: how many databases to list.
+    """
+
+    freeze_factor: float = 1.5
+    min_hit_ratio: float = 0.9
+    max_rollback_ratio: float = 0.2
+    deadlocks_per_day: float = 1
+    restarted_s: float = 900
+    limit: int = 50
+
+
+@dataclass(frozen=True)
+class ServerReport:
+    """What was read, and what is to be said of it."""
+
+    figures: Mapping[str, object]
+    findings: list[Finding]
+    notes: list[str] = field(default_factory=list)
+
+    def values(self) -> dict[str, object]:
+        """For a module's result."""
+        return dict(self.figures)
+
+
+def collect(session: Session, plan: ServerPlan, now: datetime) -> ServerReport:
+    """One statement. Ages are by the server's own clock."""
+    del now
+    row = session.query(sql.SERVER, {"settings": _SETTINGS, "limit": plan.limit})[0]
+    sums: Mapping[str, Any] = row.sums
+    settings: dict[str, str] = row.settings or {}
+    databases = [dict(each) for each in row.databases or []]
+    figures: dict[str, object] = {
+        "version": row.version,
+        "role": "standby" if row.standby else "primary",
+        "database": row.db,
+        "started": to_rfc3339(row.started),
+        "uptime_s": round(row.uptime_s, 1),
+        "database_count": sums["databases"],
+        "commits": sums["commits"],
+        "rollbacks": sums["rollbacks"],
+        "rollback_ratio": _share(sums["rollbacks"], sums["commits"]),
+        "cache_hit_ratio": _share(sums["hits"], sums["reads"]),
+        "deadlocks": sums["deadlocks"],
+        "temp_bytes": sums["temp_bytes"],
+        "checksum_failures": sums["checksum_failures"],
+        "statistics_age_s": sums["statistics_age_s"] and round(sums["statistics_age_s"], 1),
+        "pending_restart": list(row.pending_restart),
+        "settings": settings,
+        "databases": databases,
+    }
+    findings = [
+        *_settings(settings),
+        *_checksums(databases, settings),
+        *(finding for each in databases for finding in _wraparound(each, settings, plan)),
+        *_counters(sums, figures, plan),
+        *_restarts(figures, plan),
+    ]
+    notes = []
+    if not row.sees_statistics:
+        notes.append("This login may not see other roles' sessions and statements: grant it pg_monitor.")
+    if sums["databases"] > len(databases):
+        notes.append(f"The {len(databases)} databases with the oldest rows are listed, of {sums['databases']}.")
+    if settings.get("track_counts") == "off":
+        notes.append("track_counts is off: nothing is counted, and autovacuum does not work.")
+    return ServerReport(figures, findings, notes)
+
+
+def describe(report: ServerReport) -> str:
+    """One sentence for people."""
+    figures = report.figures
+    since = human_duration(float(str(figures["uptime_s"])))
+    return f"PostgreSQL {figures['version']}, {figures['role']}, up for {since}, {figures['database_count']} databases."
+
+
+def _share(part: int | None, rest: int | None) -> float | None:
+    """Part of the sum of both; None when nothing was counted."""
+    total = (part or 0) + (rest or 0)
+    return round((part or 0) / total, 4) if total else None
+
+
+def _settings(settings: Mapping[str, str]) -> Iterator[Finding]:
+    dangerous = (
+        ("fsync", "off", "critical", "on", "when the machine crashes, the whole cluster may be lost"),
+        ("full_page_writes", "off", "critical", "on", "when the machine crashes, pages may be torn beyond repair"),
+        ("zero_damaged_pages", "on", "critical", "off", "damaged pages are emptied as they are read"),
+        ("ignore_checksum_failure", "on", "critical", "off", "damaged pages are read as if nothing were wrong"),
+        ("autovacuum", "off", "warning", "on", "tables bloat, and their statistics get old"),
+        ("track_counts", "off", "warning", "on", "autovacuum cannot tell what needs it"),
+    )
+    for name, bad, severity, good, harm in dangerous:
+        if settings.get(name) == bad:
+            yield Finding(
+                f"server_{name}", severity, name, bad, good, f"{name} is {bad}: {harm}.",
+                _RELOAD.format(name=name, value=good),
+            )  # fmt: skip
+
+
+def _checksums(databases: list[dict[str, Any]], settings: Mapping[str, str]) -> Iterator[Finding]:
+    for each in databases:
+        if each["checksum_failures"]:
+            yield Finding(
+                "server_checksum_failures", "critical", each["name"], each["checksum_failures"], 0,
+                f"{each['checksum_failures']} pages of {each['name']} were damaged when they were read.",
+                "Stop what writes, keep the files, look at the disk, and restore: see the playbook "
+                "godel.postgres_runbook.restore.",
+            )  # fmt: skip
+    if settings.get("data_checksums") == "off":
+        yield Finding(
+            "server_data_checksums", "info", "data_checksums", "off", "on",
+            "Data checksums are off: a disk that damages pages goes unnoticed.",
+            "Stop the server and run pg_checksums --enable, or initialise the next cluster with them.",
+        )  # fmt: skip
+
+
+def _wraparound(database: Mapping[str, Any], settings: Mapping[str, str], plan: ServerPlan) -> Iterator[Finding]:
+    kinds = (
+        ("freeze_age", "autovacuum_freeze_max_age", "transactions"),
+        ("multixact_age", "autovacuum_multixact_freeze_max_age", "multixacts"),
+    )
+    for key, setting, what in kinds:
+        age, limit = database[key] or 0, int(settings.get(setting) or 200_000_000)
+        warning = min(limit * plan.freeze_factor, _NEAR_THE_END * 0.8)
+        if age >= warning:
+            severity = "critical" if age >= _NEAR_THE_END else "warning"
+            threshold = _NEAR_THE_END if severity == "critical" else round(warning)
+            left = max(0, 2**31 - age)
+            yield Finding(
+                "server_wraparound", severity, database["name"], age, threshold,
+                f"The oldest rows of {database['name']} are {age:,} {what} old, and autovacuum begins at {limit:,}. "
+                f"After {left:,} more the server stops to write.",
+                _VACUUM,
+            )  # fmt: skip
+
+
+def _counters(sums: Mapping[str, Any], figures: Mapping[str, Any], plan: ServerPlan) -> Iterator[Finding]:
+    hit, rolled = figures["cache_hit_ratio"], figures["rollback_ratio"]
+    if hit is not None and hit < plan.min_hit_ratio and (sums["reads"] or 0) > 100_000:
+        yield Finding(
+            "server_cache_hit_ratio", "info", "shared_buffers", hit, plan.min_hit_ratio,
+            f"{hit:.1%} of the blocks were found in shared buffers.",
+            "See which queries read most: run the playbook godel.postgres_runbook.query_performance.",
+        )  # fmt: skip
+    if rolled is not None and rolled > plan.max_rollback_ratio and (sums["rollbacks"] or 0) > 1000:
+        yield Finding(
+            "server_rollback_ratio", "info", "transactions", rolled, plan.max_rollback_ratio,
+            f"{rolled:.1%} of all transactions were rolled back.",
+            "Look for the errors in the server's log.",
+        )  # fmt: skip
+    days = max(1.0, (sums["statistics_age_s"] or 0) / 86400)
+    if (sums["deadlocks"] or 0) / days >= plan.deadlocks_per_day:
+        yield Finding(
+            "server_deadlocks", "info", "deadlocks", sums["deadlocks"], None,
+            f"{sums['deadlocks']:,} deadlocks in {human_duration(days * 86400)} at most.",
+            "The server's log names both statements of each: let all of them lock rows in the same order.",
+        )  # fmt: skip
+
+
+def _restarts(figures: Mapping[str, Any], plan: ServerPlan) -> Iterator[Finding]:
+    if figures["uptime_s"] < plan.restarted_s:
+        yield Finding(
+            "server_restarted", "info", "server", figures["uptime_s"], plan.restarted_s,
+            f"The server was started {human_duration(figures['uptime_s'])} ago.",
+            "If nobody did it on purpose, see the server's log for a crash.",
+        )  # fmt: skip
+    if figures["pending_restart"]:
+        names = ", ".join(figures["pending_restart"])
+        yield Finding(
+            "server_pending_restart", "info", names, len(figures["pending_restart"]), None,
+            f"What was set takes effect at the next restart only: {names}.",
+            "Restart the server in a maintenance window.",
+        )  # fmt: skip

@@ -1,0 +1,220 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_health_info
+short_description: Judge the health of a PostgreSQL server, in one look at everything
+version_added: 0.1.0
+description:
+  - Looks at the server and its settings, its sessions, queries, storage, disks, replication, maintenance and backups, over one connection and
+    in at most 25 statements. Each section has what the module of its subject returns.
+  - Every statement has its time, kept by the server (O(statement_timeout)), and two seconds later by the module itself, so that a server that
+    hangs does not keep anybody waiting.
+  - A section that fails is told as a finding, and the others are read all the same. A connection that is lost is made anew, once.
+  - A server that cannot be reached is no failure of the task. It is a critical finding, and RV(reachable) is false.
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  sections:
+    description: What to look at.
+    type: list
+    elements: str
+    choices: [server, activity, queries, storage, disk, replication, maintenance, backups]
+    default: [server, activity, queries, storage, disk, replication, maintenance, backups]
+  ignore:
+    description:
+      - Checks whose findings are left out, by their C(check), for what is well known and accepted. For example V(server_fsync)
+        for a server of tests.
+      - How many were left out stands in the notes of their section.
+    type: list
+    elements: str
+    default: []
+  thresholds:
+    description:
+      - "What is too much, by section. For example C({server: {min_hit_ratio: 0.95}, maintenance: {dead_rows: 100000}})."
+      - A wrong name is refused with the list of the right ones. Values are numbers; their units stand in the names.
+    type: dict
+    default: {}
+  backup_dir:
+    description:
+      - Directory that holds the backups of all databases, the catalog. Those of the database, and its file system, are looked at, too. There
+        is no section C(backups) without it.
+    type: path
+  backup_rpo:
+    description: How old the newest usable backup may be. It is not judged when it is left out.
+    type: str
+  backup_verified_within:
+    description: Within what time a backup must have been verified. It is not judged when it is left out.
+    type: str
+  statement_timeout:
+    description: How long each statement, and connecting, may take.
+    type: str
+    default: 5s
+extends_documentation_fragment:
+  - godel.postgres_runbook.connection
+  - godel.postgres_runbook.database
+  - godel.postgres_runbook.kubernetes
+  - godel.postgres_runbook.attributes.read_only
+notes:
+  - The role C(pg_monitor) is enough. A login without it sees less, and RV(sections) says of what.
+  - Dead rows, tables and indexes are those of the database O(db); sessions, disks and replication are those of the whole server.
+seealso:
+  - module: godel.postgres_runbook.write_health
+  - module: godel.postgres_runbook.pg_backup_info
+  - module: godel.postgres_runbook.pg_activity_info
+  - module: godel.postgres_runbook.pg_query_info
+  - module: godel.postgres_runbook.pg_storage_info
+  - module: godel.postgres_runbook.pg_disk_info
+  - module: godel.postgres_runbook.pg_replication_info
+"""
+
+EXAMPLES = r"""
+- name: Look at everything
+  godel.postgres_runbook.pg_health_info:
+    db: godel_production
+  register: health
+
+- name: Say the worst
+  ansible.builtin.debug:
+    msg: "{{ (health.findings | first).message }} {{ (health.findings | first).remedy }}"
+  when: health.findings | length > 0
+"""
+
+RETURN = r"""
+collected_at:
+  description: When it was read, RFC 3339 in UTC.
+  returned: success
+  type: str
+  sample: "2026-02-06T03:04:05Z"
+reachable:
+  description: Whether any section could be read.
+  returned: success
+  type: bool
+statements:
+  description: How many statements the server was sent.
+  returned: success
+  type: int
+  sample: 23
+duration_s:
+  description: How long it took.
+  returned: success
+  type: float
+  sample: 0.4
+sections:
+  description: What was read, by the name of the section, in the order in which it was read.
+  returned: success
+  type: dict
+  contains:
+    server:
+      description:
+        - One of the sections. Its C(data) are version, role, start, settings that matter, counters and the age of each database; C(databases)
+          are those with the oldest rows.
+        - The C(data) of C(activity), C(queries), C(storage), C(disk) and C(replication) are those of the module of that subject.
+      type: dict
+      contains:
+        state:
+          description: V(read), V(failed), or V(not read) when the server was gone already.
+          type: str
+        severity:
+          description: The worst of its findings, V(ok), V(info), V(warning) or V(critical).
+          type: str
+        message:
+          description: What it says in a sentence, or why it says nothing.
+          type: str
+        notes:
+          description: What cannot be seen, and how figures are to be read.
+          type: list
+          elements: str
+        duration_s:
+          description: How long it took.
+          type: float
+        data:
+          description: The figures.
+          type: dict
+    backups:
+      description: Its C(data) are those of M(godel.postgres_runbook.pg_backup_info). Only there with O(backup_dir).
+      type: dict
+    maintenance:
+      description:
+        - Its C(data) are the tables with most dead rows (C(most_dead)), those that were never analyzed, and invalid indexes, of the database.
+      type: dict
+findings:
+  description: What needs somebody, of all sections, the worst first. C(section) says of which.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - check: server_wraparound
+      severity: critical
+      subject: godel_production
+      value: 1610000000
+      threshold: 1500000000
+      message: >-
+        The oldest rows of godel_production are 1,610,000,000 transactions old, and autovacuum begins at 200,000,000. After 537,483,648 more
+        the server stops to write.
+      remedy: Run the playbook godel.postgres_runbook.vacuum with -e vacuum_freeze=true.
+      section: server
+severity:
+  description: The worst severity among the findings, V(ok), V(info), V(warning) or V(critical).
+  returned: success
+  type: str
+msg:
+  description: How many findings there are, and the worst, for people.
+  returned: success
+  type: str
+"""
+
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._db import Login
+from ..module_utils._errors import InvalidInput
+from ..module_utils._module import Call, Result, run
+from ..module_utils._ops import health, health_plan
+from ..module_utils._ops.health_session import line
+from ..module_utils._target.factory import create_target
+from ..module_utils._units import parse_duration, utc_now
+
+SPEC = ArgumentSpec(
+    {
+        "sections": {
+            "type": "list",
+            "elements": "str",
+            "choices": list(health.SECTIONS),
+            "default": list(health.SECTIONS),
+        },
+        "ignore": {"type": "list", "elements": "str", "default": []},
+        "thresholds": {"type": "dict", "default": {}},
+        "backup_dir": {"type": "path"},
+        "backup_rpo": {"type": "str"},
+        "backup_verified_within": {"type": "str"},
+        "statement_timeout": {"type": "str", "default": "5s"},
+    }
+).merge(CONNECTION, DATABASE, KUBERNETES)
+
+
+def operation(call: Call) -> Result:
+    """Look at all of it, and judge it."""
+    params = call.params
+    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
+    if timeout_s < 0.1:
+        raise InvalidInput("statement_timeout is too short", subject=str(timeout_s), remedy="Use 100ms or more.")
+    plan = health.HealthPlan(
+        sections=params["sections"],
+        ignore=params["ignore"],
+        plans=health_plan.plans(params["thresholds"], params["backup_dir"]),
+        backups=health_plan.backups(params["backup_dir"], params["backup_rpo"], params["backup_verified_within"]),
+    )
+    with line(create_target(params), Login.from_params(params), params["db"], timeout_s) as way:
+        return Result(False, health.collect(way, plan, utc_now()).values())
+
+
+def main() -> None:
+    """Entry point."""
+    run(SPEC.create_module(), operation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""pg_health_info on real servers: all sections of every major, few statements, and a page whatever happens to the server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.databases import Database, new_database
+from tests.support.modules import expect_failure, expect_success, start_module
+from tests.support.processes import until
+from tests.support.queries import counting_installations
+from tests.support.replicas import replica_of
+from tests.support.servers import Server
+
+SECTIONS = ["server", "activity", "queries", "storage", "disk", "replication", "maintenance"]
+PASSWORD = "dummy-of-the-tests-77af"
+MOST_STATEMENTS = 25
+COUNTING = counting_installations()
+
+
+def checks(result: dict[str, Any]) -> dict[str, str]:
+    """The severity of each check that has a finding."""
+    return {each["check"]: each["severity"] for each in result["findings"]}
+
+
+def states(result: dict[str, Any]) -> dict[str, str]:
+    """How each section went."""
+    return {name: section["state"] for name, section in result["sections"].items()}
+
+
+@contextlib.contextmanager
+def login(database: Database, *grants: str) -> Iterator[dict[str, Any]]:
+    """A role with no rights but these, as connection options."""
+    role = f"r_{database.name}"
+    database.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'", *(f"GRANT {each} TO {role}" for each in grants))
+    try:
+        yield database.login(login_user=role, login_password=PASSWORD)
+    finally:
+        database.execute(f"DROP ROLE {role}")
+
+
+def test_everything_is_read_with_any_rights_and_what_is_hidden_is_said(any_database: Database) -> None:
+    any_database.execute(
+        'CREATE TABLE "T" (a int)',
+        'INSERT INTO "T" SELECT number FROM generate_series(1, 40000) AS number',
+        'DELETE FROM "T" WHERE a % 2 = 0',
+        'CREATE INDEX broken ON "T" (a)',
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass",
+    )
+    counted = "SELECT pg_stat_get_dead_tuples('\"T\"'::regclass) > 0"
+    assert until(lambda: any_database.query(counted) == [(True,)], 20)
+    result = expect_success("pg_health_info", any_database.login())
+    assert states(result) == dict.fromkeys(SECTIONS, "read")
+    assert list(result["sections"]) == SECTIONS
+    assert (result["reachable"], result["changed"], result["severity"]) == (True, False, "critical")
+    assert result["statements"] <= MOST_STATEMENTS
+    assert result["duration_s"] < 3
+    found = checks(result)
+    assert (found["server_fsync"], found["server_full_page_writes"]) == ("critical", "critical")
+    assert (found["maintenance_dead_rows"], found["maintenance_invalid_indexes"]) == ("warning", "warning")
+    assert result["findings"][0]["severity"] == "critical"
+    data = {name: section["data"] for name, section in result["sections"].items()}
+    assert data["server"]["version"].startswith(str(any_database.server.major))
+    assert (data["maintenance"]["invalid_indexes"], data["maintenance"]["never_analyzed_tables"]) == (1, ['public."T"'])
+    assert data["activity"]["connection_count"] >= 1
+    assert data["replication"]["role"] == "primary"
+    assert any(each["name"] == any_database.name for each in data["storage"]["databases"])
+    assert data["disk"]["file_systems"]
+    for grants in (["pg_monitor"], []):
+        with login(any_database, *grants) as words:
+            less = expect_success("pg_health_info", words)
+        assert states(less) == dict.fromkeys(SECTIONS, "read"), grants
+        told = " ".join(note for section in less["sections"].values() for note in section["notes"])
+        assert ("grant it pg_monitor" in told) == (not grants), told
+
+
+def test_what_is_ignored_is_left_out_and_counted_and_limits_can_be_set(database: Database) -> None:
+    words = {
+        **database.login(),
+        "sections": ["maintenance", "server"],
+        "ignore": ["server_fsync"],
+        "thresholds": {"server": {"restarted_s": 0, "freeze_factor": 1e-9}},
+    }
+    result = expect_success("pg_health_info", words)
+    assert list(result["sections"]) == ["server", "maintenance"]
+    found = checks(result)
+    assert "server_fsync" not in found
+    assert "server_restarted" not in found
+    assert found["server_full_page_writes"] == "critical"
+    assert found["server_wraparound"] == "warning"
+    assert "1 finding is left out, as ignore says." in result["sections"]["server"]["notes"]
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "told"),
+    [
+        ({"servre": {}}, "The sections are server, activity"),
+        ({"server": {"hit": 1}}, "It may have freeze_factor, min_hit_ratio"),
+        ({"server": {"min_hit_ratio": "high"}}, "thresholds.server.min_hit_ratio is not a number"),
+        ({"replication": {"lag_s": {"warning": "x"}}}, "thresholds.replication.lag_s.warning is not a number"),
+    ],
+)
+def test_a_wrong_threshold_is_refused_with_the_right_names(database: Database, thresholds: Any, told: str) -> None:
+    result = expect_failure("pg_health_info", {**database.login(), "thresholds": thresholds})
+    assert told in result["msg"]
+
+
+@pytest.mark.parametrize("installation", COUNTING[:1] + COUNTING[1:][-1:], ids=lambda each: f"pg{each.major}")
+def test_a_server_gets_few_statements_over_one_connection(new_server: Callable[..., Server], installation: Any) -> None:
+    settings = {
+        "log_statement": "all", "log_line_prefix": "%a|%p|", "shared_preload_libraries": "pg_stat_statements",
+        "log_connections": "on",
+    }  # fmt: skip
+    server = new_server(installation, settings=settings)
+    database = new_database(server)
+    database.execute("CREATE EXTENSION pg_stat_statements", "SELECT 1")
+    before = len(server.log())
+    result = expect_success("pg_health_info", database.login())
+    assert states(result) == dict.fromkeys(SECTIONS, "read")
+    lines = re.findall(
+        r"^godel\.postgres_runbook\|(\d+)\|LOG:  (?:statement|execute[^:]*): ", server.log()[before:], re.M
+    )
+    assert result["statements"] == len(lines) <= MOST_STATEMENTS
+    assert len(set(lines)) == 1
+
+
+def test_a_standby_is_read_as_one(new_server: Callable[..., Server]) -> None:
+    with replica_of(new_server()) as standby:
+        result = expect_success("pg_health_info", standby.login())
+    assert states(result) == dict.fromkeys(SECTIONS, "read")
+    assert result["sections"]["server"]["data"]["role"] == "standby"
+    assert result["sections"]["replication"]["data"]["replay"]["lag_bytes"] is not None
+    assert result["statements"] <= MOST_STATEMENTS
+
+
+def test_a_server_that_is_not_there_has_a_page(database: Database) -> None:
+    result = expect_success("pg_health_info", database.login(login_port=1))
+    assert (result["reachable"], result["severity"], result["statements"]) == (False, "critical", 0)
+    [finding] = result["findings"]
+    assert finding["check"] == "health_connection"
+    assert "cannot be reached" in finding["message"]
+    assert finding["remedy"]
+    assert states(result) == {"server": "failed", **dict.fromkeys(SECTIONS[1:], "not read")}
+
+
+def test_backups_are_judged_while_the_server_is_down_too(database: Database, backup_dir: Path) -> None:
+    words = {"backup_dir": str(backup_dir), "backup_rpo": "1d"}
+    result = expect_success("pg_health_info", {**database.login(login_port=1), **words})
+    assert result["reachable"] is False
+    assert states(result)["backups"] == "read"
+    assert checks(result) == {"health_connection": "critical", "backup_rpo": "critical"}
+    away = expect_success("pg_health_info", {**database.login(), **words, "backup_dir": str(backup_dir / "a\nb")})
+    assert away["reachable"] is True
+    assert states(away)["backups"] in ("read", "failed")
+
+
+def test_a_server_that_hangs_has_a_page_in_time(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        result = expect_success("pg_health_info", {**server.login(), "statement_timeout": "2s"})
+        assert time.monotonic() - started < 10
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert (result["reachable"], checks(result)) == (False, {"health_connection": "critical"})
+
+
+def waiting(server: Server) -> int:
+    """Wait until the module waits for a lock, and return its process."""
+    found: list[Any] = []
+    asked = "SELECT pid FROM pg_stat_activity WHERE application_name = 'godel.postgres_runbook' AND wait_event_type = 'Lock'"
+
+    def there() -> bool:
+        found[:] = server.query(asked)
+        return bool(found)
+
+    assert until(there, 20)
+    return int(found[0][0])
+
+
+@contextlib.contextmanager
+def locked(server: Server, table: str) -> Iterator[Any]:
+    """Hold a table of the catalog exclusively."""
+    with contextlib.closing(server.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield connection
+
+
+def test_a_section_that_cannot_be_read_is_told_and_the_rest_goes_on(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    with locked(server, "pg_settings"):
+        result = expect_success("pg_health_info", server.login())
+    assert states(result)["server"] == "failed"
+    assert [states(result)[name] for name in ("activity", "storage", "replication", "maintenance")] == ["read"] * 4
+    told = [each for each in result["findings"] if each["check"] == "health_section"]
+    assert {each["severity"] for each in told} == {"warning"}
+    assert "lock timeout" in told[0]["message"]
+    assert told[0]["remedy"]
+
+
+@pytest.mark.parametrize("fate", ["stopped", "terminated"])
+def test_a_connection_that_is_lost_is_made_anew_once(new_server: Callable[..., Server], fate: str) -> None:
+    server = new_server()
+    with locked(server, "pg_settings") as holder:
+        module = start_module("pg_health_info", {**server.login(), "statement_timeout": "2s"})
+        pid = waiting(server)
+        if fate == "stopped":
+            os.kill(pid, signal.SIGSTOP)  # it keeps no statement_timeout now
+        else:
+            server.query("SELECT pg_terminate_backend(%s)", pid)
+        holder.rollback()
+    try:
+        result = module.finish(30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert not result["failed"], result["msg"]
+    assert states(result) == {**dict.fromkeys(SECTIONS, "read"), "server": "failed"}
+    [finding] = [each for each in result["findings"] if each["check"] == "health_connection"]
+    assert finding["severity"] == "critical"
+    assert "lost while the section server was read" in finding["message"]
+    assert ("no answer for 4 s" in finding["message"]) == (fate == "stopped")
+    assert result["reachable"]
