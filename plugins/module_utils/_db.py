@@ -324,11 +324,11 @@ class Server:
             cancel = partial(_cancel_backend, parameters, connection.info.backend_pid) if through_us else None
             if timeout_s is not None:
                 local = {**(settings or {}), "statement_timeout": str(max(1, round(timeout_s * 1000)))}  # 0 is no limit
-                yield Session(connection, self._check_mode, cancel, patience_s=timeout_s + _GRACE_S, local=local)
-                return
-            session = Session(connection, self._check_mode, cancel)
-            if settings:
-                session.query(_SET, (list(settings), list(settings.values())))
+                session = Session(connection, self._check_mode, cancel, patience_s=timeout_s + _GRACE_S, local=local)
+            else:
+                session = Session(connection, self._check_mode, cancel)
+                if settings:
+                    session.query(_SET, (list(settings), list(settings.values())))
             yield session
 
     def _connection_failed(self, db: str, text: str) -> ConnectionFailed:
