@@ -18,7 +18,7 @@ from ansible.release import __version__ as ansible_version
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import human_size
-from tests.benchmarks import backups, bloat, pods, restores, swaps
+from tests.benchmarks import backups, bloat, health, pods, restores, swaps
 from tests.benchmarks.bench import PING_PLAYBOOK, Bench, Contender, compete, prepared
 from tests.benchmarks.measure import BenchmarkError, Sample, Series
 from tests.benchmarks.tables import bars, bars_table, results_table
@@ -27,7 +27,7 @@ from tests.support.programs import Installation, installations
 from tests.support.servers import ServerError
 from tests.support.workspace import PLACE_VARIABLE
 
-GROUPS = ("backup", "restore", "idle", "pods", "swap", "bloat")
+GROUPS = ("backup", "restore", "idle", "pods", "swap", "bloat", "health")
 SIZE = re.compile(r"(\d+)(?:\s*(MB|GB))?", re.IGNORECASE)
 BEGIN, END = "<!-- begin of what make bench printed -->", "<!-- end -->"
 IDLE_ROUNDS = 2
@@ -83,6 +83,10 @@ def measure(
     judged = bars(found["backup"], found["restore"], found["idle"], backups.bare_key(bench), together)
     if "bloat" in groups:
         told, promises = bloat.measure(bench, runs, only, peers)
+        lines += told
+        judged += promises
+    if "health" in groups:
+        told, promises = health.measure(bench, runs, only)
         lines += told
         judged += promises
     return [*lines, *bars_table(judged)]

@@ -146,15 +146,20 @@ def accuracy(folder: Path | None) -> tuple[list[str], dict[str, Accuracy]]:
     return [*lines, *(each.line for each in found.values())], found
 
 
+def crowd(database: Database, relations: int) -> int:
+    """Fill a database with many small tables and their indexes; returns how many relations there are."""
+    database.execute(_MANY.format(tables=relations // 2))
+    database.execute("VACUUM")
+    return int(database.query(_RELATIONS)[0][0])
+
+
 def estimates(bench: Bench, runs: int) -> tuple[list[str], dict[str, Series]]:
     """The estimate stage on few and on many relations."""
     known, databases = [], []
     for relations in (FEW, MANY):
         database = new_database(bench.server, f"relations_{relations}")
         databases.append(database)
-        database.execute(_MANY.format(tables=relations // 2))
-        database.execute("VACUUM")
-        (count,) = database.query(_RELATIONS)[0]
+        count = crowd(database, relations)
 
         def act(dummy: Bench, _folder: Path, database: Database = database) -> Sample:
             words = {**database.login(), "measure_budget": "0", "min_size": "0"}

@@ -37,6 +37,7 @@ remote_tmp = {folder}/ansible/tmp
 collections_path = {collections}
 nocolor = true
 nocows = true
+forks = 10
 """
 
 
@@ -58,14 +59,24 @@ class Played:
 class Controller:
     """Runs playbooks from ``folder``, which has its inventory and all that Ansible writes besides."""
 
-    def __init__(self, folder: Path, login: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
-        """Write the inventory; ``login`` is as Server.login() makes it, its password stays in the environment."""
+    def __init__(
+        self,
+        folder: Path,
+        login: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        hosts: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Write the inventory; ``login`` is as Server.login() makes it, its password stays in the environment.
+
+        ``hosts`` has the hosts with what is their own; without it there is one.
+        """
         self.folder = folder
         self._password = str(login["login_password"])
         words = {name: value for name, value in login.items() if name.startswith("login_")}
         words["login_password"] = "{{ lookup('ansible.builtin.env', '" + PASSWORD_VARIABLE + "') }}"
         host = {**LOCAL, "postgres_login": words, **variables}
-        self.inventory = yaml.safe_dump({"postgres": {"hosts": {HOST: host}}}, sort_keys=False, width=1000)
+        everybody = {name: {**host, **own} for name, own in (hosts or {HOST: {}}).items()}
+        self.inventory = yaml.safe_dump({"postgres": {"hosts": everybody}}, sort_keys=False, width=1000)
         (folder / INVENTORY).write_text(self.inventory)
         settings = SETTINGS.format(folder=folder, collections=REPOSITORY / ".venv" / "collections")
         (folder / "ansible.cfg").write_text(settings)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.cluster import is_passing, refusal
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.detached import exit_status
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.pod import ProcessTree
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.pod import Pod, ProcessTree
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.shell import _Marked, exports, quoted
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes_files import _RENAME, _escaped
 
@@ -37,6 +39,30 @@ def test_only_what_has_a_living_parent_and_no_child_is_a_leaf() -> None:
     assert tree.leaves([20]) == [21]  # the dead one is its parent's to bury, before that may go
     assert tree.leaves([30, 99]) == [30]
     assert tree.leaves([22]) == []
+
+
+def test_who_has_only_a_dead_child_runs_all_the_same() -> None:
+    looks = [
+        "40 (sh) S 1 40 1\n41 (sleep) Z 40 40 1\n",  # between two children: nobody is a leaf
+        "40 (sh) S 1 40 1\n42 (sleep) S 40 40 1\n",
+        "40 (sh) S 1 40 1\n",
+        "40 (sh) Z 1 40 1\n",
+    ]
+
+    class Watched(Pod):
+        killed: ClassVar[list[int]] = []
+
+        def __init__(self) -> None:
+            pass
+
+        def _tree(self) -> ProcessTree:
+            return ProcessTree(looks.pop(0))
+
+        def _signal(self, signum: int, pids: Sequence[int]) -> None:
+            self.killed.extend(pids)
+
+    Watched().end([40])
+    assert (Watched.killed, looks) == ([42, 40], [])
 
 
 def test_of_a_shell_its_programs_are_asked_to_end() -> None:

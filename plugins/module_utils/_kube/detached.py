@@ -159,9 +159,10 @@ class PodJob:
             pid = self._pid()
             if pid is not None:
                 self._pod.stop(pid, self._stop_signal)
-                if self._within(grace_s) is None:
-                    self._pod.end([pid])
+                self._within(grace_s)
             while self._status is None and self.poll() is None:
+                if pid is not None:
+                    self._pod.end([pid])
                 time.sleep(_FIRST_PAUSE_S)
 
     def _within(self, grace_s: float) -> int | None:

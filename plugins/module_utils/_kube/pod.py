@@ -103,11 +103,10 @@ class Pod:
         started = time.monotonic()
         while time.monotonic() < started + _FORCE_S:
             tree = self._tree()
-            leaves = tree.leaves(pids)
-            if not leaves:
+            if not tree.running(pids):
                 return
             hurried = time.monotonic() > started + _FORCE_S / 4
-            self._signal(signal.SIGKILL, [*leaves, *(tree.living(pids) if hurried else [])])
+            self._signal(signal.SIGKILL, [*tree.leaves(pids), *(tree.living(pids) if hurried else [])])
 
     def _tree(self) -> ProcessTree:
         return ProcessTree(self.repeat(_LIST)[1].decode("utf-8", "replace"))
@@ -190,13 +189,21 @@ class ProcessTree:
         """Those that it started and that run."""
         return self.living(child for child, parent in self._parents.items() if parent == pid)
 
+    def running(self, pids: Iterable[int]) -> list[int]:
+        """Those of these and of all below them that run."""
+        return self.living(sorted(self._family(pids)))
+
     def leaves(self, pids: Iterable[int]) -> list[int]:
-        """Those of these and of all below them that run and have no child, not even a dead one."""
+        """Those that run and have no child, not even a dead one. There may be none for a moment although some run."""
+        family = self._family(pids)
+        busy = {self._parents[pid] for pid in family}
+        return self.living(sorted(family - busy))
+
+    def _family(self, pids: Iterable[int]) -> set[int]:
         family = {pid for pid in pids if pid in self._parents}
         while more := {pid for pid, parent in self._parents.items() if parent in family} - family:
             family |= more
-        busy = {self._parents[pid] for pid in family}
-        return self.living(sorted(family - busy))
+        return family
 
     def programs_below(self, pid: int) -> list[int]:
         """The process itself, or, if it is a shell that has started something, what it started."""
