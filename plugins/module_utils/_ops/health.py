@@ -11,10 +11,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from .._db import Server
 from .._errors import ConnectionFailed, RunbookError
 from .._findings import SEVERITIES, Finding, worst
 from .._units import human_duration, to_rfc3339
-from . import activity, disk, health_backups, health_maintenance, health_server, queries, replication, storage
+from . import (
+    activity,
+    disk,
+    health_backups,
+    health_maintenance,
+    health_server,
+    queries,
+    reachability,
+    replication,
+    storage,
+)
 from .health_session import Line
 
 
@@ -83,8 +94,11 @@ class Health:
     def findings(self) -> list[dict[str, object]]:
         """All of them, the worst first, each with its section; what two sections say alike is told once."""
         told: dict[tuple[str, str], dict[str, object]] = {}
+        every = [finding for section in self.sections for finding in section.findings]
         for section in self.sections:
             for finding in section.findings:
+                if finding.check == "wal_slot" and any(_says_more(other, finding) for other in every):
+                    continue
                 told.setdefault((finding.subject, finding.message), {**finding.as_dict(), "section": section.name})
         return sorted(told.values(), key=lambda each: -SEVERITIES.index(str(each["severity"])))
 
@@ -107,6 +121,12 @@ class Health:
         }
 
 
+def _says_more(other: Finding, held: Finding) -> bool:
+    """Whether the section `replication` says of a slot what `disk` says as well, and not less urgently."""
+    same = other.check.startswith("replication_slot") and other.subject == held.subject
+    return same and SEVERITIES.index(other.severity) >= SEVERITIES.index(held.severity)
+
+
 @dataclass(frozen=True)
 class _Subject:
     """How a section is read, and said in a sentence. `asks` is whether it asks the server."""
@@ -124,10 +144,17 @@ def _subjects(plan: HealthPlan, now: datetime) -> dict[str, _Subject]:
         chosen = plans.get(name) or plan_class()
         return _Subject(lambda line: line.use(lambda session: subject.collect(session, chosen, now)), subject.describe)
 
+    def look_at_sessions(line: Line) -> Any:
+        chosen = plans.get("activity") or activity.ActivityPlan()
+        if chosen.cores is None:
+            cores, source = reachability.cores(Server(line.target, line.login), None)
+            chosen = replace(chosen, cores=cores, cores_from=source)
+        return line.use(lambda session: activity.collect(session, chosen, now))
+
     on_disk = plans.get("disk") or disk.DiskPlan()
     found = {
         "server": asking(health_server, health_server.ServerPlan, "server"),
-        "activity": asking(activity, activity.ActivityPlan, "activity"),
+        "activity": _Subject(look_at_sessions, activity.describe),
         "queries": asking(queries, queries.QueriesPlan, "queries"),
         "storage": asking(storage, storage.StoragePlan, "storage"),
         "disk": _Subject(
