@@ -275,10 +275,22 @@ def kill_servers(scratch: Path) -> None:
                 os.kill(each, signal.SIGKILL)
 
 
+def kill_one(find: Callable[[], list[int]]) -> None:
+    """Kill the first that is found and still there: some last for a moment only."""
+
+    def killed() -> bool:
+        for pid in find():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False
+
+    assert until(killed, 10)
+
+
 def kill_a_backend(scratch: Path) -> None:
     """As the OOM killer would: the server then restarts itself."""
-    assert until(lambda: bool(backends(scratch)), 10)
-    os.kill(backends(scratch)[0], signal.SIGKILL)
+    kill_one(lambda: backends(scratch))
 
 
 def backends(scratch: Path) -> list[int]:
@@ -295,14 +307,7 @@ def kill_restorers(scratch: Path) -> None:
 
 def kill_a_worker(scratch: Path) -> None:
     """One of those that restore in parallel."""
-    workers: list[int] = []
-
-    def there() -> bool:
-        workers[:] = [child for pid in restorers(scratch) for child in children(pid)]
-        return bool(workers)
-
-    assert until(there, 10)
-    os.kill(workers[0], signal.SIGKILL)
+    kill_one(lambda: [child for pid in restorers(scratch) for child in children(pid)])
 
 
 @pytest.mark.parametrize("kill", [kill_servers, kill_a_backend, kill_restorers, kill_a_worker])
