@@ -304,6 +304,7 @@ class _Worker:
         if state in (_NOT_UNIQUE, _EXCLUDED):
             columns = ", ".join(index.key_texts)
             where = f" WHERE {index.predicate}" if index.predicate else ""
+            # For people to run: the names are quoted by the server, and nothing here sends it.
             find = (
                 f"SELECT {columns}, count(*) FROM {index.table_identity}{where} GROUP BY {columns} HAVING count(*) > 1;"  # noqa: S608
             )

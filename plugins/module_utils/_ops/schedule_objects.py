@@ -19,6 +19,7 @@ from .._errors import InvalidInput
 from .._kube.access import Right
 
 GRANT = "docs/rbac/backup_schedule.yml"
+# The name of the variable, no password.
 PASSWORD_VARIABLE = "POSTGRES_RUNBOOK_PASSWORD"  # noqa: S105
 _FOLDER = "/etc/postgres-runbook"
 _INVENTORY = "inventory.yml"
