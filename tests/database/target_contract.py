@@ -236,6 +236,7 @@ class ContractOfTarget(ContractOfFiles):
             " exit 0"
         )
         with self.other_process(code, f"{folder}/log", duration) as holder:
+            assert within(30, lambda: target.run(shell(script, duration)).text)  # it may not be a sleep yet
             [child] = target.run(shell(script, duration)).text.split()
             holder.kill()
             assert within(10 + self.outlives_us_s, lambda: not self.alive(target, child))
