@@ -44,6 +44,11 @@ class StandinPlace(Place):
         """The volume with the backups: the same path here and in each pod that mounts it."""
         return self.standin.folder / "n" / NAMESPACE / CLAIM
 
+    def told(self) -> str:
+        """How our objects are, and what the pods of our workload have written."""
+        logs = [self.standin.log(pod["metadata"]["name"], NAMESPACE)[-2000:] for pod in self.pods()]
+        return "\n".join([super().told(), *logs])
+
     def path(self, path: str) -> Path:
         """Where a path of the pod really is: the stand-in's pods share this machine's root directory."""
         return self.standin.path(self.pod, path, NAMESPACE)

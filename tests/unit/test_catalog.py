@@ -81,7 +81,7 @@ def test_a_hostile_name_makes_a_safe_directory(database: str) -> None:
 
 
 @given(names)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_name_makes_a_safe_directory(database: str) -> None:
     check_name(database)
 

@@ -180,7 +180,7 @@ FINGERPRINTS = st.builds(
 
 
 @given(FINGERPRINTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_fingerprint_survives_json(fingerprint: Fingerprint) -> None:
     again = Fingerprint.from_dict(json.loads(json.dumps(fingerprint.as_dict())))
     assert again == fingerprint
@@ -188,7 +188,7 @@ def test_a_fingerprint_survives_json(fingerprint: Fingerprint) -> None:
 
 
 @given(FINGERPRINTS, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_single_change_is_exactly_one_difference(fingerprint: Fingerprint, data: st.DataObject) -> None:
     group = data.draw(st.sampled_from(["tables", "sequences", "objects"]))
     figures = getattr(fingerprint, group)

@@ -186,7 +186,7 @@ def test_hostile_names_are_shown_harmlessly_everywhere() -> None:
     assert json.loads(known.as_json())["host"] == HOSTILE
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(NAMES)
 def test_any_name_is_harmless(name: str) -> None:
     known = host(bad_night(name), name=name, database=name)
@@ -240,7 +240,7 @@ def test_figures_have_names_with_units_and_types() -> None:
 
 
 @given(NAMES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_label_is_valid_and_no_series_is_there_twice(name: str) -> None:
     found = parsed(_prometheus.render([host(bad_night(name), name=name)]))
     for samples in found.values():
