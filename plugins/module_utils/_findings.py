@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
 SEVERITIES = ("ok", "info", "warning", "critical")
@@ -41,3 +41,8 @@ class Finding:
 def worst(findings: Iterable[Finding]) -> str:
     """The highest severity among the findings; `ok` when there are none."""
     return max((finding.severity for finding in findings), key=SEVERITIES.index, default="ok")
+
+
+def judged(findings: Collection[Finding]) -> dict[str, object]:
+    """The return values `findings` and `severity`, which every module that judges has."""
+    return {"findings": [finding.as_dict() for finding in findings], "severity": worst(findings)}

@@ -316,7 +316,7 @@ msg:
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
 from ..module_utils._errors import InvalidInput
-from ..module_utils._findings import worst
+from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import activity
 from ..module_utils._ops.reachability import ACCEPTING, Unreachable, cores, pod_needed, reach
@@ -377,8 +377,7 @@ def operation(call: Call) -> Result:
         "unreachable_cause": "",
         "unreachable_reason": "",
         **report.values(),
-        "findings": [finding.as_dict() for finding in report.findings],
-        "severity": worst(report.findings),
+        **judged(report.findings),
         "msg": activity.describe(report),
     }
     return Result(False, values)

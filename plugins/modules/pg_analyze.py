@@ -129,7 +129,7 @@ msg:
 
 from ..module_utils._argspec import BRAKES, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
-from ..module_utils._findings import worst
+from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import analyze
 from ..module_utils._ops.brakes import Limits
@@ -173,8 +173,7 @@ def operation(call: Call) -> Result:
     findings = analyze.findings(done)
     values = {
         **analyze.values(done),
-        "findings": [finding.as_dict() for finding in findings],
-        "severity": worst(findings),
+        **judged(findings),
     }
     failure = None if call.check_mode else done.failure
     if failure is None:

@@ -179,7 +179,7 @@ msg:
 
 from ..module_utils._argspec import CATALOG, CONNECTION, KUBERNETES, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog
-from ..module_utils._findings import worst
+from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import status
 from ..module_utils._target.factory import create_target
@@ -210,8 +210,7 @@ def operation(call: Call) -> Result:
         "incomplete": [left.as_dict() for state in states for left in state.incomplete],
         "databases": [state.as_dict() for state in states],
         "total_size_bytes": sum(backup.size_bytes for state in states for backup in state.backups),
-        "findings": [finding.as_dict() for finding in findings],
-        "severity": worst(findings),
+        **judged(findings),
         "msg": status.describe(states, findings, catalog.root),
     }
     return Result(False, values)

@@ -134,7 +134,7 @@ msg:
 """
 
 from ..module_utils._argspec import CONNECTION, KUBERNETES, ArgumentSpec
-from ..module_utils._findings import worst
+from ..module_utils._findings import judged
 from ..module_utils._kube.access import refuse_missing
 from ..module_utils._kube.cluster import connect
 from ..module_utils._kube.jobs import reading_rights
@@ -159,8 +159,7 @@ def operation(call: Call) -> Result:
         "schedule": found.as_dict(now) if found else None,
         "jobs": [run.as_dict(now) for run in found.runs] if found else [],
         "failed_job_log": list(found.failed_log) if found else [],
-        "findings": [finding.as_dict() for finding in findings],
-        "severity": worst(findings),
+        **judged(findings),
         "msg": schedule.describe(found, findings, now),
     }
     return Result(False, values)

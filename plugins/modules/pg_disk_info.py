@@ -202,7 +202,7 @@ msg:
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
 from ..module_utils._errors import InvalidInput
-from ..module_utils._findings import worst
+from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import disk
 from ..module_utils._target.factory import create_target
@@ -248,8 +248,7 @@ def operation(call: Call) -> Result:
         report = disk.collect(session, target, plan, utc_now())
     values = {
         **report.values(),
-        "findings": [finding.as_dict() for finding in report.findings],
-        "severity": worst(report.findings),
+        **judged(report.findings),
         "msg": disk.describe(report),
     }
     return Result(False, values)

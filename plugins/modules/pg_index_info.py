@@ -94,7 +94,7 @@ msg:
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
-from ..module_utils._findings import worst
+from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import index_findings, indexes
 from ..module_utils._target.factory import create_target
@@ -118,16 +118,15 @@ def operation(call: Call) -> Result:
     )
     server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
     with server.connect(params["db"], settings=indexes.LOOK_SETTINGS) as session:
-        judged = index_findings.look(session, params["schemas"], standards, utc_now())
-    findings = judged.findings
+        found = index_findings.look(session, params["schemas"], standards, utc_now())
+    findings = found.findings
     values = {
-        "index_count": len(judged.indexes),
-        "index_size_bytes": sum(index.size_bytes for index in judged.indexes),
+        "index_count": len(found.indexes),
+        "index_size_bytes": sum(index.size_bytes for index in found.indexes),
         "superfluous_bytes": index_findings.superfluous_bytes(findings),
-        "statistics_age_s": judged.counted.age_s,
-        "findings": [finding.as_dict() for finding in findings],
-        "severity": worst(findings),
-        "msg": index_findings.describe(findings, judged.indexes),
+        "statistics_age_s": found.counted.age_s,
+        **judged(findings),
+        "msg": index_findings.describe(findings, found.indexes),
     }
     return Result(False, values)
 

@@ -263,7 +263,7 @@ msg:
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
 from ..module_utils._errors import InvalidInput
-from ..module_utils._findings import worst
+from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops.queries import Baseline, QueriesPlan, collect, describe
 from ..module_utils._ops.query_explain import explain
@@ -306,8 +306,7 @@ def operation(call: Call) -> Result:
             plans, notes = explain(session, report.facts, report.queries, max(1, round(timeout_s * 1000)))
             values["plans"] = [each.as_dict() for each in plans]
             values["notes"] = [*report.notes, *notes]
-    values["findings"] = [finding.as_dict() for finding in report.findings]
-    return Result(False, {**values, "severity": worst(report.findings), "msg": describe(report)})
+    return Result(False, {**values, **judged(report.findings), "msg": describe(report)})
 
 
 def main() -> None:

@@ -241,7 +241,7 @@ msg:
 from ..module_utils._argspec import BRAKES, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
 from ..module_utils._errors import ConnectionFailed, QueryFailed
-from ..module_utils._findings import Finding, worst
+from ..module_utils._findings import Finding, judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import index_findings, indexes, rebuild, reindex
 from ..module_utils._ops.brakes import Limits
@@ -305,8 +305,7 @@ def operation(call: Call) -> Result:
     findings = [*reindex.findings(done), *_judged(server, plan, standards, done)]
     values = {
         **reindex.values(done),
-        "findings": [finding.as_dict() for finding in findings],
-        "severity": worst(findings),
+        **judged(findings),
     }
     failure = None if call.check_mode else reindex.failure(done)
     if failure is None:

@@ -434,7 +434,7 @@ msg:
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
 from ..module_utils._errors import InvalidInput
-from ..module_utils._findings import worst
+from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops.replication import Levels, ReplicationPlan, collect, describe
 from ..module_utils._target.factory import create_target
@@ -475,8 +475,7 @@ def operation(call: Call) -> Result:
         report = collect(session, plan, utc_now())
     values = {
         **report.values(),
-        "findings": [finding.as_dict() for finding in report.findings],
-        "severity": worst(report.findings),
+        **judged(report.findings),
         "msg": describe(report),
     }
     return Result(False, values)

@@ -16,7 +16,7 @@ from .._bloat.relation import Relation
 from .._bloat.survey import Scope, survey
 from .._db import Server, Session
 from .._errors import InvalidInput
-from .._findings import SEVERITIES, Finding, worst
+from .._findings import SEVERITIES, Finding, judged
 from .._sql import bloat as sql
 from .._units import human_size
 
@@ -86,8 +86,7 @@ class BloatReport:
         return {
             "relations": [relation.as_dict() for relation in self.relations],
             "totals": vars(self.totals),
-            "findings": [each.as_dict() for each in self.findings],
-            "severity": worst(self.findings),
+            **judged(self.findings),
             "msg": _describe(self),
         }
 

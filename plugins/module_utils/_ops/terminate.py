@@ -17,7 +17,7 @@ from typing import Any
 
 from .._db import Session
 from .._errors import InvalidInput
-from .._findings import Finding, worst
+from .._findings import Finding, judged
 from .._sql import terminate as sql
 from .._units import human_duration
 from .activity_facts import as_row, who
@@ -101,8 +101,7 @@ class Outcome:
         return {
             "sessions": rows,
             **{f"{name}_count": len(self.of(name)) for name in ("terminated", "cancelled", "stayed", "spared")},
-            "findings": [finding.as_dict() for finding in self.findings],
-            "severity": worst(self.findings),
+            **judged(self.findings),
             "notes": self.notes,
             **({} if failure else {"msg": self._describe()}),  # a failure has a text of its own
         }
