@@ -98,14 +98,14 @@ def test_a_table_that_takes_too_long_is_named_and_the_others_are_done(two: Datab
     assert "statement timeout" in result["tables"][0]["why"]
 
 
-def test_one_that_somebody_cancels_is_named_and_the_others_are_done(two: Database) -> None:
+def test_a_cancelled_statement_ends_the_run_and_another_one_goes_on(two: Database) -> None:
     with locked(two, "a", QUIETLY):
         module = start_module("pg_analyze", two.login())
         two.query("SELECT pg_cancel_backend(%s)", waiting(two))
         result = module.finish()
-    assert (result["failed"], states(result)) == (False, {"a": "failed", "b": "analyzed"})
-    assert "user request" in result["tables"][0]["why"]
-    assert states(analyze(two)) == {"a": "analyzed"}
+    assert (result["failed"], states(result)) == (True, {"a": "left", "b": "left"})
+    assert "Somebody cancelled the work on public.a" in result["msg"]
+    assert states(analyze(two)) == {"a": "analyzed", "b": "analyzed"}
 
 
 @pytest.mark.parametrize("grant", ["", "GRANT pg_monitor TO {}"])

@@ -125,16 +125,17 @@ def test_one_that_takes_too_long_is_named_and_the_others_are_done(two: Database)
     assert (states(reindex(two)), nothing_left(two)) == ({"a_id": "rebuilt"}, True)
 
 
-def test_one_that_somebody_cancels_is_named_and_leaves_nothing(two: Database) -> None:
+def test_a_cancelled_statement_leaves_nothing_and_ends_the_run(two: Database) -> None:
     with locked(two, "a", WRITING):
         module = start_module("pg_reindex", two.login())
         two.query("SELECT pg_cancel_backend(%s)", half_way(two))
         dropping = "SELECT count(*)::int FROM pg_stat_activity WHERE query LIKE 'DROP INDEX%%' AND datname = %s"
         assert until(lambda: two.query(dropping, two.name) == [(1,)], TIMEOUT_S)
     result = module.finish()
-    assert (states(result), nothing_left(two)) == ({"a_id": "failed", "b_id": "rebuilt"}, True)
-    assert "user request" in result["indexes"][0]["why"]
-    assert states(reindex(two)) == {"a_id": "rebuilt"}
+    assert (states(result), nothing_left(two)) == ({"a_id": "left", "b_id": "left"}, True)
+    assert "Somebody cancelled the work on public.a_id" in result["msg"]
+    assert result["failed"]
+    assert states(reindex(two)) == {"a_id": "rebuilt", "b_id": "rebuilt"}
 
 
 @pytest.mark.parametrize("grant", ["", "GRANT pg_monitor TO {}"])

@@ -122,7 +122,7 @@ class _Worker:
                         done.stopped_by = self._brakes.check()
                         if done.stopped_by is None:
                             done.items[at] = self._one(item, last=stage is None)
-                            done.stopped_by = self._brakes.stopped_by
+                            done.stopped_by, done.broken = self._brakes.stopped_by, self._brakes.cancelled
                         if done.stopped_by:
                             return
         except QueryFailed as exc:
@@ -148,7 +148,7 @@ class _Worker:
         except QueryFailed as exc:
             if exc.details.get("lost"):
                 raise
-            if self._brakes.stopped_by:
+            if self._brakes.ended(exc, item.table.identity, self._plan.statement_timeout_s):
                 return item
             state = "skipped" if exc.details.get("sqlstate") in _GONE else "failed"
             return replace(item, state=state, why=self._explain(exc))

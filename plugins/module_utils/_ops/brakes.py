@@ -30,6 +30,7 @@ from .._window import Window
 
 _EVERY_S = 2.0
 _CANCEL_AGAIN_S = 0.5
+_SAME_INSTANT_S = 0.05
 _SAMPLES = 5000  # nearly three hours
 _START_TOLERANCE_S = 60.0  # between the time in postmaster.pid and what the server says
 
@@ -130,6 +131,7 @@ class Brakes:
 
     Attributes:
         stopped_by: the reason that was found last, a sentence; None while there is none.
+        cancelled: the reason is that somebody cancelled a statement of ours. That is a failure.
     """
 
     def __init__(
@@ -152,6 +154,8 @@ class Brakes:
         """
         self.limits = limits
         self.stopped_by: str | None = None
+        self.cancelled = False
+        self._watched_s = 0.0
         self._session = session
         self._target = target
         self._clock = clock
@@ -169,6 +173,7 @@ class Brakes:
             InvalidInput: a limit is set on what this login or this target cannot see.
         """
         self._prepare()
+        self._watched_s = 0.0
         looks = (self._late, self._behind, self._too_much_wal, self._too_full, self._waited_for)
         self.stopped_by = next((reason for look in looks if (reason := look()) is not None), None)
         return self.stopped_by
@@ -186,11 +191,29 @@ class Brakes:
         watch = _Watch(self, work, self._every_s)
         with _wakeup() as told:
             watch.start(told)
+            started = time.monotonic()
             try:
                 yield
             finally:
+                self._watched_s = time.monotonic() - started
                 watch.end()
                 self._pids = []
+
+    def ended(self, exc: RunbookError, subject: str, timeout_s: float | None) -> bool:
+        """Whether what the last watched statement failed with is to end the whole run; `stopped_by` then says why.
+
+        It is when we cancelled it, and when somebody else did: who cancels maintenance wants it to end. A timeout has
+        the same SQLSTATE, and concerns this statement alone.
+
+        Args:
+            subject: what was worked on, for people.
+            timeout_s: the statement_timeout it had, if any.
+        """
+        in_time = not timeout_s or self._watched_s < timeout_s - _SAME_INSTANT_S
+        if self.stopped_by is None and in_time and exc.details.get("sqlstate") == "57014":
+            self.cancelled = True
+            self.stopped_by = f"Somebody cancelled the work on {subject}: {exc.why}."
+        return self.stopped_by is not None
 
     # --- the reasons
 

@@ -228,8 +228,8 @@ class _Worker:
                 return _Fate("done", attempts=attempt)
             if exc.details.get("lost"):
                 raise _Stop(f"{exc.what} while {index.identity} was worked on: {exc.why}.", broken=True)
-            if self._brakes.stopped_by:
-                raise _Stop(self._brakes.stopped_by)
+            if self._brakes.ended(exc, index.identity, self._plan.statement_timeout_s):
+                raise _Stop(self._brakes.stopped_by or "", broken=self._brakes.cancelled)
             if exc.details.get("sqlstate") not in _TRY_AGAIN or attempt > self._plan.retries:
                 return replace(self._explain(index, exc), attempts=attempt)
             time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1)))
@@ -311,7 +311,7 @@ class _Worker:
             why = f"its rows are not unique, so that it cannot be made valid ({exc.why})"
             return _Fate("failed", why, f"Find them: {find}")
         if state == _CANCELLED:
-            return _Fate("failed", exc.why, "Run it again; raise statement_timeout if that was the reason.")
+            return _Fate("failed", exc.why, "Run it again, with a longer statement_timeout.")
         if state == _FULL:
             return _Fate("failed", exc.why, _MORE_ROOM)
         remedy = "Use the owner's login, or a superuser's." if state == _NO_RIGHT else exc.remedy

@@ -246,7 +246,7 @@ class Vacuum:
         if exc.details.get("lost"):
             raise exc
         if state == "57014":
-            return self._cancelled(done, exc, seconds)
+            return self._cancelled(done, exc)
         if state == "42P01":
             return replace(done, skipped="It was dropped meanwhile.")
         if state == "53100":
@@ -263,17 +263,13 @@ class Vacuum:
             why += f", by {holders}." if holders else "."
         return replace(done, skipped=why, problem=True)
 
-    def _cancelled(self, done: Done, exc: RunbookError, seconds: float) -> Done | None:
+    def _cancelled(self, done: Done, exc: RunbookError) -> Done | None:
         limit = self._plan.statement_timeout_s
-        if self._brakes.stopped_by:
-            self._outcome.stopped_by = self._brakes.stopped_by
+        if self._brakes.ended(exc, done.task.table.title, limit):
+            self._outcome.stopped_by, self._outcome.broken = self._brakes.stopped_by or "", self._brakes.cancelled
             return None
-        if limit and seconds >= limit - _SAME_INSTANT_S:
-            why = f"It took longer than statement_timeout ({human_duration(limit)})."
-            return replace(done, skipped=why, problem=True)
-        self._outcome.broken = True
-        self._outcome.stopped_by = f"Somebody cancelled the work on {done.task.table.title}: {exc.why}."
-        return None
+        why = f"It took longer than statement_timeout ({human_duration(limit or 0)})."
+        return replace(done, skipped=why, problem=True)
 
     def _finish(self) -> None:
         """Bring the database's own age up to date, which each VACUUM left for the end."""
