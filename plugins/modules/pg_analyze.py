@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Analyzes tables of which a share of the rows changed since their last C(ANALYZE), and tables that lack statistics. Those of columns,
     of expressions in indexes, of extended statistics objects, and of partitioned tables, which autovacuum never analyzes.
+  - A table that autovacuum vacuums just now is passed over, since C(ANALYZE) would put an end to its work.
   - The task fails when a table that was named, or every one, could not be analyzed. The others are done all the same. It does not fail
     when a brake stopped it; see RV(left).
 author:

@@ -15,7 +15,9 @@ description:
   - Rebuilds invalid indexes, and drops what interrupted rebuilds have left (C(_ccnew), C(_ccold)), unless somebody works on the table.
   - An index whose bloat is not known well enough (O(min_confidence)) is not touched, and reported.
   - A transaction that a rebuild would wait for is named before anything is begun, and waited for at most O(wait_for_transactions).
-  - A rebuild that ends early, for whatever reason, is cleaned up at once. If the module or the server is killed, the next run does it.
+  - A rebuild that ends early, for whatever reason, is cleaned up at once. If the module or the server is killed, or somebody is in the way
+    of that, the next run does it; what is still there is told in RV(leftovers) and as a finding.
+  - A table that autovacuum works on just now is passed over, since a rebuild would put an end to its work.
   - Unused, duplicate and redundant indexes, and foreign keys without one, are reported as findings, and not touched, as by
     M(godel.postgres_runbook.pg_index_info).
   - The task fails when an index that was named, or every one, could not be rebuilt. The others are done all the same. It does not
@@ -79,20 +81,23 @@ options:
     default: true
   lock_timeout:
     description:
-      - How long to wait for each lock. A concurrent rebuild also waits in this way for transactions that began before it.
+      - How long to wait for each lock. Once a concurrent rebuild has begun, which keeps nobody waiting, it waits for the transactions of
+        others for O(max_transaction_age) if that is longer.
     type: str
     default: 10s
   statement_timeout:
     description: How long the rebuild of one index may take. No limit when it is left out.
     type: str
   retries:
-    description: How often to try an index again when a lock is not to be had. The pauses grow, from half a second to half a minute.
+    description:
+      - How often to try an index again when a lock is not to be had. The pauses grow, from half a second to half a minute. An index that was
+        built already, and given up for somebody's transaction, is left to the next run.
     type: int
     default: 3
   max_transaction_age:
     description:
       - How old a transaction may be that a rebuild would have to wait for, with a snapshot in this database or a lock on the table. V(5m)
-        when it is left out.
+        when it is left out. For younger ones it waits.
       - It is looked at before each index. Without the role C(pg_read_all_stats), only transactions of the login's own role are seen.
     type: str
   wait_for_transactions:
@@ -161,8 +166,8 @@ indexes:
       type: str
     state:
       description:
-        - V(rebuilt); V(due) in check mode; V(skipped) when it cannot be rebuilt in this way or was dropped meanwhile; V(failed); or V(left)
-          for another run.
+        - V(rebuilt); V(due) in check mode; V(skipped) when it cannot be rebuilt in this way, was dropped meanwhile, or autovacuum works on
+          its table; V(failed); or V(left) for another run.
       type: str
     bloat_bytes:
       description: What a rebuild was expected to give back.
@@ -192,7 +197,9 @@ indexes:
       description: Why it is not rebuilt.
       type: str
 leftovers:
-  description: Invalid indexes that are not to be rebuilt. Each has C(state) V(dropped), V(due), V(failed) or V(left), and why.
+  description:
+    - Invalid indexes that are not to be rebuilt, those among them that this run has left itself. Each has C(state) V(dropped), V(due),
+      V(failed) or V(left), and why.
   returned: success
   type: list
   elements: dict

@@ -14,6 +14,7 @@ description:
     Tables that need nothing are left alone.
   - Rows that somebody may still have to see cannot be removed. Who that is (a transaction, a replication slot, a prepared transaction,
     a replica) is told as a finding, and a table that a former C(VACUUM) could not clear for that reason is left alone.
+  - A table that autovacuum works on just now is passed over, since it would give up what it has done so far.
   - With O(full), or O(method=repack), bloated tables are rewritten instead.
   - Between tables, and while one is worked on, it is seen whether to stop. What is left then, another run goes on with.
   - The task fails when a table named in O(tables) could not be done, or none at all could, after the others were done.
@@ -93,7 +94,8 @@ options:
     description:
       - Whether to rewrite bloated tables, from O(min_bloat_bytes) and O(min_bloat_ratio) on. With O(method=vacuum) each is locked exclusively
         for as long as that takes, so O(window) is required. How long that will be is predicted, in RV(tables[].predicted_lock_s).
-      - Nothing is done to a table whose copy would not fit, where the server's disk can be seen.
+      - Nothing is done to a table whose copy would not fit, where the server's disk can be seen, nor, with O(method=vacuum), to one whose
+        bloat is dead rows that somebody may still have to see.
     type: bool
     default: false
   method:
@@ -106,11 +108,13 @@ options:
     choices: [vacuum, repack]
     default: vacuum
   min_bloat_bytes:
-    description: How much a rewrite has to give back, with indexes and TOAST, for example V(1GB).
+    description:
+      - How much of a table with its TOAST a rewrite has to give back, for example V(1GB). What its indexes waste does not count, since
+        M(godel.postgres_runbook.pg_reindex) gives that back without locking it.
     type: str
     default: 64MB
   min_bloat_ratio:
-    description: The same as a share of the table, 0 to 1.
+    description: The same as a share of the table with its TOAST, 0 to 1.
     type: float
     default: 0.3
   measure_budget:
@@ -135,6 +139,8 @@ extends_documentation_fragment:
 notes:
   - The login has to own the tables or the database, to have C(MAINTAIN) on them (PostgreSQL 17, role C(pg_maintain)), or to be a superuser, which
     C(pg_repack) needs. Without the role C(pg_monitor) it cannot see who holds dead rows back.
+seealso:
+  - module: godel.postgres_runbook.pg_reindex
 """
 
 EXAMPLES = r"""

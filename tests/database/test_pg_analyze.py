@@ -66,6 +66,22 @@ def test_expressions_columns_and_extended_statistics_are_missed(database: Databa
     assert analyze(database)["changed"] is False
 
 
+def test_statistics_of_a_parent_with_rows_in_its_children_alone(any_database: Database) -> None:
+    any_database.execute(
+        "CREATE TABLE parent (a int, b int)",
+        "CREATE TABLE child () INHERITS (parent)",
+        "INSERT INTO child SELECT n, n % 5 FROM generate_series(1, 1000) n",
+        "CREATE STATISTICS together ON a, b FROM parent",
+    )
+    counted(any_database, 1000)
+    for rows, due in ((0, ["child", "parent"]), (500, ["parent"])):
+        any_database.execute(f"INSERT INTO parent SELECT n, n % 5 FROM generate_series(1, {rows}) n")
+        counted(any_database, rows or 1000)
+        assert names(analyze(any_database), "analyzed") == due
+        counted(any_database, 0)
+        assert analyze(any_database)["changed"] is False
+
+
 def test_in_stages(database: Database) -> None:
     fill(database)
     assert names(analyze(database, in_stages=True, missing_only=True), "analyzed") == ["never", "parts"]

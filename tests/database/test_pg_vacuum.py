@@ -172,6 +172,24 @@ def test_freezing_is_named_and_done_once(database: Database) -> None:
     assert vacuum(database, tables=["t"], freeze=True)["changed"] is False
 
 
+def test_multixacts_threaten_whatever_transactions_are_held(database: Database) -> None:
+    database.execute(
+        "CREATE TABLE mx (id int PRIMARY KEY, v int)"
+        " WITH (autovacuum_enabled = off, autovacuum_multixact_freeze_max_age = 10000)",
+        "INSERT INTO mx SELECT n, 0 FROM generate_series(1, 8000) n",
+        # each row is locked by the transaction, and written by a subtransaction of its own: a multixact
+        "DO $$ BEGIN PERFORM 1 FROM mx FOR KEY SHARE; FOR i IN 1..8000 LOOP"
+        " BEGIN UPDATE mx SET v = 1 WHERE id = i; EXCEPTION WHEN OTHERS THEN RAISE; END; END LOOP; END $$",
+    )
+    with snapshot(database):
+        result = vacuum(database)
+        assert (done(result), result["findings"]) == (["mx"], [])
+        [row] = result["tables"]
+        assert "multixacts old, and 7500 are the limit" in row["reason"]
+        assert row["before"]["mxid_age"] > 7500 > row["after"]["mxid_age"]
+        assert vacuum(database)["changed"] is False
+
+
 # --- rows that cannot be removed ---------------------------------------------------------------------------
 
 

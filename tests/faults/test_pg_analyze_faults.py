@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import analyze as ops
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.brakes import Limits
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.statistics import AnalyzePlan
@@ -167,6 +168,9 @@ def test_a_replica_that_falls_behind_stops_the_run() -> None:
         database = new_database(primary)
         unknown(database, "a", "b")
         with replica_of(primary) as replica:
+            for check in (True, False):
+                with pytest.raises(InvalidInput, match="ANALYZE works on the primary alone"):
+                    attempt(Database(replica, database.name), check)
             replica.query("SELECT pg_wal_replay_pause()")
             database.execute("CREATE TABLE more AS SELECT n FROM generate_series(1, 10000) n")
             result = analyze(database, tables=["a", "b"], max_replica_lag="100kB")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import Locked
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput, Locked
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import rebuild
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.brakes import Limits
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.reindex import ReindexPlan
@@ -23,13 +23,15 @@ from tests.support.modules import Result, expect_success, start_module
 from tests.support.processes import until
 from tests.support.replicas import replica_of
 from tests.support.servers import Server
-from tests.support.vacuums import locked
+from tests.support.vacuums import ALWAYS, checks, counted, locked, snapshot
 
 TIMEOUT_S = 60.0
 INVALID = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
 LEFT = "SELECT relname FROM pg_class WHERE relname ~ '_cc(new|old)'"
 # With this lock of somebody else a rebuild begins, and then waits for him.
 WRITING = "ROW EXCLUSIVE"
+# With this one a rebuild cannot begin.
+QUIETLY = "SHARE UPDATE EXCLUSIVE"
 HALF_WAY = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'REINDEX%%' AND datname = %s"
 
 
@@ -73,7 +75,7 @@ def half_way(database: Database) -> int:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody is in the way, what an attempt has left cannot be dropped: that is for the next run."""
-    monkeypatch.setattr(rebuild, "_CLEAN_TIMEOUT", "50ms")
+    monkeypatch.setattr(rebuild, "_CLEAN_TIMEOUT_S", 0.05)
 
 
 def nothing_left(database: Database) -> bool:
@@ -84,15 +86,32 @@ def nothing_left(database: Database) -> bool:
 
 
 def test_a_lock_is_tried_again_and_then_named_and_the_others_are_done(two: Database) -> None:
+    at_once = {"concurrently": False, "window": ALWAYS, "lock_timeout": "100ms"}
     with locked(two, "a", WRITING) as pid:
-        result = reindex(two, lock_timeout="100ms", retries=1)
+        result = reindex(two, retries=1, **at_once)
         assert states(result) == {"a_id": "failed", "b_id": "rebuilt"}
         assert result["indexes"][0]["attempts"] == 2
         assert f"process {pid} of postgres (migration)" in result["indexes"][0]["why"]
-        named = attempt(two, indexes=["a_id"], lock_timeout="100ms", retries=0)
+        named = attempt(two, indexes=["a_id"], retries=0, **at_once)
         assert "public.a_id (somebody is in the way" in named["failure"]
-    assert (states(reindex(two)), nothing_left(two)) == ({"a_id": "rebuilt"}, True)
-    assert reindex(two)["changed"] is False
+    assert states(reindex(two, **at_once)) == {"a_id": "rebuilt"}
+    assert reindex(two, **at_once)["changed"] is False
+
+
+def test_who_vacuums_a_table_is_waited_for_as_long_as_for_a_lock(database: Database) -> None:
+    """Not for as long as for a transaction."""
+    database.execute(
+        "CREATE TABLE t WITH (autovacuum_enabled = off) AS SELECT n AS id FROM generate_series(1, 20000) n",
+        "CREATE INDEX t_id ON t (id)",
+        "DELETE FROM t WHERE id > 1000",
+    )
+    counted(database, "t", 19000, 1000)
+    database.execute("VACUUM ANALYZE t")
+    with locked(database, "t", QUIETLY) as pid:
+        result = attempt(database, lock_timeout="100ms", retries=1, min_bloat_bytes="64kB")
+    assert [(each["state"], each["attempts"]) for each in result["indexes"]] == [("failed", 2)]
+    assert f"process {pid} of postgres (migration)" in result["failure"]
+    assert nothing_left(database)
 
 
 def test_a_table_that_is_locked_exclusively_holds_nobody_up(two: Database) -> None:
@@ -122,7 +141,62 @@ def test_one_that_takes_too_long_is_named_and_the_others_are_done(two: Database)
         result = reindex(two, statement_timeout="300ms")
     assert states(result) == {"a_id": "failed", "b_id": "rebuilt"}
     assert "statement timeout" in result["indexes"][0]["why"]
+    [left] = result["leftovers"]
+    assert (left["name"], left["state"], result["left"]) == ("a_id_ccnew", "left", ["public.a_id", "public.a_id_ccnew"])
+    assert ("index_invalid", "public.a_id_ccnew") in checks(result)
     assert (states(reindex(two)), nothing_left(two)) == ({"a_id": "rebuilt"}, True)
+
+
+def waiting_after_the_build(database: Database) -> bool:
+    """Whether a rebuild has waited for others for half a second, with its index built."""
+    waits = (
+        "SELECT count(*)::int FROM pg_stat_activity a JOIN pg_stat_progress_create_index p USING (pid)"
+        " WHERE a.wait_event_type = 'Lock' AND p.phase = 'waiting for old snapshots' AND a.datname = %s"
+        " AND a.query_start < clock_timestamp() - interval '500 ms'"
+    )
+    return database.query(waits, database.name) == [(1,)]
+
+
+def test_an_index_that_is_built_is_not_given_up_for_ordinary_transactions(two: Database) -> None:
+    two.execute("CREATE TABLE other (id int)")
+    with snapshot(two):
+        module = start_module("pg_reindex", two.login(lock_timeout="100ms"))
+        assert until(lambda: waiting_after_the_build(two), TIMEOUT_S)
+    result = module.finish()
+    assert [(each["state"], each["attempts"]) for each in result["indexes"]] == [("rebuilt", 1), ("rebuilt", 1)]
+
+
+def test_what_an_attempt_leaves_is_told_and_no_further_one_is_begun_beside_it(two: Database) -> None:
+    """Of whom the login may not see, the server tells only after it has waited for him."""
+    role = f"own_{two.name}"
+    two.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f"ALTER TABLE a OWNER TO {role}")
+    login = {"login_user": role, "login_password": "x", "lock_timeout": "100ms", "max_transaction_age": "100ms"}
+    login["retries"] = 1
+    try:
+        with locked(two, "a", WRITING):
+            first = attempt(two, **login)
+            assert [(each["state"], each["attempts"]) for each in first["indexes"]] == [("failed", 1)]
+            assert ("a_id_ccnew", "left") in [(each["name"], each["state"]) for each in first["leftovers"]]
+            assert ("index_invalid", "public.a_id_ccnew") in checks(first)
+            second = attempt(two, indexes=["a_id"], **login)
+            assert states(second) == {"a_id": "left"}
+            assert "a_id_ccnew, which an interrupted rebuild" in second["indexes"][0]["why"]
+            assert two.query(LEFT) == [("a_id_ccnew",)]
+        assert states(reindex(two, indexes=["a_id"], **login)) == {"a_id": "rebuilt"}
+        assert nothing_left(two)
+    finally:
+        two.execute(f"ALTER TABLE a OWNER TO postgres; DROP ROLE {role}")
+
+
+def test_leftovers_are_dropped_where_transactions_are_read_only_by_default(two: Database) -> None:
+    two.execute(
+        "CREATE INDEX a_id_ccnew ON a (id)",
+        INVALID.format("a_id_ccnew"),
+        f"ALTER DATABASE {two.name} SET default_transaction_read_only = on",
+    )
+    result = reindex(two)
+    assert [(each["name"], each["state"]) for each in result["leftovers"]] == [("a_id_ccnew", "dropped")]
+    assert (states(result), nothing_left(two)) == ({"a_id": "rebuilt", "b_id": "rebuilt"}, True)
 
 
 def test_a_cancelled_statement_leaves_nothing_and_ends_the_run(two: Database) -> None:
@@ -136,6 +210,20 @@ def test_a_cancelled_statement_leaves_nothing_and_ends_the_run(two: Database) ->
     assert "Somebody cancelled the work on public.a_id" in result["msg"]
     assert result["failed"]
     assert states(reindex(two)) == {"a_id": "rebuilt", "b_id": "rebuilt"}
+
+
+def test_a_rebuild_that_ends_after_the_new_index_is_in_place_is_one(two: Database) -> None:
+    waits = "SELECT pid FROM pg_stat_progress_create_index WHERE phase = 'waiting for readers before marking dead' AND datname = %s"
+    with contextlib.closing(two.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM a")
+        module = start_module("pg_reindex", two.login())
+        assert until(lambda: len(two.query(waits, two.name)) == 1, TIMEOUT_S)
+        two.query("SELECT pg_cancel_backend(%s)", two.query(waits, two.name)[0][0])
+        connection.rollback()
+    result = module.finish()
+    assert (states(result), nothing_left(two)) == ({"a_id": "rebuilt", "b_id": "left"}, True)
+    assert "Somebody cancelled the work on public.a_id" in result["msg"]
+    assert states(reindex(two)) == {"b_id": "rebuilt"}
 
 
 @pytest.mark.parametrize("grant", ["", "GRANT pg_monitor TO {}"])
@@ -165,7 +253,7 @@ def test_the_end_of_the_window_stops_the_run_and_another_one_goes_on(two: Databa
             our_server(two), LocalTarget(), ReindexPlan(two.name), limits, lambda: datetime.now(UTC), rehearsal=False
         )
     assert str(done.stopped_by).startswith("The maintenance window ended")
-    assert (done.left(), done.changed) == (["public.a_id", "public.b_id"], False)
+    assert (done.left(), done.changed) == (["public.a_id", "public.b_id", "public.a_id_ccnew"], False)
     assert (states(reindex(two)), nothing_left(two)) == ({"a_id": "rebuilt", "b_id": "rebuilt"}, True)
 
 
@@ -181,6 +269,9 @@ def test_a_replica_that_falls_behind_stops_a_rebuild() -> None:
         database = new_database(primary)
         invalid(database, "a", "b")
         with replica_of(primary) as replica:
+            for check in (True, False):
+                with pytest.raises(InvalidInput, match="REINDEX works on the primary alone"):
+                    attempt(Database(replica, database.name), check)
             replica.query("SELECT pg_wal_replay_pause()")
             database.execute("CREATE TABLE more AS SELECT n FROM generate_series(1, 10000) n")
             result = reindex(database, max_replica_lag="100kB")

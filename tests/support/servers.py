@@ -34,6 +34,7 @@ STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": sig
 QUICK_AND_CLEAN: Mapping[str, object] = {
     "fsync": "off",
     "full_page_writes": "off",
+    "autovacuum_naptime": "1d",  # on, as users have it, but never in between
     "shared_buffers": "64MB",
     "dynamic_shared_memory_type": "mmap",  # inside the data directory: nothing stays in /dev/shm after a kill
     "log_line_prefix": "%m [%p] %d ",

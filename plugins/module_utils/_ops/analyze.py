@@ -18,6 +18,7 @@ from .._findings import Finding
 from .._sql import analyze as sql
 from .._target.base import Target
 from .._units import human_duration, to_rfc3339
+from . import autovacuum, primary
 from .brakes import Brakes, Limits
 from .statistics import AnalyzePlan, Item, State, Table, coarse, judge, read, read_children
 
@@ -70,7 +71,7 @@ def run(
 
     Raises:
         ObjectNotFound: a table that is named is not there.
-        InvalidInput: the server is too old for an option.
+        InvalidInput: the server is a standby, or too old for an option.
     """
     timeout = plan.statement_timeout_s
     settings = {
@@ -79,6 +80,7 @@ def run(
     }
     with ExitStack() as stack:
         control = stack.enter_context(server.connect(plan.db, settings={"jit": "off", "lock_timeout": "10s"}))
+        primary.require(control, "ANALYZE", server.login.host)
         watch = stack.enter_context(server.connect(plan.db))
         work = stack.enter_context(server.connect(plan.db, settings=settings))
         if plan.buffer_usage_limit_kb is not None and work.server_version < _BUFFER_LIMIT:
@@ -97,11 +99,20 @@ def run(
             done.notes.append("The login is no superuser: only statistics that it may read are judged missing.")
         if rehearsal:
             done.stopped_by = brakes.check()
+            done.items[:] = [_unless_busy(control, item) for item in done.items]
             if limits.opens:
                 done.notes.append(f"The maintenance window is closed; it opens at {to_rfc3339(limits.opens)}.")
         else:
             _Worker(control, work, brakes, plan).do(done)
         return done
+
+
+def _unless_busy(session: Session, item: Item) -> Item:
+    """The item, skipped if autovacuum is vacuuming one of its tables, which ANALYZE would put an end to."""
+    tables = [item.table.oid, *item.covers]
+    if item.state == "due" and autovacuum.busy(session, tables, vacuum_only=True):
+        return replace(item, state="skipped", why=autovacuum.BUSY)
+    return item
 
 
 class _Worker:
@@ -141,6 +152,9 @@ class _Worker:
                 self._work.query("SELECT pg_catalog.set_config(%s, %s, false)", (name, str(value)))
 
     def _one(self, item: Item, *, last: bool) -> Item:
+        item = _unless_busy(self._control, item)
+        if item.state != "due":
+            return item
         started = time.monotonic()
         try:
             with self._brakes.watching(self._work):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,9 @@ from datetime import datetime
 from .._db import Session
 from .._findings import Finding
 from .._sql import horizon as sql
+
+_MOMENT_S = 2.0  # in which short statements end
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Holder:
         age: transactions since the oldest that it may see.
         since: a moment at which it held them already, or None when nobody knows.
         about: who that is, for people.
+        began: when its transaction began, where it has one.
     """
 
     kind: str
@@ -31,6 +36,12 @@ class Holder:
     age: int
     since: datetime | None
     about: str
+    began: datetime | None
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What it has in common with itself at another moment."""
+        return (self.kind, self.subject, self.began)
 
     def __str__(self) -> str:
         word = {"session": "process", "prepared": "prepared transaction"}.get(self.kind, self.kind)
@@ -55,6 +66,17 @@ class Holder:
 def holders(session: Session) -> list[Holder]:
     """All of them, the oldest first. Without pg_read_all_stats only what the login's own sessions hold."""
     return [Holder(*row) for row in session.query(sql.HOLDERS) if row.age is not None]
+
+
+def staying(session: Session) -> Holder | None:
+    """The oldest of those who hold rows now and still do after a moment: what is dead now has to stay."""
+    found = holders(session)
+    deadline = time.monotonic() + _MOMENT_S
+    while found and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
+        now = {each.identity for each in holders(session)}
+        found = [each for each in found if each.identity in now]
+    return found[0] if found else None
 
 
 def held_since(found: Sequence[Holder], vacuumed: datetime | None) -> Holder | None:

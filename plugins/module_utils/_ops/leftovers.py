@@ -45,6 +45,7 @@ class Leftover:
 
     Attributes:
         fate: `drop`, `rebuild`, or `leave`.
+        of: the index that an interrupted rebuild was to replace by it; else empty.
         why: one sentence without a full stop.
         state: what came of it: `due`, `dropped`, `failed` or `left`.
     """
@@ -53,6 +54,7 @@ class Leftover:
     fate: str
     why: str
     state: str = "due"
+    of: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
@@ -90,7 +92,7 @@ def _judge(index: Index, indexes: Iterable[Index]) -> Leftover:
     original = _original(index, indexes)
     if original is not None:
         why = f"a rebuild of {original.identity} was interrupted"
-        return _mine(Leftover(index, "drop", why), index.owned)
+        return _mine(Leftover(index, "drop", why, of=original.identity), index.owned)
     if not index.live:
         return _mine(Leftover(index, "drop", "somebody has dropped it, and was interrupted"), index.owned)
     if index.of_a_build:

@@ -21,22 +21,25 @@ from .._sql import brakes as brakes_sql
 from .._sql import reindex as sql
 from .._target.base import Target
 from .._units import human_duration, human_size, to_rfc3339
-from . import indexes, leftovers, reindex
+from . import autovacuum, indexes, leftovers, primary, reindex
 from .brakes import Brakes, Limits, places
 from .indexes import Index
-from .leftovers import Leftover
+from .leftovers import Leftover, Worker
 from .reindex import Item, Outlook, Reindexed, ReindexPlan
 
 _LOOK_EVERY_S = 0.2
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-_CLEAN_TIMEOUT = "5s"
+_CLEAN_TIMEOUT_S = 5.0
+_LONGEST_TIMEOUT_MS = 2**31 - 1
 _SET_LOCK_TIMEOUT = "SELECT pg_catalog.set_config('lock_timeout', %s, false)"
 # A lock was not to be had in time; a deadlock, which waiting for each other's snapshots can be.
-_TRY_AGAIN = ("55P03", "40P01")
+_LOCKED, _DEADLOCK = "55P03", "40P01"
 _CANCELLED, _NOT_UNIQUE, _EXCLUDED, _NO_RIGHT = "57014", "23505", "23P01", "42501"
 _FULL = "53100"
 _MORE_ROOM = "Free space, or rebuild smaller indexes first: they are done all the same."
+_AGAIN = "Run it again later."
+_IN_THE_WAY = "Run it again when that is over, or raise lock_timeout, retries or max_transaction_age."
 _GONE = ("42P01", "42704", "3F000")
 
 
@@ -50,12 +53,13 @@ class _Stop(Exception):
 
 @dataclass(frozen=True)
 class _Fate:
-    """How one piece of work ended: `done`, `failed`, `left` or `skipped`."""
+    """How one piece of work ended: `done`, `failed`, `left` or `skipped`; and whether to try it `again`."""
 
     state: str
     why: str = ""
     remedy: str = ""
-    attempts: int = 1
+    attempts: int = 0
+    again: bool = False
 
 
 def run(
@@ -64,6 +68,7 @@ def run(
     """Do what is due, or in a rehearsal say what would be.
 
     Raises:
+        InvalidInput: the server is a standby.
         Locked: somebody else does the same in this database.
         ObjectNotFound: a table or an index that is named is not there.
     """
@@ -71,6 +76,7 @@ def run(
     limits = replace(limits, max_transaction_s=None)
     with ExitStack() as stack:
         control = stack.enter_context(server.connect(plan.db, settings=indexes.LOOK_SETTINGS))
+        primary.require(control, "REINDEX", server.login.host)
         watch = stack.enter_context(server.connect(plan.db))
         work = stack.enter_context(server.connect(plan.db, settings=_settings(plan)))
         brakes = Brakes(limits, watch, target, clock)
@@ -90,10 +96,11 @@ def run(
 
 
 def _settings(plan: ReindexPlan) -> Mapping[str, str]:
+    """Of the session that works. Where transactions are read-only by default, REINDEX is allowed, DROP INDEX is not."""
     timeout = plan.statement_timeout_s
     return {
-        "lock_timeout": f"{round(plan.lock_timeout_s * 1000)}ms",
         "statement_timeout": "0" if timeout is None else f"{max(1, round(timeout * 1000))}ms",
+        "default_transaction_read_only": "off",
     }
 
 
@@ -136,6 +143,7 @@ class _Worker:
         self._plan = plan
         self._room = room
         self._pids = list(pids)
+        self._remains: list[Leftover] = []
 
     def rehearse(self, outlook: Outlook) -> Reindexed:
         """What would be done now."""
@@ -147,6 +155,8 @@ class _Worker:
         return replace(done, items=items, remains=list(outlook.remains))
 
     def _foresee(self, item: Item) -> Item:
+        if autovacuum.busy(self._control, [item.index.table_oid]):
+            return replace(item, state="skipped", why=autovacuum.BUSY, remedy=_AGAIN)
         why = self._room.problem(item)
         if why:
             return replace(item, state="failed", why=why, remedy=_MORE_ROOM)
@@ -156,14 +166,16 @@ class _Worker:
     def do(self, outlook: Outlook) -> Reindexed:
         """Do it, until it is done or has to stop."""
         done = self._begin(outlook)
-        remains, items = list(outlook.remains), list(outlook.items)
+        self._remains, items = list(outlook.remains), list(outlook.items)
         try:
-            for at, left in enumerate(remains):
+            for at, left in enumerate(outlook.remains):
                 if left.state == "due":
-                    remains[at] = self._drop(left)
+                    self._remains[at] = self._drop(left)
             for at, item in enumerate(items):
                 if item.state == "due":
                     items[at] = self._rebuild(item)
+                    if self._brakes.cancelled:  # though it was too late for this one
+                        raise _Stop(self._brakes.stopped_by or "", broken=True)
         except _Stop as exc:
             done.stopped_by, done.broken = str(exc), exc.broken
         except QueryFailed as exc:
@@ -171,7 +183,7 @@ class _Worker:
                 raise
             done.stopped_by, done.broken = exc.message, True
         why = (done.stopped_by or "").rstrip(".")
-        done.remains = [replace(each, state="left", why=why) if each.state == "due" else each for each in remains]
+        done.remains = [replace(each, state="left", why=why) if each.state == "due" else each for each in self._remains]
         done.items = [replace(each, state="left", why=why) if each.state == "due" else each for each in items]
         return done
 
@@ -188,55 +200,86 @@ class _Worker:
     # --- one piece of work
 
     def _drop(self, left: Leftover) -> Leftover:
-        fate = self._attempt(left.index, lambda: leftovers.drop(self._work, left.index), snapshots=False)
+        fate = self._attempt(left.index, lambda: leftovers.drop(self._work, left.index))
         if fate.state == "done":
             return replace(left, state="dropped")
-        return replace(left, state="left" if fate.state == "left" else "failed", why=fate.why)
+        return replace(left, state="failed" if fate.state == "failed" else "left", why=fate.why)
 
     def _rebuild(self, item: Item) -> Item:
         why = self._room.problem(item)
         if why:
             return replace(item, state="failed", why=why, remedy=_MORE_ROOM)
         index = item.index
+        if self._plan.concurrently and (left := self._left_of(index)):
+            why = f"{left.index.identity}, which an interrupted rebuild of it has left, has to be dropped first"
+            return replace(item, state="left", why=why)
         how = "CONCURRENTLY " if self._plan.concurrently else ""
         statement = compose(f"REINDEX INDEX {how}{{}}.{{}}", index.schema, index.name)
         started = time.monotonic()
-        fate = self._attempt(index, lambda: self._work.execute(statement), snapshots=self._plan.concurrently)
+        fate = self._attempt(index, lambda: self._work.execute(statement), rebuilds=True)
         item = replace(item, duration_s=round(time.monotonic() - started, 3), attempts=fate.attempts)
         if fate.state != "done":
             return replace(item, state=fate.state, why=fate.why, remedy=fate.remedy)
         now = self._control.query(sql.NOW, {"schema": index.schema, "name": index.name})
         if now and not now[0].usable:
             return replace(item, state="failed", why="it is still invalid", remedy="See the server's log.")
-        return replace(item, state="rebuilt", size_after_bytes=now[0].size_bytes if now else None)
+        return replace(item, state="rebuilt", size_after_bytes=self._size(now[0].oid) if now else None)
 
-    def _attempt(self, index: Index, act: Callable[[], None], *, snapshots: bool) -> _Fate:
+    def _size(self, oid: int) -> int | None:
+        with suppress(QueryFailed):  # somebody has locked it meanwhile
+            size = self._control.value(sql.SIZE, (oid,))
+            return None if size is None else int(size)
+        return None
+
+    def _attempt(self, index: Index, act: Callable[[], None], *, rebuilds: bool = False) -> _Fate:
         """Try, and try again after a growing pause when it was only a lock.
 
         Raises:
             _Stop: a brake, or the connection was lost.
         """
-        for attempt in range(1, self._plan.retries + 2):
-            reason = self._brakes.check()
-            if reason:
-                raise _Stop(reason)
-            waiting = self._wait(index, snapshots=snapshots)
-            if waiting:
-                return _Fate("left", waiting, attempts=attempt - 1)
-            exc = self._guarded(index, act)
-            if exc is None:
-                return _Fate("done", attempts=attempt)
-            if exc.details.get("lost"):
-                raise _Stop(f"{exc.what} while {index.identity} was worked on: {exc.why}.", broken=True)
-            if self._brakes.ended(exc, index.identity, self._plan.statement_timeout_s):
-                raise _Stop(self._brakes.stopped_by or "", broken=self._brakes.cancelled)
-            if exc.details.get("sqlstate") not in _TRY_AGAIN or attempt > self._plan.retries:
-                return replace(self._explain(index, exc), attempts=attempt)
-            time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1)))
+        for attempt in range(self._plan.retries + 1):
+            fate = self._once(index, act, rebuilds=rebuilds)
+            fate = replace(fate, attempts=attempt + fate.attempts)
+            if not fate.again or attempt == self._plan.retries:
+                return fate
+            time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))
         raise AssertionError("not reached: the last attempt returns or raises")
 
-    def _guarded(self, index: Index, act: Callable[[], None]) -> QueryFailed | None:
+    def _once(self, index: Index, act: Callable[[], None], *, rebuilds: bool) -> _Fate:
+        snapshots = rebuilds and self._plan.concurrently
+        self._go_on()
+        if autovacuum.busy(self._control, [index.table_oid]):
+            return _Fate("skipped", autovacuum.BUSY, _AGAIN)
+        waiting = self._wait(index, snapshots=snapshots)
+        if waiting:
+            return _Fate("left", waiting)
+        worker = self._wait_for_table(index) if snapshots else None
+        if worker is not None:
+            return _Fate("failed", f"somebody is in the way: {worker}", _IN_THE_WAY, attempts=1, again=True)
+        exc = self._guarded(index, act, self._plan.patience_s if rebuilds else self._plan.lock_timeout_s)
+        if exc is None:
+            return _Fate("done", attempts=1)
+        if exc.details.get("lost"):
+            raise _Stop(f"{exc.what} while {index.identity} was worked on: {exc.why}.", broken=True)
+        ended = self._brakes.ended(exc, index.identity, self._plan.statement_timeout_s)
+        if snapshots and self._replaced(index):
+            return _Fate("done", attempts=1)
+        if ended:
+            raise _Stop(self._brakes.stopped_by or "", broken=self._brakes.cancelled)
+        # Who has waited for transactions as long as he may would only build it again; and while what this attempt has
+        # built is still there, another one would leave one more.
+        for_locks = (_DEADLOCK,) if snapshots else (_LOCKED, _DEADLOCK)
+        again = exc.details.get("sqlstate") in for_locks and self._left_of(index) is None
+        return replace(self._explain(index, exc), attempts=1, again=again)
+
+    def _go_on(self) -> None:
+        reason = self._brakes.check()
+        if reason:
+            raise _Stop(reason)
+
+    def _guarded(self, index: Index, act: Callable[[], None], lock_timeout_s: float) -> QueryFailed | None:
         """Do it, and drop what it leaves when it fails, whatever ends it; returns the server's refusal."""
+        self._limit(lock_timeout_s)
         try:
             try:
                 with self._brakes.watching(self._work):
@@ -250,16 +293,31 @@ class _Worker:
             raise
         return None
 
+    def _limit(self, lock_timeout_s: float) -> None:
+        milliseconds = min(_LONGEST_TIMEOUT_MS, round(lock_timeout_s * 1000))
+        self._work.query(_SET_LOCK_TIMEOUT, (f"{milliseconds}ms",))
+
+    def _replaced(self, index: Index) -> bool:
+        """Whether the new index has taken the place of the old one, which then is all that was left to do away with."""
+        now = self._control.query(sql.NOW, {"schema": index.schema, "name": index.name})
+        return bool(now) and now[0].usable and now[0].oid != index.oid
+
     def _clean(self, index: Index) -> None:
-        """Drop what a rebuild of this index has left. What cannot be dropped now is dropped by the next run."""
+        """Drop what a rebuild of this index has left, and note what cannot be dropped now: the next run does it."""
         with suppress(QueryFailed):
-            before = self._work.value("SELECT pg_catalog.current_setting('lock_timeout')")
-            self._work.query(_SET_LOCK_TIMEOUT, (_CLEAN_TIMEOUT,))
-            try:
-                for left in leftovers.of_rebuild(index, indexes.read(self._control, [index.table_schema])):
+            self._limit(_CLEAN_TIMEOUT_S)
+            for left in leftovers.of_rebuild(index, indexes.read(self._control, [index.table_schema])):
+                try:
                     leftovers.drop(self._work, left)
-            finally:
-                self._work.query(_SET_LOCK_TIMEOUT, (before,))
+                except QueryFailed as exc:
+                    why = f"a rebuild of {index.identity} was interrupted, and it cannot be dropped yet ({exc.why})"
+                    if left.oid not in [each.index.oid for each in self._remains]:
+                        self._remains.append(Leftover(left, "drop", why, "left", of=index.identity))
+
+    def _left_of(self, index: Index) -> Leftover | None:
+        """What a rebuild of this index has left, and is still there."""
+        there = (each for each in self._remains if each.of == index.identity and each.state != "dropped")
+        return next(there, None)
 
     # --- who is in the way
 
@@ -277,13 +335,25 @@ class _Worker:
             if time.monotonic() >= deadline:
                 break
             time.sleep(_LOOK_EVERY_S)
-            reason = self._brakes.check()
-            if reason:
-                raise _Stop(reason)
+            self._go_on()
         text = _describe(rows[0])
         if not rows[0].held:
             raise _Stop(f"Every concurrent rebuild here would wait for {text}.")
         return f"it would wait for {text}"
+
+    def _wait_for_table(self, index: Index) -> Worker | None:
+        """Wait until nobody keeps a concurrent rebuild from beginning, for `lock_timeout`; who still does, or nobody.
+
+        Raises:
+            _Stop: a brake.
+        """
+        deadline = time.monotonic() + self._plan.lock_timeout_s
+        while True:
+            worker = leftovers.workers(self._control, self._pids).get(index.table_oid)
+            if worker is None or time.monotonic() >= deadline:
+                return worker
+            time.sleep(_LOOK_EVERY_S)
+            self._go_on()
 
     def _obstacles(self, index: Index, age_s: float, *, snapshots: bool) -> list[Any]:
         """The oldest first, but those before that have a lock on the table only."""
@@ -296,11 +366,10 @@ class _Worker:
         state = exc.details.get("sqlstate")
         if state in _GONE:
             return _Fate("skipped", "it was dropped meanwhile")
-        if state in _TRY_AGAIN:
+        if state in (_LOCKED, _DEADLOCK):
             rows = self._obstacles(index, 0.0, snapshots=self._plan.concurrently)
-            who = f": {_describe(rows[-1])}" if rows else ""
-            return _Fate("failed", f"somebody is in the way{who} ({exc.why})",
-                         "Run it again when that is over, or raise lock_timeout or retries.")  # fmt: skip
+            who = f": {_describe(max(rows, key=lambda row: (row.held, row.age_s)))}" if rows else ""
+            return _Fate("failed", f"somebody is in the way{who} ({exc.why})", _IN_THE_WAY)
         if state in (_NOT_UNIQUE, _EXCLUDED):
             columns = ", ".join(index.key_texts)
             where = f" WHERE {index.predicate}" if index.predicate else ""

@@ -40,7 +40,8 @@ class ReindexPlan:
         system: the system's catalogs instead of people's tables.
         remains: whether to see to what interrupted builds have left.
         retries: how often to try again when a lock is not to be had.
-        wait_s: how long to wait for transactions older than `max_transaction_s`.
+        max_transaction_s: a concurrent rebuild waits for younger transactions, and is not begun beside an older one.
+        wait_s: how long to wait for those to end.
     """
 
     db: str
@@ -61,6 +62,15 @@ class ReindexPlan:
     max_transaction_s: float = 300.0
     wait_s: float = 0.0
     check_space: bool = True
+
+    @property
+    def patience_s(self) -> float:
+        """How long a rebuild may wait for each lock once it has begun.
+
+        A concurrent one waits for the transactions of others after it has built the index, and keeps nobody waiting
+        meanwhile: to give it up then would be to build it again.
+        """
+        return max(self.lock_timeout_s, self.max_transaction_s) if self.concurrently else self.lock_timeout_s
 
     def check(self, *, has_window: bool) -> None:
         """Raise InvalidInput for what cannot work."""

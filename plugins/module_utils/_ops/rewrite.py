@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .._bloat.relation import Relation
 from .._bloat.survey import Scope, survey
@@ -27,45 +27,94 @@ _TRUSTED = ("high", "medium")  # nobody locks a table for a guess
 
 @dataclass
 class _Sum:
+    """Relations together. `dead_bytes` of the bloat are of rows that no VACUUM has removed yet."""
+
     size_bytes: int = 0
     bloat_bytes: int = 0
+    dead_bytes: int = 0
     unknown: bool = False
+
+    def add(self, relation: Relation) -> None:
+        """Add one more; what is not known well enough has no bloat."""
+        known = relation.bloat_bytes if relation.confidence in _TRUSTED else None
+        self.size_bytes += relation.size_bytes
+        self.bloat_bytes += known or 0
+        self.dead_bytes += min(known or 0, _dead_bytes(relation))
+        self.unknown |= known is None and relation.size_bytes > 0
+
+    def worth(self, plan: VacuumPlan, bloat_bytes: int) -> bool:
+        """Whether so much of it is worth a rewrite."""
+        enough = bloat_bytes > 0 and bloat_bytes >= plan.min_bloat_bytes
+        return enough and bloat_bytes >= plan.min_bloat_ratio * self.size_bytes
+
+
+@dataclass
+class _Judged:
+    """A table with its TOAST, by which a rewrite is chosen, and its indexes, which REINDEX can do without the lock."""
+
+    own: _Sum = field(default_factory=_Sum)
+    indexes: _Sum = field(default_factory=_Sum)
 
 
 def choose(
     session: Session, plan: VacuumPlan, found: Sequence[Table], named: frozenset[int], notes: list[str]
 ) -> list[Task]:
     """The tables that a rewrite would make smaller, by as much as is asked for; the largest gain first."""
-    sums: dict[tuple[str, str], _Sum] = {}
+    sums: dict[tuple[str, str], _Judged] = {}
     scope = Scope(
         schemas=sorted({table.schema for table in found}) if named or plan.schemas else (),
         tables=[table.title for table in found] if named else (),
     )
     for relation in survey(session, scope, measure_budget_s=plan.measure_budget_s, measure_bytes=plan.measure_bytes):
-        _add(sums.setdefault((relation.schema, relation.table), _Sum()), relation)
-    tasks, unknown = [], []
+        judged = sums.setdefault((relation.schema, relation.table), _Judged())
+        (judged.indexes if relation.kind == "index" else judged.own).add(relation)
+    tasks, unknown, indexed = [], [], []
     for table in found:
-        total = sums.get((table.schema, table.name), _Sum())
-        share = total.bloat_bytes / total.size_bytes if total.size_bytes else 0.0
-        if total.bloat_bytes > 0 and total.bloat_bytes >= plan.min_bloat_bytes and share >= plan.min_bloat_ratio:
-            about = ", and there may be more" if total.unknown else ""
-            reason = f"A rewrite gives back about {human_size(total.bloat_bytes)}, {share:.0%} of it{about}."
-            tasks.append(Task(table, "bloat", reason, table.oid in named, total.bloat_bytes, total.size_bytes))
-        elif total.unknown and total.size_bytes >= plan.min_bloat_bytes:
+        judged = sums.get((table.schema, table.name), _Judged())
+        own, indexes = judged.own, judged.indexes
+        if own.worth(plan, own.bloat_bytes):
+            tasks.append(_task(table, judged, plan, named=table.oid in named))
+            continue
+        if own.unknown and own.size_bytes >= plan.min_bloat_bytes:
             unknown.append(table.title)
+        if indexes.worth(plan, indexes.bloat_bytes):
+            indexed.append(f"{table.title} ({human_size(indexes.bloat_bytes)})")
     if unknown:
         notes.append(
             f"The bloat of {len(unknown)} tables is not known well enough to rewrite them: {', '.join(unknown[:5])}."
             " The playbook godel.postgres_runbook.bloat_report says why."
         )
+    if indexed:
+        notes.append(
+            f"The indexes of {len(indexed)} tables waste space, and the tables do not: {', '.join(indexed[:5])}."
+            " The playbook godel.postgres_runbook.reindex gives it back without locking them."
+        )
     return sorted(tasks, key=lambda task: (-task.gain_bytes, task.table.title))
 
 
-def _add(total: _Sum, relation: Relation) -> None:
-    known = relation.bloat_bytes if relation.confidence in _TRUSTED else None
-    total.size_bytes += relation.size_bytes
-    total.bloat_bytes += known or 0
-    total.unknown |= known is None and relation.size_bytes > 0
+def _task(table: Table, judged: _Judged, plan: VacuumPlan, *, named: bool) -> Task:
+    own, indexes = judged.own, judged.indexes
+    share = own.bloat_bytes / own.size_bytes if own.size_bytes else 0.0
+    reason = f"A rewrite gives back about {human_size(own.bloat_bytes)}, {share:.0%} of it"
+    reason += ", and there may be more" if own.unknown else ""
+    reason += f"; and {human_size(indexes.bloat_bytes)} of its indexes." if indexes.bloat_bytes else "."
+    return Task(
+        table,
+        "bloat",
+        reason,
+        named,
+        gain_bytes=own.bloat_bytes + indexes.bloat_bytes,
+        size_bytes=own.size_bytes + indexes.size_bytes,
+        firm=own.worth(plan, own.bloat_bytes - own.dead_bytes),
+    )
+
+
+def _dead_bytes(relation: Relation) -> int:
+    """What its dead rows take, by their number where it was not measured."""
+    if relation.dead_bytes is not None:
+        return relation.dead_bytes
+    dead, live = relation.dead_tuples or 0, relation.live_tuples or 0
+    return round(relation.size_bytes * dead / (dead + live)) if dead else 0
 
 
 class Forecast:

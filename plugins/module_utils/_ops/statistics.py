@@ -74,7 +74,10 @@ class State:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, materialized view or partitioned table, and which statistics it lacks."""
+    """A table, materialized view or partitioned table, and which statistics it lacks.
+
+    The inherited ones are those of it together with its partitions or children, the others of its own rows.
+    """
 
     oid: int
     schema: str
@@ -89,6 +92,7 @@ class Table:
     inherited_missing: tuple[str, ...] = ()
     expressions_missing: tuple[str, ...] = ()
     extended_missing: tuple[str, ...] = ()
+    extended_inherited_missing: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -234,6 +238,7 @@ def _named(tables: Sequence[Table], below: Mapping[int, Sequence[int]], plan: An
 def _lacks(table: Table, leaves: Sequence[Table]) -> str:
     """Which statistics are missing, in words."""
     parts = []
+    below = any(leaf.has_rows for leaf in leaves)
     if table.has_rows and table.kind != "p":
         if table.columns_missing and table.state.last is None:
             parts.append("it was never analyzed, or its statistics were lost")
@@ -241,12 +246,15 @@ def _lacks(table: Table, leaves: Sequence[Table]) -> str:
             parts.append(f"no statistics of {_some(table.columns_missing)}")
         if table.expressions_missing:
             parts.append(f"none of the expressions of {_some(table.expressions_missing)}")
-    elif any(leaf.has_rows for leaf in leaves) and table.inherited_missing:
-        parts.append("no statistics of all its partitions together")
-    if table.kind != "p" and table.inherited_missing and any(leaf.has_rows for leaf in leaves):
-        parts.append("none of it with its children")
-    if table.extended_missing and (table.has_rows or any(leaf.has_rows for leaf in leaves)):
-        parts.append(f"none for the statistics object {_some(table.extended_missing)}")
+    if below and table.inherited_missing:
+        whole = "no statistics of all its partitions together"
+        parts.append(whole if table.kind == "p" else "none of it with its children")
+    extended = (
+        *(table.extended_missing if table.has_rows else ()),
+        *(table.extended_inherited_missing if below else ()),
+    )
+    if extended:
+        parts.append(f"none for the statistics object {_some(tuple(dict.fromkeys(extended)))}")
     return "; ".join(parts)
 
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from .._db import Server, Session
-from .._errors import InvalidInput, QueryFailed, RunbookError
+from .._errors import QueryFailed, RunbookError
 from .._sql import vacuum as sql
 from .._target.base import Target
-from .._units import human_duration, to_rfc3339
-from . import horizon, rewrite, vacuum_tables
+from .._units import human_duration, human_size, to_rfc3339
+from . import autovacuum, horizon, primary, rewrite, vacuum_tables
 from .brakes import Brakes, Limits
 from .repack import Repack
 from .vacuum_outcome import Done, Outcome
@@ -85,11 +85,8 @@ class Vacuum:
         return self._outcome
 
     def _refuse(self, session: Session) -> None:
+        primary.require(session, "VACUUM", self._server.login.host)
         told = session.query(sql.SETTINGS)[0]
-        if told.standby:
-            raise InvalidInput(
-                "VACUUM works on the primary alone", subject=self._server.login.host, remedy="Name its host."
-            )
         self._plan.refuse_old(session.server_version, told.version)
         self._freeze_min_age = int(told.freeze_min_age)
 
@@ -138,9 +135,12 @@ class Vacuum:
         if isinstance(before, str):
             return replace(done, skipped=before)
         done = replace(done, before=before)
+        in_vain = self._in_vain(task, before)
+        if in_vain:
+            return replace(done, skipped=in_vain)
         hindrance = self._hindrance(task, before)
         if hindrance:
-            return replace(done, skipped=hindrance, problem=self._plan.rewrites)
+            return replace(done, skipped=hindrance, problem=True)
         if self._check_mode:
             return replace(done, done=True)
         started = time.monotonic()
@@ -163,6 +163,8 @@ class Vacuum:
         """The table as it is; a sentence if it is not to be waited for."""
         if self._plan.skip_locked and (holders := self._locked_by(task)):
             return f"It is locked by {holders}."
+        if autovacuum.busy(self._work, [task.table.oid], toast=self._plan.process_toast is not False):
+            return f"{autovacuum.BUSY.capitalize()}."
         return vacuum_tables.state(self._work, task.table.oid)
 
     def _locked_by(self, task: Task) -> str:
@@ -170,18 +172,29 @@ class Vacuum:
         rows = self._work.query(sql.LOCKED_BY, {"oid": task.table.oid, "modes": list(modes)})
         return "; ".join(row[0] for row in rows[:3])
 
-    def _hindrance(self, task: Task, before: State) -> str:
-        """Why it would be in vain, or must not be tried; else empty."""
-        if self._room:
-            return self._room.missing(task, before) or (self._repack.refusal(task.table) if self._repack else "")
-        holder = horizon.held_since(self._holders, task.table.vacuumed) if task.why == "dead" else None
-        if holder is None and task.why == "freeze":
-            oldest = self._holders[0] if self._holders else None
-            holder = oldest if oldest and task.table.age - oldest.age <= _nothing(task.table) else None
+    def _in_vain(self, task: Task, before: State) -> str:
+        """Why nothing would come of it for somebody's sake; else empty."""
+        holder = self._holder(task)
         if holder is None:
             return ""
         self._hold(holder, task, before.dead_tuples)
         return f"Its dead rows cannot be removed yet: {holder} may still have to see them."
+
+    def _holder(self, task: Task) -> horizon.Holder | None:
+        table = task.table
+        if self._plan.rewrites:  # pg_repack copies the living alone
+            return None if self._repack or task.firm else horizon.staying(self._work)
+        if task.why == "dead":
+            return horizon.held_since(self._holders, table.vacuumed)
+        if task.why == "freeze" and self._holders and not table.aged_by_multixacts_alone:
+            oldest = self._holders[0]
+            return oldest if table.age - oldest.age <= _nothing(table) else None
+        return None
+
+    def _hindrance(self, task: Task, before: State) -> str:
+        """Why it cannot be done; else empty."""
+        missing = self._room.missing(task, before) if self._room else None
+        return missing or (self._repack.refusal(task.table) if self._repack else "")
 
     def _act(self, task: Task) -> None:
         plan, table = self._plan, task.table
@@ -216,7 +229,8 @@ class Vacuum:
             if after.file == before.file:
                 return replace(done, skipped="It was not rewritten: it is locked, or was altered.", problem=True)
             self._forecast.learn(after.total_bytes, done.duration_s)
-            return replace(done, done=True, analyzed=analyzed)
+            in_vain = self._was_in_vain(task, before, after)
+            return replace(done, done=not in_vain, analyzed=analyzed, skipped=in_vain)
         if after.vacuums == before.vacuums:
             return replace(done, skipped="Somebody else had it locked.", problem=not self._plan.skip_locked)
         worked = (
@@ -234,8 +248,21 @@ class Vacuum:
             skipped = "There was nothing to remove."
         return replace(done, done=worked or analyzed, analyzed=analyzed, skipped=skipped)
 
+    def _was_in_vain(self, task: Task, before: State, after: State) -> str:
+        """Why a rewrite has hardly given anything back, if it is for somebody's sake; else empty."""
+        freed = before.total_bytes - after.total_bytes
+        if self._repack or freed >= max(1, min(self._plan.min_bloat_bytes, task.gain_bytes // 2)):
+            return ""
+        holders = horizon.holders(self._work)
+        if not holders:
+            return ""
+        self._hold(holders[0], task, before.dead_tuples)
+        size = human_size(max(0, freed))
+        return f"It was rewritten, and gave back {size}: {holders[0]} may still have to see its dead rows."
+
     def _hold(self, holder: horizon.Holder, task: Task, dead: int) -> None:
-        self._outcome.held.setdefault(holder, {})[task.table.title] = dead
+        known = next((each for each in self._outcome.held if each.identity == holder.identity), holder)
+        self._outcome.held.setdefault(known, {})[task.table.title] = dead
 
     # --- what goes wrong
 

@@ -58,6 +58,11 @@ class Table:
         return self.age >= self.freeze_limit or self.mxid_age >= self.mxid_limit
 
     @property
+    def aged_by_multixacts_alone(self) -> bool:
+        """Whether no transaction's age asks for it. Who holds transactions back is no reason against it then."""
+        return self.mxid_age >= self.mxid_limit and self.age < self.freeze_limit
+
+    @property
     def dead_pages(self) -> float:
         """Roughly what its dead rows take."""
         return self.pages * _share(self.dead, self.live) + self.toast_pages * _share(self.toast_dead, self.toast_live)
@@ -86,7 +91,13 @@ def _share(dead: int, live: int) -> float:
 
 @dataclass(frozen=True)
 class Task:
-    """One table to work on. `why`: `freeze`, `dead`, `named` or `bloat`; `reason` is a sentence."""
+    """One table to work on.
+
+    Attributes:
+        why: `freeze`, `dead`, `named` or `bloat`; `reason` is a sentence.
+        gain_bytes: what a rewrite probably gives back, of `size_bytes`; with its indexes and TOAST.
+        firm: a rewrite would be worth it although no dead row could be removed.
+    """
 
     table: Table
     why: str
@@ -94,6 +105,7 @@ class Task:
     named: bool
     gain_bytes: int = 0
     size_bytes: int = 0
+    firm: bool = True
 
 
 @dataclass(frozen=True)

@@ -46,23 +46,23 @@ def _expressions(known: str) -> str:
         WHERE a.attrelid = i.indexrelid AND i.indkey[a.attnum - 1] = 0 AND {_COUNTS} AND NOT {has})), '{{}}')"""
 
 
-def _extended(raw: bool, before_15: bool) -> str:
+def _extended(raw: bool, before_15: bool, inherited: str, wanted: str) -> str:
     # Before 15 there is a row from the beginning, and only of n-distinct it is known that ANALYZE fills it in.
     if raw:
         source = "pg_catalog.pg_statistic_ext_data d WHERE d.stxoid = e.oid"
-        filled = "d.stxdndistinct IS NOT NULL" if before_15 else "d.stxdinherit = (c.relkind = 'p')"
+        filled = "d.stxdndistinct IS NOT NULL" if before_15 else f"d.stxdinherit = {inherited}"
     else:
         source = (
             "pg_catalog.pg_stats_ext d WHERE d.statistics_schemaname = en.nspname AND d.statistics_name = e.stxname"
         )
-        filled = "d.n_distinct IS NOT NULL" if before_15 else "d.inherited = (c.relkind = 'p')"
+        filled = "d.n_distinct IS NOT NULL" if before_15 else f"d.inherited = {inherited}"
     kinds = "AND 'd' = ANY (e.stxkind)" if before_15 else ""
     seen = (
         "" if raw else "AND pg_catalog.pg_has_role(c.relowner, 'USAGE') AND NOT pg_catalog.row_security_active(c.oid)"
     )
     return f"""coalesce((SELECT pg_catalog.array_agg(e.stxname::pg_catalog.text ORDER BY e.stxname)
     FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_namespace en ON en.oid = e.stxnamespace
-    WHERE e.stxrelid = c.oid AND coalesce(e.stxstattarget, -1) <> 0 {kinds} {seen}
+    WHERE {wanted} AND e.stxrelid = c.oid AND coalesce(e.stxstattarget, -1) <> 0 {kinds} {seen}
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (e.stxkeys)
                       AND coalesce(a.attstattarget, -1) = 0)
       AND NOT EXISTS (SELECT FROM {source} AND {filled})), '{{}}')"""
@@ -74,6 +74,9 @@ def tables(server_version: int, *, raw: bool) -> str:
     pg_relation_size() waits for whoever holds an exclusive lock: such tables have the size of the last VACUUM.
     """
     known = _RAW if raw else _SEEN
+    before_15 = server_version < 150000
+    # Before 15 a parent that is not partitioned has extended statistics of its own rows only.
+    parents = "c.relkind = 'p'" if before_15 else "(c.relkind = 'p' OR c.relhassubclass)"
     maintain = "pg_catalog.has_table_privilege(c.oid, 'MAINTAIN')" if server_version >= 170000 else "false"
     return f"""
 WITH locked AS MATERIALIZED (
@@ -91,7 +94,8 @@ SELECT c.oid::pg_catalog.int8 AS oid, n.nspname::pg_catalog.text AS schema, c.re
        {_columns(known, "false", "c.relkind <> 'p'")} AS columns_missing,
        {_columns(known, "true", "(c.relkind = 'p' OR c.relhassubclass)")} AS inherited_missing,
        {_expressions(known)} AS expressions_missing,
-       {_extended(raw, server_version < 150000)} AS extended_missing
+       {_extended(raw, before_15, "false", "c.relkind <> 'p'")} AS extended_missing,
+       {_extended(raw, before_15, "true", parents)} AS extended_inherited_missing
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()

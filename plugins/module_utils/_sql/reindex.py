@@ -43,13 +43,15 @@ SEES_OTHERS = "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 
 
 # By name: a rebuild gives an index another OID. No row: it is gone.
 NOW = """
-SELECT c.oid::pg_catalog.int8 AS oid, i.indisvalid AND i.indisready AND i.indislive AS usable,
-       pg_catalog.pg_relation_size(c.oid) AS size_bytes
+SELECT c.oid::pg_catalog.int8 AS oid, i.indisvalid AND i.indisready AND i.indislive AS usable
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 """
+
+# Waits for whoever has the index locked exclusively; null if it is gone.
+SIZE = "SELECT pg_catalog.pg_relation_size(%s::pg_catalog.oid)"
 
 # The partitions of tables, so that naming a partitioned one means them; a table that is none is not in it.
 LEAVES = """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # https://www.postgresql.org/docs/current/runtime-config-autovacuum.html
 SETTINGS = """
-SELECT pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.current_setting('server_version') AS version,
+SELECT pg_catalog.current_setting('server_version') AS version,
        pg_catalog.current_setting('block_size')::bigint AS block_size,
        pg_catalog.current_setting('vacuum_freeze_min_age')::bigint AS freeze_min_age,
        (SELECT setting::bigint * 1048576 FROM pg_catalog.pg_settings WHERE name = 'max_wal_size') AS max_wal_bytes,
