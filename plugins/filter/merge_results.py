@@ -9,7 +9,7 @@ name: merge_results
 short_description: The results of several modules as one, for a common report
 version_added: 0.1.0
 description:
-  - Joins what modules of this collection have returned. The findings of all, the worst severity, all sentences.
+  - Joins what modules of this collection have returned. The findings and notes of all, the worst severity, all sentences.
   - It has failed when one of them has, with the error of the first that has.
   - Other values are taken as they are, of the later one if two have the same name.
   - A result that was skipped or is empty adds nothing.
@@ -60,6 +60,7 @@ def merge_results(results: Any) -> dict[str, Any]:
     merged["failed"] = bool(failures)
     merged["msg"] = " ".join(str(each["msg"]) for each in told if each.get("msg"))
     merged["findings"] = [finding for each in told for finding in each.get("findings") or []]
+    merged["notes"] = [note for each in told for note in each.get("notes") or []]
     severities = [str(each["severity"]) for each in told if each.get("severity")]
     merged["severity"] = max(severities, key=SEVERITIES.index, default="critical" if failures else "ok")
     if failures:

@@ -322,6 +322,16 @@ def test_what_a_restart_of_the_server_leaves_is_dropped_by_the_next_run(new_serv
     assert expect_success("pg_reindex", database.login())["changed"] is False
 
 
+def test_a_prepared_transaction_in_the_way_is_named(new_server: Callable[..., Server]) -> None:
+    database = new_database(new_server(settings={"max_prepared_transactions": 2}))
+    invalid(database, "t")
+    database.execute("BEGIN; LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE; PREPARE TRANSACTION 'x'")
+    result = attempt(database, lock_timeout="200ms", retries=0)
+    database.execute("ROLLBACK PREPARED 'x'")
+    assert "a prepared transaction" in result["leftovers"][0]["why"], result
+    assert states(reindex(database)) == {"t_id": "rebuilt"}
+
+
 def test_a_full_disk_leaves_the_index_as_it_was() -> None:
     with cramped() as database:
         database.execute(

@@ -317,11 +317,16 @@ def result(severity: str, **over: Any) -> dict[str, Any]:
 
 def test_results_are_joined_with_the_worst_severity() -> None:
     merged = merge_results(
-        [result("warning", backups=[1]), result("critical", jobs=[2]), {"skipped": True, "msg": "no"}, {}]
+        [
+            result("warning", backups=[1], notes=["a"]),
+            result("critical", jobs=[2], notes=["b"]),
+            {"skipped": True, "msg": "no"},
+            {},
+        ]
     )
     assert (merged["severity"], merged["msg"], merged["failed"]) == ("critical", "warning. critical.", False)
     assert [each["severity"] for each in merged["findings"]] == ["warning", "critical"]
-    assert (merged["backups"], merged["jobs"]) == ([1], [2])
+    assert (merged["backups"], merged["jobs"], merged["notes"]) == ([1], [2], ["a", "b"])
     assert "skipped" not in merged
 
 

@@ -26,15 +26,17 @@ _GONE = ("42704", "42P01")
 
 @dataclass(frozen=True)
 class Worker:
-    """Somebody who works on a table as only one may."""
+    """Somebody who works on a table as only one may; a prepared transaction has no process."""
 
-    pid: int
+    pid: int | None
     user: str
     application: str
     command: str
 
     def __str__(self) -> str:
         """For people."""
+        if self.pid is None:
+            return "a prepared transaction (see pg_prepared_xacts)"
         name = f" ({self.application})" if self.application else ""
         return f"process {self.pid} of {self.user or 'somebody'}{name}, {self.command}"
 

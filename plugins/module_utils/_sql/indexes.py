@@ -130,7 +130,8 @@ FROM pg_catalog.pg_stat_database d, pg_catalog.pg_stat_bgwriter b
 WHERE d.datname = pg_catalog.current_database()
 """
 
-# Who works on a table in a way that only one may: builds an index, drops one, vacuums. Autovacuum builds none.
+# Who works on a table in a way that only one may: builds an index, drops one, vacuums. Autovacuum builds none; a
+# prepared transaction has no process.
 # https://www.postgresql.org/docs/current/explicit-locking.html
 WORKERS = """
 SELECT l.relation::pg_catalog.int8 AS table_oid, l.pid, a.usename::pg_catalog.text AS "user", a.application_name AS application,
@@ -138,7 +139,7 @@ SELECT l.relation::pg_catalog.int8 AS table_oid, l.pid, a.usename::pg_catalog.te
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_catalog.pg_stat_progress_create_index p ON p.pid = l.pid
-WHERE l.locktype = 'relation' AND l.granted AND l.pid <> ALL (%(pids)s)
+WHERE l.locktype = 'relation' AND l.granted AND (l.pid IS NULL OR l.pid <> ALL (%(pids)s))
   AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
   AND (a.pid IS NULL OR NOT coalesce(a.backend_type = 'autovacuum worker', a.usesysid IS NULL))  -- its type is not for all
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
