@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -20,6 +21,7 @@ from ._target.base import Target
 
 try:  # not when it is needed: a signal that comes while it is loaded would be lost
     import psycopg2
+    import psycopg2.extensions
     import psycopg2.extras
     from psycopg2 import sql
 
@@ -30,6 +32,7 @@ except ImportError as exc:
 _CONNECT_TIMEOUT_S = 10
 _GRACE_S = 2.0  # after the server's own limit, which leaves the connection in order
 _IDLE, _ACTIVE = 0, 1  # of PQtransactionStatus: no transaction, and a command is in progress
+_JSON = (114, 3802)  # json and jsonb, by their oids in pg_type
 # unnest() of several arrays is only known by its bare name.
 _SET = (
     "SELECT pg_catalog.set_config(name, value, false)"
@@ -158,19 +161,24 @@ class Session:
         *,
         patience_s: float | None = None,
         local: Mapping[str, str] | None = None,
+        any_text: bool = False,
     ) -> None:
         """A session that is open already.
 
         Args:
             patience_s: how long to wait for an answer, in seconds, before the connection is given up.
             local: settings for each transaction, which go with its first statement.
+            any_text: take texts that are not UTF-8, with a sign in place of what cannot be read.
         """
         self._connection = connection
         self._check_mode = check_mode
         self._cancel = cancel
         self._patience_s = patience_s
         self._local = _local_settings(local) if local else None
+        self._any_text = any_text
         self._silent = False
+        if any_text:
+            _as_bytes(connection)
 
     def query(self, statement: Any, params: Sequence[object] | Mapping[str, object] | None = None) -> list[Any]:
         """Read: run a statement that changes nothing and return its rows.
@@ -216,7 +224,8 @@ class Session:
             statement = _with_values(statement, self._connection)
         with self._awaiting(), _mapped_errors(), self._connection.cursor(cursor_factory=rows) as cursor:
             cursor.execute(statement, params)
-            return list(cursor.fetchall()) if cursor.description else []
+            found = list(cursor.fetchall()) if cursor.description else []
+            return _readable(found, cursor.description) if self._any_text else found
 
     @contextmanager
     def _awaiting(self) -> Iterator[None]:
@@ -251,10 +260,39 @@ class Session:
             line.shutdown(socket.SHUT_RDWR)
 
 
+def _as_bytes(connection: Any) -> None:
+    """Let texts of this connection come as their bytes: one name that is not UTF-8 would spoil the whole answer."""
+    psycopg2.extensions.register_type(psycopg2.extensions.BYTES, connection)
+    psycopg2.extensions.register_type(psycopg2.extensions.BYTESARRAY, connection)
+    connection.string_types.update(dict.fromkeys(_JSON, psycopg2.extensions.BYTES))
+
+
+def _readable(rows: Sequence[Any], columns: Sequence[Any] | None) -> list[Any]:
+    """The rows, with texts in place of their bytes."""
+    kinds = [column.type_code for column in columns or ()]
+    return [row._make(_text(value, kind) for value, kind in zip(row, kinds)) for row in rows]
+
+
+def _text(value: Any, kind: int) -> Any:
+    if isinstance(value, list):
+        return [_text(each, kind) for each in value]
+    if not isinstance(value, bytes):  # a bytea is a memoryview
+        return value
+    text = value.decode("utf-8", "replace")
+    return json.loads(text) if kind in _JSON else text
+
+
 @contextmanager
 def _mapped_errors() -> Iterator[None]:
     try:
         yield
+    except UnicodeError as exc:
+        raise QueryFailed(
+            "A text cannot pass between the server and this session",
+            why=str(exc),
+            remedy="A name of a database or a role is not UTF-8, perhaps of another database's encoding: rename it.",
+            details={"sqlstate": "", "lost": False},
+        ) from None
     except psycopg2.Error as exc:
         diagnostics = getattr(exc, "diag", None)
         primary = getattr(diagnostics, "message_primary", None) or str(exc).strip() or type(exc).__name__
@@ -292,7 +330,8 @@ class Server:
         Args:
             timeout_s: how long a statement may take, in seconds, whether the server keeps it or not. This and the other
                 settings then hold for each transaction only: in the pool of a PgBouncer, those of a session would
-                outlive it and meet the queries of others.
+                outlive it and meet the queries of others. Such a session tells people what there is: names of shared
+                catalogs need not be UTF-8, and then have a sign in place of what cannot be read.
 
         Raises:
             MissingLibrary: psycopg2 is not installed for the module's Python.
@@ -324,7 +363,9 @@ class Server:
             cancel = partial(_cancel_backend, parameters, connection.info.backend_pid) if through_us else None
             if timeout_s is not None:
                 local = {**(settings or {}), "statement_timeout": str(max(1, round(timeout_s * 1000)))}  # 0 is no limit
-                session = Session(connection, self._check_mode, cancel, patience_s=timeout_s + _GRACE_S, local=local)
+                session = Session(
+                    connection, self._check_mode, cancel, patience_s=timeout_s + _GRACE_S, local=local, any_text=True
+                )
             else:
                 session = Session(connection, self._check_mode, cancel)
                 if settings:

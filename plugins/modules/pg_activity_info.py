@@ -83,7 +83,9 @@ extends_documentation_fragment:
 notes:
   - It needs the role C(pg_monitor). Without it the sessions are counted, and RV(notes) says what is hidden.
   - How long a connection may take is C(connect_timeout) in O(connect_params), in seconds.
-  - Texts of queries may have secrets in them. With O(query_length=0) none is read.
+  - In texts of queries, passwords of statements such as C(ALTER ROLE) and in connection strings are replaced by V(********). If a literal only
+    contains the word C(password), nothing of the text is shown from there on. Other literals of applications are shown, and may be secret,
+    too. With O(query_length=0) no texts are read.
 seealso:
   - module: godel.postgres_runbook.pg_terminate
   - name: Number Of Database Connections

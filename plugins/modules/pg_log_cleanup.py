@@ -14,6 +14,10 @@ description:
     and that were not written to for O(older_than).
   - Never a file that the server writes to, never a link, and never through a link that leads out of C(log_directory). Other files
     are not touched.
+  - Several servers may write to one C(log_directory) outside of their data directories. There, files of other accounts than the server's and
+    files that any process has open are left alone, too. When it cannot be seen what is open, only files that were not written to
+    for V(25h) are removed, whatever O(older_than) says. Closed files of another server of the same account, with the same C(log_filename),
+    cannot be told from its own.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -65,8 +69,13 @@ freed_bytes:
   description: The size of what was removed.
   returned: always
   type: int
+notes:
+  description: What could not be seen, and what was done about it.
+  returned: always
+  type: list
+  elements: str
 msg:
-  description: One sentence for people.
+  description: One or two sentences for people.
   returned: always
   type: str
 """

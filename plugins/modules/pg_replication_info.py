@@ -42,6 +42,13 @@ options:
       - On a standby the time is an upper bound. So it is V(critical) only if the bytes are O(max_lag_bytes), too.
     type: str
     default: 5m
+  max_archive_lag:
+    description:
+      - For a standby that lives on an archive, with C(restore_command) and without C(primary_conninfo), in place of O(max_lag). From which
+        age of the last transaction that was replayed on a finding is a V(warning). It is never V(critical), for the primary may be idle.
+      - It should be longer than C(archive_timeout) of the primary.
+    type: str
+    default: 1h
   max_slot_bytes:
     description: From which amount of WAL that a slot holds on a finding is a V(warning).
     type: str
@@ -446,6 +453,7 @@ SPEC = ArgumentSpec(
         "critical_lag_bytes": {"type": "str", "default": "1GB"},
         "max_lag": {"type": "str", "default": "30s"},
         "critical_lag": {"type": "str", "default": "5m"},
+        "max_archive_lag": {"type": "str", "default": "1h"},
         "max_slot_bytes": {"type": "str", "default": "1GB"},
         "critical_slot_bytes": {"type": "str", "default": "10GB"},
         "max_inactive": {"type": "str", "default": "15m"},
@@ -465,6 +473,7 @@ def operation(call: Call) -> Result:
     plan = ReplicationPlan(
         lag_bytes=Levels(*(parse_size(params[name], name) for name in ("max_lag_bytes", "critical_lag_bytes"))),
         lag_s=Levels(*(parse_duration(params[name], name) for name in ("max_lag", "critical_lag"))),
+        archive_lag_s=parse_duration(params["max_archive_lag"], "max_archive_lag"),
         slot_bytes=Levels(*(parse_size(params[name], name) for name in ("max_slot_bytes", "critical_slot_bytes"))),
         inactive_s=parse_duration(params["max_inactive"], "max_inactive"),
         expected_replicas=params["expected_replicas"],

@@ -38,7 +38,7 @@ options:
         type: str
         required: true
   rule:
-    description: Those that meet all conditions that are given. At least one is needed.
+    description: Those that meet all conditions that are given. At least one is needed, and one that is given needs a value.
     type: dict
     default: {}
     suboptions:
@@ -168,7 +168,7 @@ sessions:
       description: What it waited for, as C(type:event).
       type: str
     query:
-      description: The beginning of its query.
+      description: The beginning of its query, without passwords of roles and in connection strings.
       type: str
     kind:
       description: V(client), V(walsender), V(autovacuum worker) or another; empty when it is hidden.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -153,6 +154,24 @@ def test_names_and_queries_of_anybody_are_harmless(small: Database) -> None:
         short = {row["pid"]: row for row in look(small, query_length=12)["idle_in_transaction"]}
         assert short[cut.pid]["query"] == "SELECT 'éé"
         assert {row["query"] for row in look(small, query_length=0)["idle_in_transaction"]} == {""}
+
+
+def test_passwords_in_queries_are_not_shown(small: Database) -> None:
+    with crowd(small) as people:
+        role, code = people.join("role"), people.join("code")
+        role.run("BEGIN; ALTER ROLE postgres PASSWORD /* new */ 'hunter2'")
+        code.run("BEGIN")
+        code.run("DO $$ BEGIN PERFORM 'ALTER ROLE bob PASSWORD ''hunter2'''; END $$")
+        result = look(small, **NOW)
+        shown = {row["pid"]: row["query"] for row in result["idle_in_transaction"]}
+        rule = {"rule": {"application": "role"}, "include_superusers": True}
+        meant = expect_success("pg_terminate", {**small.login(), **rule}, check=True, diff=True)
+    assert shown == {
+        role.pid: "BEGIN; ALTER ROLE postgres PASSWORD /* new */ '********'",
+        code.pid: "DO $$ BEGIN PERFORM 'ALTER ROLE bob PASSWORD********",
+    }
+    assert [row["query"] for row in meant["sessions"]] == [shown[role.pid]]
+    assert "hunter2" not in json.dumps([result, meant])
 
 
 def test_a_prepared_transaction_is_a_blocker_without_a_process(small: Database) -> None:

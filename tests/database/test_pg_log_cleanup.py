@@ -102,6 +102,43 @@ def test_a_link_to_elsewhere_is_refused_unless_the_server_names_that_place(new_s
         assert (names(done), done["directory"], old.exists()) == ([old.name], str(elsewhere), False)
 
 
+def test_the_current_file_of_another_server_in_the_same_directory_stays(
+    new_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = new_server()
+    folder = server.folder / "logs"
+    folder.mkdir()
+    give(folder)
+    shared = logging(log_directory=folder)
+    server.restart(settings=shared)
+    assert until(lambda: len(list(folder.glob("pg-*"))) == 1, TIMEOUT_S)
+    began = time.time()
+    assert until(lambda: time.time() > began + 1, TIMEOUT_S)  # else both would have the same file
+    new_server(settings=shared)
+    assert until(lambda: len(list(folder.glob("pg-*"))) == 2, TIMEOUT_S)
+    quiet = time.time() - DAY_S / 8
+    current = sorted(folder.glob("pg-*"))
+    for path in current:
+        os.utime(path, (quiet, quiet))
+    old, older = put(folder / "pg-2026-01-02_000000.log", 1 / 8), put(folder / "pg-2026-01-01_000000.log", 2)
+    foreign = put(folder / "pg-2026-01-01_111111.log", 2)
+    os.chown(foreign, 12345, -1)
+
+    blind = tmp_path / "find"
+    blind.write_text("#!/bin/sh\nexit 1\n")
+    blind.chmod(0o755)
+    unseen = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    careful = expect_success("pg_log_cleanup", {**server.login(), "older_than": "2h"}, check=True, env=unseen)
+    assert set(names(careful)) == {older.name, foreign.name}
+    [note] = careful["notes"]
+    assert "it cannot be seen which files are open" in note
+    assert note in careful["msg"]
+
+    done = clean(server, older_than="2h")
+    assert (names(done), done["notes"], done["kept"]) == ([older.name, old.name], [], 3)
+    assert [path.name for path in sorted(folder.iterdir())] == sorted(path.name for path in [foreign, *current])
+
+
 def test_what_is_not_safe_is_refused(new_server: Callable[..., Server]) -> None:
     server = new_server(settings=logging(log_filename="postgresql.log"))
     old = put(server.data_dir / "log" / "postgresql-1.log", 30)

@@ -20,6 +20,7 @@ from tests.support.processes import until
 from tests.support.programs import Installation, installations
 from tests.support.replicas import replica_of
 from tests.support.servers import PASSWORD, Server, default_installation
+from tests.support.workspace import give
 
 MODULE = "pg_replication_info"
 WAIT_S = 30
@@ -275,6 +276,36 @@ def receives_nothing(replica: Server) -> None:
     assert (result["receiver"]["running"], result["replay"]["lag_bytes"]) == (False, 0)
     assert result["replay"]["lag_s"] > 0, "nobody knows what the primary has written since"
     assert "not running" in result["msg"]
+
+
+def test_a_standby_that_lives_on_an_archive_is_judged_by_the_age_of_what_it_has(
+    new_server: Callable[..., Server],
+) -> None:
+    primary = new_server(settings={"archive_mode": "on", "archive_command": "cp %p ../archive/%f"})
+    archive = primary.folder / "archive"
+    archive.mkdir()
+    give(archive)
+    primary.psql(f"CREATE TABLE t (id int); CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'")
+    with replica_of(primary, wal_retrieve_retry_interval="100ms", restore_command=f"cp {archive}/%f %p") as replica:
+        replica.psql("ALTER SYSTEM SET primary_conninfo = ''")
+        replica.psql("SELECT pg_reload_conf()")
+        assert until(lambda: replica.query("SELECT pid FROM pg_stat_wal_receiver") == [], WAIT_S)
+        primary.psql("INSERT INTO t VALUES (1)")
+        primary.psql("SELECT pg_switch_wal()")
+        assert until(lambda: replica.query("SELECT id FROM t") == [(1,)], WAIT_S)
+        well = look(replica)
+        assert (well["severity"], well["replay"]["from_archive"], "archive" in well["msg"]) == ("ok", True, True)
+        hidden = look(replica, login_user="plain")
+        assert [(each["check"], each["severity"]) for each in hidden["findings"]] == [
+            ("replication_receiver", "warning")
+        ]
+        assert "pg_monitor" in hidden["findings"][0]["remedy"]
+
+        age = "SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > '1s'"
+        assert until(lambda: replica.query(age) == [(True,)], WAIT_S)
+        [finding] = look(replica, max_archive_lag="1s")["findings"]
+        assert (finding["check"], finding["severity"], finding["threshold"]) == ("replication_lag_time", "warning", 1)
+        assert "restore_command" in finding["remedy"]
 
 
 # --- what waits, what is lost, and what goes away

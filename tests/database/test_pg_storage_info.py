@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -123,6 +123,15 @@ def test_who_waits_for_a_lock_keeps_nobody_waiting_either(database: Database) ->
             reader.rollback()
             assert dropper.wait(30) == 0
     assert "public.wanted" in " ".join(result["notes"])
+
+
+def test_a_prepared_transaction_keeps_nobody_waiting_either(new_server: Callable[..., Server]) -> None:
+    server = new_server(settings={"max_prepared_transactions": 1})
+    server.psql("CREATE TABLE held AS SELECT 1 AS a")
+    server.psql("BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'p'")
+    result = expect_success("pg_storage_info", {**server.login(), "top": 1000})
+    assert "public.held" in " ".join(result["notes"])
+    assert "held" in {each["name"] for each in result["tables"]}
 
 
 def test_what_a_plain_user_may_not_see_is_said(server: Server, database: Database, reader: str) -> None:

@@ -330,7 +330,8 @@ def test_more_than_was_allowed_are_all_left_alone(database: Database) -> None:
     ("words", "text"),
     [
         ({}, "Nothing says whom to end"),
-        ({"rule": {"user": ""}}, "Nothing says whom to end"),
+        ({"rule": {"user": ""}}, "A condition has no value"),
+        ({"rule": {"query_over": "0", "application": " "}}, "rule.application"),
         (
             {"rule": {"user": "a"}, "sessions": [{"pid": 1, "backend_start": "2026-01-01T00:00:00Z"}]},
             "Both sessions and rule",

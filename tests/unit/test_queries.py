@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -78,6 +79,24 @@ def test_what_may_be_explained() -> None:
         "CREATE SUBSCRIPTION s CONNECTION 'host=h password=hunter2 dbname=d' PUBLICATION p",
         "CREATE SUBSCRIPTION s CONNECTION 'host=h password=''hunter2 hunter2'' dbname=d' PUBLICATION p",
         "CREATE SUBSCRIPTION s CONNECTION 'postgresql://app:hunter2@h/d' PUBLICATION p",
+        "CREATE SUBSCRIPTION s CONNECTION 'postgresql://app:hunt@hunter2@h/d' PUBLICATION p",
+        "ALTER ROLE app PASSWORD /* y */ 'hunter2'",
+        "ALTER ROLE app PASSWORD\n-- c'\n'hunter2'",
+        "ALTER ROLE app PASSWORD /* /* */ ' */ 'hunter2'",
+        "ALTER ROLE app PASSWORD 'hun'\n'hunter2'",
+        "ALTER ROLE app PASSWORD 'back\\' VALID UNTIL 'now'; ALTER ROLE app PASSWORD 'hunter2'",
+        "DO $$ BEGIN EXECUTE 'ALTER ROLE bob PASSWORD ''hunter2'''; END $$",
+        "DO $$ BEGIN EXECUTE 'ALTER ROLE bob PASSWORD ' || quote_literal('hunter2'); END $$",
+        "DO 'BEGIN EXECUTE ''ALTER ROLE bob PASSWORD ''''hunter2''''''; END'",
+        "CALL change_password('bob', password := 'hunter2')",
+        "CALL change(password, 'hunter2')",
+        "SELECT 1; ALTER ROLE app PASSWORD 'hunter2'",
+        "SELECT dblink_exec('ALTER ROLE bob PASSWORD ' || quote_literal('hunter2'))",
+        "SELECT set_config('app.password', 'hunter2', false)",
+        "SELECT * FROM dblink('host=h password = hunt\\ hunter2', 'SELECT 1') AS t (a int)",
+        "UPDATE users SET \"Password\" = 'hunter2' WHERE id = 1",
+        "SET my.password TO 'hunter2'",
+        "ALTER SERVER s OPTIONS (SET sslpassword 'hunter2')",
     ],
 )
 def test_passwords_of_statements_are_not_shown(text: str) -> None:
@@ -86,9 +105,45 @@ def test_passwords_of_statements_are_not_shown(text: str) -> None:
     assert "********" in told
 
 
-def test_other_texts_are_shown_as_they_are() -> None:
-    for text in ("SELECT * FROM users WHERE password = $1", "UPDATE users SET password = md5($1)", "VACUUM t"):
-        assert without_secrets(text) == text
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT * FROM users WHERE password = $1",
+        "UPDATE users SET password = md5($1)",
+        "VACUUM t",
+        "SELECT id, password FROM users WHERE name = 'bob' -- $$ it's \"one\"",
+        "SELECT e'it\\'s', U&'d\\0061', $$a$$, x.a$b$ FROM x /* ' */ WHERE a = '",
+        "ALTER ROLE app PASSWORD NULL VALID UNTIL 'tomorrow'",
+        "CREATE TABLE users (id int, password text, password_hash text)",
+        "SET password_encryption = 'md5'",
+        "COPY t TO PROGRAM 'curl http://host:8080/x'",
+        "",
+    ],
+)
+def test_other_texts_are_shown_as_they_are(text: str) -> None:
+    assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "CREATE USER a PASSWORD 'x' IN ROLE b; ALTER USER c PASSWORD $$x$$",
+            "CREATE USER a PASSWORD '********' IN ROLE b; ALTER USER c PASSWORD '********'",
+        ),
+        ("CREATE SERVER s OPTIONS (url 'http://u:a@b@h/d')", "CREATE SERVER s OPTIONS (url 'http://u:********@h/d')"),
+        ("DO $$ SELECT 'password' || 'x' $$", "DO $$ SELECT 'password********"),
+    ],
+)
+def test_as_little_as_possible_is_hidden(text: str, told: str) -> None:
+    assert without_secrets(text) == told
+
+
+@pytest.mark.parametrize("text", ["'a''", "/* ", "password x ", "$a$ $b$ ", 'x"', "://a:"])
+def test_a_long_text_is_read_in_a_moment(text: str) -> None:
+    began = time.monotonic()
+    without_secrets(text * (200_000 // len(text)))
+    assert time.monotonic() - began < 5
 
 
 def test_the_interval_is_compared_with_the_time_before() -> None:

@@ -41,7 +41,13 @@ def standby(**over: Any) -> Standby:
     """One that receives, and has replayed all."""
     settings = over.pop("settings", {})
     left = over.pop("left_bytes", None)
-    row = {"receiver_pid": 5, "receiver_status": "streaming", "behind_bytes": 0, "replayed_age_s": 9000.0}
+    row = {
+        "receiver_pid": 5,
+        "receiver_status": "streaming",
+        "behind_bytes": 0,
+        "replayed_age_s": 9000.0,
+        "uptime_s": 9e4,
+    }
     return Standby(
         {**row, "pause_state": "not paused", "heard_age_s": 1.0, "conflicts": {}, "settings": settings, **over}, left
     )
@@ -112,15 +118,34 @@ def test_an_idle_primary_makes_no_lag_on_a_standby() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "archive", "told"),
-    [(False, True, 0), (True, True, 1), (False, False, 1), (None, True, 1), (None, None, 1)],
+    ("source", "archive", "check", "severity"),
+    [
+        (False, True, "replication_lag_time", "warning"),
+        (True, True, "replication_receiver", "critical"),
+        (False, False, "replication_receiver", "critical"),
+        (None, None, "replication_receiver", "warning"),
+    ],
 )
 def test_a_standby_without_a_receiver_is_fine_only_if_it_lives_on_an_archive(
-    source: bool | None, archive: bool | None, told: int
+    source: bool | None, archive: bool | None, check: str, severity: str
 ) -> None:
-    row = standby(receiver_pid=None, receiver_status=None, has_source=source, has_archive=archive)
-    found = judge(facts(standby=row), ReplicationPlan())
-    assert [(each.check, each.severity) for each in found] == told * [("replication_receiver", "critical")]
+    row = standby(receiver_pid=None, receiver_status=None, behind_bytes=None, has_source=source, has_archive=archive)
+    assert [(each.check, each.severity) for each in judge(facts(standby=row), ReplicationPlan())] == [(check, severity)]
+    calm = [each.check for each in judge(facts(standby=row), ReplicationPlan(archive_lag_s=9001))]
+    assert calm == ([] if check == "replication_lag_time" else [check])
+
+
+@pytest.mark.parametrize(
+    ("age", "delay", "value", "threshold"), [(9000.0, "60000", 9000, 3660), (None, "0", 9e4, 3600)]
+)
+def test_an_archive_that_brings_nothing_is_told(age: float | None, delay: str, value: float, threshold: float) -> None:
+    row = standby(
+        receiver_pid=None, receiver_status=None, behind_bytes=None, has_source=False, has_archive=True,
+        replayed_age_s=age, settings={"recovery_min_apply_delay": delay},
+    )  # fmt: skip
+    [finding] = judge(facts(standby=row), ReplicationPlan())
+    assert (finding.severity, finding.value, finding.threshold) == ("warning", value, threshold)
+    assert "restore_command" in finding.remedy
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 from .._db import Session
 from .._sql import activity as sql
 from .blocking import PREPARED, forest
+from .query_texts import without_secrets
 
 LISTS = {
     "state": "by_state",
@@ -135,7 +136,7 @@ def moment(value: datetime | None) -> str | None:
 
 
 def as_row(row: Any, query_length: int) -> dict[str, Any]:
-    """One session as results show it."""
+    """One session as results show it. Its query still has all literals, of planned statements as well."""
     return {
         "pid": row.pid,
         "backend_start": moment(row.backend_start),
@@ -148,7 +149,7 @@ def as_row(row: Any, query_length: int) -> dict[str, Any]:
         "transaction_age_s": _rounded(row.transaction_age_s),
         "state_age_s": _rounded(row.state_age_s),
         "query_age_s": _rounded(row.query_age_s),
-        "query": text(row.query, query_length),
+        "query": without_secrets(text(row.query, query_length)),
     }
 
 

@@ -12,13 +12,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from .._db import Session
-from .._errors import FileProblem, InvalidInput, RunbookError
+from .._errors import CommandFailed, FileProblem, InvalidInput, ProgramMissing, RunbookError
 from .._sql import disk_work as sql
 from .._target.base import FileInfo, Target
-from .._units import human_size, to_rfc3339
+from .._units import human_duration, human_size, to_rfc3339
 from . import brakes
 
 LEAST_AGE_S = 3600.0  # what was written to within the last hour may be open
+# What another server writes to may be older, if it is quiet. But by log_rotation_age it takes a new file after a day.
+SHARED_AGE_S = 25 * 3600.0
+_LOOK_S = 60.0
+# The account of the server, the regular files of the directory, and all that is open, each file by device and inode:
+# a container may have another path for it. Programs and options that busybox has, too.
+_OPEN = """
+stat -L -c %u -- "$1" || exit 1
+find "$2/." ! -name . -prune -type f -exec stat -c '%d:%i %u %n' -- {} + || exit 1
+echo
+find /proc/[0-9]*/fd -type l -exec stat -L -c %d:%i -- {} + 2>/dev/null | sort -u
+"""
 _FORMATS = (".log", ".csv", ".json")
 # What strftime() makes of each escape, in the names that PostgreSQL uses. An escape that is not here is not guessed.
 _WORD, _TWO = "[A-Za-z]+", "[0-9]{2}"
@@ -41,6 +52,7 @@ class Cleanup:
         due: the files to remove, the oldest first.
         removed: those that are removed, or in a rehearsal would be.
         kept: how many log files are left alone.
+        notes: what could not be seen.
         problem: why it ended early; the files before are removed all the same.
     """
 
@@ -48,6 +60,7 @@ class Cleanup:
     due: list[FileInfo] = field(default_factory=list)
     removed: list[FileInfo] = field(default_factory=list)
     kept: int = 0
+    notes: list[str] = field(default_factory=list)
     problem: RunbookError | None = None
 
     @property
@@ -85,12 +98,24 @@ def clean(session: Session, target: Target, older_than_s: float, now: datetime, 
     directory = _directory(target, told.data_directory, told.directory)
     current = _current(target, told.data_directory)
     ours = [each for each in target.files.entries(directory) if pattern.fullmatch(each.name)]
-    due = select(ours, current, older_than_s, now)
+    notes: list[str] = []
+    spare = set(current)
+    if not _is_inside(target, told.data_directory, directory):
+        closed = _closed(target, told.data_directory, directory, current)
+        if closed is not None:
+            spare |= {each.name for each in ours} - closed
+        elif older_than_s < SHARED_AGE_S:
+            older_than_s = SHARED_AGE_S
+            notes.append(
+                f"Other servers may write to {directory}, and it cannot be seen which files are open. "
+                f"So only those are removed that were not written to for {human_duration(SHARED_AGE_S)}."
+            )
+    due = select(ours, spare, older_than_s, now)
     removed: list[FileInfo] = due
     problem: RunbookError | None = None
     if not rehearsal:
         removed, problem = _remove(target, due)
-    return Cleanup(directory, due, removed, len(ours) - len(removed), problem)
+    return Cleanup(directory, due, removed, len(ours) - len(removed), notes, problem)
 
 
 def select(found: Sequence[FileInfo], current: set[str], older_than_s: float, now: datetime) -> list[FileInfo]:
@@ -157,6 +182,30 @@ def _current(target: Target, data_directory: str) -> set[str]:
     return {posixpath.basename(line.partition(" ")[2]) for line in lines}
 
 
+def _is_inside(target: Target, data_directory: str, directory: str) -> bool:
+    """Whether the log directory is the server's own: no other server writes into its data directory."""
+    return f"{directory}/".startswith(f"{target.files.resolve(data_directory)}/")
+
+
+def _closed(target: Target, data_directory: str, directory: str, current: set[str]) -> set[str] | None:
+    """The names of the files that are of the server's account and that no process has open.
+
+    None when that cannot be seen: then not even the server's own current files are among those that are open.
+    """
+    script = ["sh", "-c", _OPEN, "sh", f"{data_directory}/postmaster.pid", directory]
+    try:
+        lines = target.run(script, timeout=_LOOK_S).text.split("\n")
+        account, end = lines[0], lines.index("")
+        entries = [line.split(" ", 2) for line in lines[1:end]]
+        files = {path[len(f"{directory}/./") :]: (number, owner) for number, owner, path in entries}
+    except (CommandFailed, ProgramMissing, ValueError):  # a name with a line break is one that is not known
+        return None
+    opened = set(lines[end:])
+    if not all(name in files and files[name][0] in opened for name in current):
+        return None
+    return {name for name, (number, owner) in files.items() if owner == account and number not in opened}
+
+
 def _directory(target: Target, data_directory: str, directory: str) -> str:
     """The log directory with links followed. One inside of the data directory may not lead out of it."""
     if directory.startswith("/"):
@@ -204,6 +253,7 @@ def values(done: Cleanup) -> dict[str, object]:
         ],
         "kept": done.kept,
         "freed_bytes": done.freed_bytes,
+        "notes": done.notes,
     }
 
 
@@ -212,10 +262,11 @@ def describe(done: Cleanup, *, rehearsal: bool) -> str:
     if done.directory is None:
         return "The server writes no log files of its own (logging_collector is off)."
     if not done.removed:
-        return f"No log file in {done.directory} is old enough to be removed."
+        return " ".join([f"No log file in {done.directory} is old enough to be removed.", *done.notes])
     count = len(done.removed)
     verb = "would be" if rehearsal else ("was" if count == 1 else "were")
-    return (
+    text = (
         f"{count} log {'file' if count == 1 else 'files'} in {done.directory} {verb} removed, "
         f"{human_size(done.freed_bytes)}."
     )
+    return " ".join([text, *done.notes])

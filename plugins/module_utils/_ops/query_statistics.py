@@ -14,7 +14,7 @@ from .._db import Session, compose
 from .._errors import QueryFailed
 from .._sql import queries as sql
 from .._units import to_rfc3339
-from .query_texts import without_secrets
+from .query_texts import is_planned, without_secrets
 
 HIDDEN = "<insufficient privilege>"  # as the extension says it itself
 
@@ -226,7 +226,8 @@ def with_texts(
         try:
             for row in session.query(compose(sql.TEXTS, facts.schema or ""), words):
                 text = None if row.query is None else bytes(row.query).decode("utf-8", "replace")
-                told = None if text is None else without_secrets(text)
+                # The server keeps the literals of all but planned statements.
+                told = text if text is None or is_planned(text) else without_secrets(text)
                 texts[str(row.queryid), row.userid, row.dbid] = (told, bool(row.cut))
         except QueryFailed as exc:
             if not str(exc.details["sqlstate"]).startswith("22"):  # a text in another encoding than it should have

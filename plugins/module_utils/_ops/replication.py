@@ -86,7 +86,7 @@ def _notes(facts: Facts, plan: ReplicationPlan) -> Iterator[str]:
 
 def _notes_of_a_standby(facts: Facts, standby: Standby) -> Iterator[str]:
     yield "What the primary has written and not sent yet cannot be seen from a standby: look at the primary, too."
-    if standby.row["receiver_pid"] is None and standby.row["has_source"] is False and standby.row["has_archive"]:
+    if standby.lives_on_archive:
         yield "This standby lives on an archive (restore_command): it is behind by what was not archived yet."
     if standby.lag_s is None:
         yield "The lag in seconds is not known: no transaction was replayed since this server started."
@@ -117,6 +117,9 @@ def describe(report: ReplicationReport) -> str:
         size = "unknown" if standby.behind_bytes is None else human_size(standby.behind_bytes)
         time = "" if standby.lag_s is None else f", {human_duration(standby.lag_s)}"
         text = f"Standby: the WAL receiver is {status}; received and not replayed: {size}{time}."
+        if standby.lives_on_archive:
+            known = "unknown" if standby.lag_s is None else f"at most {human_duration(standby.lag_s)}"
+            text = f"Standby: it lives on an archive; behind by: {known}."
     elif facts.server is not None:
         counts = {"replica": connected(facts), "slot": len(facts.slots), "subscription": len(facts.subscriptions)}
         text = f"Primary: {', '.join(counted(number, name) for name, number in counts.items())}."

@@ -50,6 +50,12 @@ class Standby:
         return None if self.row["receiver_status"] is None else bool(self.row["receiver_status"] == "streaming")
 
     @property
+    def lives_on_archive(self) -> bool:
+        """Whether it only restores files: there is nobody that it could stream from."""
+        row = self.row
+        return row["receiver_pid"] is None and row["has_source"] is False and bool(row["has_archive"])
+
+    @property
     def behind_bytes(self) -> int | None:
         """What was received and not replayed."""
         found = self.row["behind_bytes"]

@@ -43,6 +43,7 @@ class ReplicationPlan:
     Attributes:
         lag_bytes: WAL that a replica may be behind.
         lag_s: the same in seconds.
+        archive_lag_s: the same for one that lives on an archive, which gets WAL only a whole file at a time.
         slot_bytes: WAL that a slot may hold.
         inactive_s: how long a slot may be without its consumer, where the server knows it (17 and later).
         expected_replicas: how many replicas have to be connected; None for any number.
@@ -51,6 +52,7 @@ class ReplicationPlan:
 
     lag_bytes: Levels = Levels(64 * MIB, GIB)
     lag_s: Levels = Levels(30, 300)
+    archive_lag_s: float = 3600
     slot_bytes: Levels = Levels(GIB, 10 * GIB)
     inactive_s: float = 900
     expected_replicas: int | None = None

@@ -22,8 +22,16 @@ def judge_receiver(standby: Standby, facts: Facts) -> Iterator[Finding]:
     """Whether WAL comes in."""
     row = standby.row
     if row["receiver_pid"] is None:
-        if row["has_source"] is False and row["has_archive"]:
-            return  # it lives on an archive: a note says so
+        if standby.lives_on_archive:
+            return  # what it gets from there is judged by its age
+        if row["has_source"] is None:
+            yield Finding(
+                "replication_receiver", "warning", "WAL receiver", None, "streaming",
+                "The WAL receiver does not run. It is hidden from this login whether it should: this replica may live "
+                "on an archive instead.",
+                f"Grant the login pg_monitor, then run {PLAYBOOK} again.",
+            )  # fmt: skip
+            return
         archive = " It may still restore WAL from an archive: restore_command is set." if row["has_archive"] else ""
         yield Finding(
             "replication_receiver",
@@ -79,7 +87,27 @@ def judge_replay(standby: Standby, plan: ReplicationPlan) -> Iterator[Finding]:
             if spared
             else "If they are missed: ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();",
         )  # fmt: skip
-    yield from _behind(standby, plan, size)
+    yield from _behind_an_archive(standby, plan) if standby.lives_on_archive else _behind(standby, plan, size)
+
+
+def _behind_an_archive(standby: Standby, plan: ReplicationPlan) -> Iterator[Finding]:
+    """Nobody tells how much there is to restore: that it has stopped, only the age of what was replayed last tells."""
+    age, limit = standby.lag_s, plan.archive_lag_s + standby.delay_s
+    silent = round(standby.row["uptime_s"], 3) if age is None else age
+    if silent < limit:
+        return
+    last = (
+        f"has replayed no transaction since it started {human_duration(silent)} ago"
+        if age is None
+        else f"is at most {human_duration(silent)} behind: so old is the last transaction that it has replayed"
+    )
+    yield Finding(
+        "replication_lag_time", "warning", "replay", silent, limit, f"This replica lives on an archive, and {last}.",
+        _RESUME
+        if standby.paused
+        else "Unless the primary was idle: see this server's log for what restore_command says, and on the primary "
+        "whether it archives (pg_stat_archiver).",
+    )  # fmt: skip
 
 
 def _behind(standby: Standby, plan: ReplicationPlan, size: str) -> Iterator[Finding]:

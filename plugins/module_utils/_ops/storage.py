@@ -152,7 +152,10 @@ def collect(session: Session, plan: StoragePlan, now: datetime) -> StorageReport
     found = session.query(sql.DATABASES)
     tables = session.query(sql.TABLES, {"top": plan.top})
     spaces = session.query(sql.TABLESPACES)
-    sizes = {row.name: int(row.size_bytes) for row in found if row.size_bytes is not None}
+    sizes: dict[str, int] = {}
+    for row in found:
+        if row.size_bytes is not None:  # two names that cannot be read may look the same
+            sizes[row.name] = sizes.get(row.name, 0) + int(row.size_bytes)
     space = plan.space
     sample = Sample(now, sizes, space.free_bytes if space else None, space.total_bytes if space else None)
     earlier, ignored = read_history(plan.history, now)
@@ -164,8 +167,8 @@ def collect(session: Session, plan: StoragePlan, now: datetime) -> StorageReport
         Database(
             row.name,
             row.current,
-            sizes.get(row.name),
-            round(sizes[row.name] / total, 4) if row.name in sizes and total else None,
+            row.size_bytes,
+            round(row.size_bytes / total, 4) if row.size_bytes is not None and total else None,
             _growth(samples, row.name, plan.min_span_s),
         )
         for row in found

@@ -119,9 +119,17 @@ def whom(sessions: Sequence[Mapping[str, Any]], rule: Mapping[str, Any]) -> dict
     """The part of a plan that says whom, from the options.
 
     Raises:
-        InvalidInput: nobody is named and no condition given, or both, or what can never be.
+        InvalidInput: nobody is named and no condition given, or both, or one without a value, or what can never be.
     """
-    given = {name: value for name, value in rule.items() if value not in (None, "")}
+    given = {name: value for name, value in rule.items() if value is not None}
+    empty = [f"rule.{name}" for name in sorted(given) if not str(given[name]).strip()]
+    if empty:  # as when a variable of a script is not set
+        raise InvalidInput(
+            "A condition has no value",
+            subject=", ".join(empty),
+            why="without it the rule would mean more sessions",
+            remedy="Give it a value, or leave it out.",
+        )
     names = [SessionName.parse(each["pid"], each["backend_start"]) for each in sessions]
     if bool(names) == bool(given):
         what = "Both sessions and rule say whom to end" if names else "Nothing says whom to end"

@@ -41,6 +41,7 @@ SELECT pg_catalog.pg_is_in_recovery() AS standby, here.lsn::pg_catalog.text AS l
        pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())::pg_catalog.int8 AS behind_bytes,
        pg_catalog.pg_last_xact_replay_timestamp() AS replayed_at,
        EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::pg_catalog.float8 AS replayed_age_s,
+       EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - pg_catalog.pg_postmaster_start_time())::pg_catalog.float8 AS uptime_s,
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_get_wal_replay_pause_state() END AS pause_state,
        w.pid AS receiver_pid, w.status AS receiver_status, w.flushed_lsn::pg_catalog.text AS flushed_lsn,
        w.received_tli AS timeline, w.latest_end_lsn::pg_catalog.text AS latest_end_lsn, w.latest_end_time, w.last_msg_receipt_time AS heard_at,

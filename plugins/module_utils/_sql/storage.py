@@ -36,12 +36,12 @@ ORDER BY size_bytes DESC NULLS LAST, t.spcname
 # pg_class.relpages is as old as the last VACUUM and 0 before it, so the candidates are ranked by the main forks of their
 # heap, TOAST table and indexes, one or two calls of stat() each; only the largest get the exact size with all forks.
 # pg_relation_size() waits for whoever holds an exclusive lock, or waits for one: such relations have the size of the
-# last VACUUM.
+# last VACUUM. A prepared transaction has no pid, and its locks count as well.
 TABLES = """
 WITH locked AS MATERIALIZED (
     SELECT DISTINCT l.relation AS oid FROM pg_catalog.pg_locks l
     WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
-      AND l.pid <> pg_catalog.pg_backend_pid()
+      AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 ), leaf AS MATERIALIZED (
     SELECT c.oid, c.reltoastrelid AS toast, nullif(c.reltuples, -1)::pg_catalog.float8 AS rows,
