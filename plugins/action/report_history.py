@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -16,8 +13,8 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import parse_duration, utc_now
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _history
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._files import host_folder, one_part, replace_text
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _history, _history_files
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._files import host_folder
 
 SPEC = {
     "directory": {"type": "str", "required": True},
@@ -26,6 +23,7 @@ SPEC = {
     "keep": {"type": "int", "default": 400},
     "older_than": {"type": "str"},
     "list_samples": {"type": "bool", "default": True},
+    "most_samples": {"type": "int"},
 }
 
 
@@ -40,20 +38,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         outcome: dict[str, Any] = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(argument_spec=SPEC)
         host = str((task_vars or {})["inventory_hostname"])
-        folder = os.path.join(host_folder(options["directory"], host), "history")
-        path = os.path.join(folder, f"{one_part(options['name'])}.jsonl")
+        path = _history_files.path_of(host_folder(options["directory"], host), options["name"])
         sample = options["sample"]
         try:
             older_than_s = None
             if options["older_than"] is not None:
                 older_than_s = parse_duration(options["older_than"], "older_than")
             if sample is None or self._task.check_mode:
-                samples, notes = _history.parse(_read(path))
+                samples, notes = _history_files.read(path)
             else:
-                os.makedirs(folder, mode=0o755, exist_ok=True)
-                with _alone(folder):
-                    samples, notes = _history.parse(_read(path))
-                    replace_text(path, _history.dump(_history.append(samples, sample, options["keep"], utc_now())))
+                samples, notes = _history_files.add(path, sample, options["keep"], utc_now())
         except InvalidInput as exc:
             raise AnsibleActionFail(exc.message) from None
         except (ValueError, TypeError):
@@ -67,26 +61,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 "Let postgres_report_dir name a directory that the account that runs Ansible can write to."
             ) from None
         outcome.update(changed=False, path=path, sample_count=len(samples), notes=notes)
-        outcome["samples"] = samples if options["list_samples"] else []
+        most = len(samples) if options["most_samples"] is None else options["most_samples"]
+        outcome["samples"] = _history.spread(samples, most) if options["list_samples"] else []
         if older_than_s is not None:
             outcome["baseline"] = _history.baseline(samples, older_than_s, utc_now())
         return outcome
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
-
-
-@contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """Two runs at once must not lose each other's sample. The lock ends with us."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

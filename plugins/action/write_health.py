@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._units impo
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import (
     _health_fleet,
     _health_page,
-    _history,
+    _history_files,
     _prometheus,
 )
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._files import host_folder, replace_text
@@ -32,6 +33,9 @@ SPEC = {
     "keep": {"type": "int", "default": 400},
 }
 PROMETHEUS_FILE = "godel_postgres.prom"
+# A sample of queries is large, and is compared with after days: half of these, which are not thinned, are of one week.
+_QUERIES_APART_S = 6 * 3600
+_MOST_OF_QUERIES = 60
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
@@ -88,9 +92,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             self._write(f"{base}.json", host.as_json())
             self._write(f"{base}.md", _health_page.markdown(host))
             self._write(f"{base}.html", _health_page.render(host, overview=True))
-            if host.reachable:
-                samples = _history.append(host.history, host.sample, keep, now)
-                self._write(_history_path(folders[host.host]), _history.dump(samples))
+            if host.reachable and not self._task.check_mode:
+                _keep(folders[host.host], host, keep)
         base = os.path.join(os.path.abspath(os.path.expanduser(folder)), "health")
         texts = {
             "json": _health_fleet.as_json(hosts, to_rfc3339(now)),
@@ -107,15 +110,29 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             replace_text(path, text)
 
 
-def _history_path(folder: str) -> str:
-    return os.path.join(folder, "history", "health.jsonl")
+def _keep(folder: str, host: HostHealth, keep: int) -> None:
+    """Add to the histories, those of other playbooks included, which may keep more than we do."""
+    now = utc_now()
+    _history_files.add(_history_files.path_of(folder, "health"), host.sample, keep, now)
+    for name, sample in host.other_samples.items():
+        path = _history_files.path_of(folder, name)
+        if "queries" not in sample:
+            _history_files.add(path, sample, keep, now, spare=True)
+        elif _age_s(path) >= _QUERIES_APART_S:
+            _history_files.add(path, sample, min(keep, _MOST_OF_QUERIES), now, spare=True)
+
+
+def _age_s(path: str) -> float:
+    try:
+        return time.time() - os.path.getmtime(path)
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _read_history(folder: str) -> list[dict[str, Any]]:
     """Earlier samples; without them there are no lines over time, and nothing else is missing."""
     try:
-        with open(_history_path(folder), "rb") as file:
-            samples, _notes = _history.parse(file.read())
+        samples, _notes = _history_files.read(_history_files.path_of(folder, "health"))
     except OSError:
         return []
     return samples

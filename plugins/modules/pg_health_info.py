@@ -37,8 +37,27 @@ options:
     description:
       - "What is too much, by section. For example C({server: {min_hit_ratio: 0.95}, maintenance: {dead_rows: 100000}})."
       - A wrong name is refused with the list of the right ones. Values are numbers; their units stand in the names.
+      - "What only you can know is a threshold, too, as C({replication: {expected_replicas: 2}}), C({disk: {min_free_bytes: 10737418240}})
+        and C({activity: {cores: 8}})."
     type: dict
     default: {}
+  storage_history:
+    description:
+      - Earlier values of C(sections.storage.data.sample), in any order, to tell how the databases grow and when the disk will be full. It
+        takes two of them, over six hours. They are those of M(godel.postgres_runbook.pg_storage_info), too.
+    type: list
+    elements: dict
+    default: []
+  queries_baseline:
+    description:
+      - An earlier value of C(sections.queries.data.sample), to tell what got slower. It is that of M(godel.postgres_runbook.pg_query_info),
+        too.
+    type: dict
+  server_baseline:
+    description:
+      - An earlier sample with C(collected_at) and C(deadlocks), to tell how many deadlocks are new. M(godel.postgres_runbook.write_health)
+        keeps them. Without it that is only known while the server says since when it counts.
+    type: dict
   backup_dir:
     description:
       - Directory that holds the backups of all databases, the catalog. Those of the database, and its file system, are looked at, too. There
@@ -64,6 +83,7 @@ notes:
   - Dead rows, tables and indexes are those of the database O(db); sessions, disks and replication are those of the whole server.
 seealso:
   - module: godel.postgres_runbook.write_health
+  - module: godel.postgres_runbook.report_history
   - module: godel.postgres_runbook.pg_backup_info
   - module: godel.postgres_runbook.pg_activity_info
   - module: godel.postgres_runbook.pg_query_info
@@ -173,6 +193,7 @@ from ..module_utils._db import Login
 from ..module_utils._errors import InvalidInput
 from ..module_utils._module import Call, Result, run
 from ..module_utils._ops import health, health_plan
+from ..module_utils._ops.health_past import Past
 from ..module_utils._ops.health_session import line
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
@@ -187,6 +208,9 @@ SPEC = ArgumentSpec(
         },
         "ignore": {"type": "list", "elements": "str", "default": []},
         "thresholds": {"type": "dict", "default": {}},
+        "storage_history": {"type": "list", "elements": "dict", "default": []},
+        "queries_baseline": {"type": "dict"},
+        "server_baseline": {"type": "dict"},
         "backup_dir": {"type": "path"},
         "backup_rpo": {"type": "str"},
         "backup_verified_within": {"type": "str"},
@@ -206,6 +230,7 @@ def operation(call: Call) -> Result:
         ignore=params["ignore"],
         plans=health_plan.plans(params["thresholds"], params["backup_dir"]),
         backups=health_plan.backups(params["backup_dir"], params["backup_rpo"], params["backup_verified_within"]),
+        past=Past(params["storage_history"], params["queries_baseline"], params["server_baseline"]),
     )
     with line(create_target(params), Login.from_params(params), params["db"], timeout_s) as way:
         return Result(False, health.collect(way, plan, utc_now()).values())

@@ -11,7 +11,8 @@ short_description: Keep samples over time on the controller
 version_added: 0.1.0
 description:
   - Reads the samples that earlier runs have kept for a host, and adds one. So a playbook can compare with last week, or forecast.
-  - The file has one JSON document a line, and is replaced at once, so that a run that is cut off loses nothing.
+  - The file has one JSON document a line, and is replaced at once, so that a run that is cut off loses nothing. Two runs at once do not lose
+    each other's samples.
   - A missing file is an empty history. A damaged line is left out, and said in RV(notes).
   - The playbooks of this collection use it when C(postgres_report_dir) is set.
 author:
@@ -30,6 +31,7 @@ options:
   sample:
     description:
       - What to add, with the time as C(collected_at), like V(2026-02-06T03:04:05Z). The time is added when it is not there.
+      - One that is there already, with the same time, is not added again.
       - Nothing is written when it is left out.
     type: dict
   keep:
@@ -46,6 +48,9 @@ options:
     description: Whether to return RV(samples). Large ones are better left in the file when only RV(baseline) is wanted.
     type: bool
     default: true
+  most_samples:
+    description: How many of RV(samples) to return at most, spread evenly, the oldest and the newest included. All of them when it is left out.
+    type: int
 attributes:
   action:
     description: Runs on the controller, and asks nothing of the host.

@@ -16,6 +16,9 @@ description:
   - The HTML is one file that loads nothing and runs nothing. It can be read on a phone, in the dark, on paper, and by a screen reader.
     Everything that came from a server is escaped.
   - Earlier runs are kept in C(<directory>/<inventory_hostname>/history/health.jsonl), so that a page shows lines over time from the third on.
+  - What was read of storage and of queries is kept beside it, as C(storage.jsonl) and C(query_performance_<database>.jsonl), at most one
+    sample of queries in six hours. The playbooks of these subjects keep theirs in the same files. M(godel.postgres_runbook.report_history) reads
+    them for the next run. Two runs at once do not lose each other's samples.
   - It is meant to run once for all hosts (C(run_once)).
 author:
   - The godel.postgres_runbook authors (@godel)
@@ -47,7 +50,9 @@ options:
     choices: [never, warning, critical]
     default: never
   keep:
-    description: How many samples of earlier runs to keep for each host.
+    description:
+      - How many samples of earlier runs to keep for each host. Of queries it is 60 at most.
+      - Of storage and queries no more are dropped than are added, since another playbook may keep more of them.
     type: int
     default: 400
 attributes:
@@ -68,6 +73,7 @@ notes:
   - It never reports a change. A page tells the time of the run, so that it is new each time.
 seealso:
   - module: godel.postgres_runbook.pg_health_info
+  - module: godel.postgres_runbook.report_history
   - module: godel.postgres_runbook.write_report
 """
 

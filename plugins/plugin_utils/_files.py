@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def host_folder(directory: str, host: str) -> str:
@@ -30,3 +33,17 @@ def replace_text(path: str, text: str) -> None:
     except BaseException:
         os.unlink(draft)
         raise
+
+
+@contextmanager
+def alone(folder: str) -> Iterator[None]:
+    """Be the only one who reads a file of the folder and replaces it, so that nobody's work is lost.
+
+    The lock ends with us, even if we are killed.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -17,6 +17,7 @@ SCHEMA_VERSION = 1
 FACTS = (
     *("version", "role", "uptime_s", "connections", "max_connections", "connection_share", "databases_size_bytes"),
     *("disk_used_share", "disk_free_bytes", "lag_bytes", "lag_s", "replica_count", "cache_hit_ratio", "backup_age_s"),
+    "deadlocks",
 )
 TITLES = {
     "server": "Server",
@@ -28,7 +29,10 @@ TITLES = {
     "maintenance": "Maintenance",
     "backups": "Backups",
 }
-SAMPLED = ("connections", "max_connections", "databases_size_bytes", "disk_used_share", "lag_bytes", "cache_hit_ratio")
+SAMPLED = (
+    *("connections", "max_connections", "databases_size_bytes", "disk_used_share", "lag_bytes", "cache_hit_ratio"),
+    "deadlocks",
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,18 @@ class HostHealth:
     def sample(self) -> dict[str, Any]:
         """What the history keeps."""
         return {"collected_at": self.collected_at, **{name: self.facts[name] for name in SAMPLED}}
+
+    @property
+    def other_samples(self) -> dict[str, Mapping[str, Any]]:
+        """What the histories of the playbooks storage and query_performance keep of this, by their names."""
+        storage, queries = _data(self.sections, "storage").get("sample"), _data(self.sections, "queries").get("sample")
+        found: dict[str, Mapping[str, Any]] = {}
+        if storage:
+            found["storage"] = storage
+        if queries:
+            scope = queries.get("scope")
+            found[f"query_performance_{scope}" if scope else "query_performance"] = queries
+        return found
 
     def as_json(self) -> str:
         """The page for programs."""
@@ -157,7 +173,7 @@ def _facts(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     used = max(systems, key=lambda each: each["used_share"], default=None)
     lags = [*_lags(replication)]
     found = {
-        **{name: server.get(name) for name in ("version", "role", "uptime_s", "cache_hit_ratio")},
+        **{name: server.get(name) for name in ("version", "role", "uptime_s", "cache_hit_ratio", "deadlocks")},
         "connections": activity.get("connection_count"),
         "max_connections": activity.get("max_connections"),
         "connection_share": activity.get("connections_ratio"),

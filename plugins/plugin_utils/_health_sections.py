@@ -34,8 +34,8 @@ COLUMNS: dict[str, dict[str, list[str]]] = {
     },
     "queries": {
         "queries": ["query", "calls", "share", "total_time_s", "mean_time_s", "max_time_s", "cache_hit_ratio", "user"],
-        "changes": [],
-        "new_queries": [],
+        "changes": ["query", "calls", "share", "mean_time_before_s", "mean_time_s", "factor", "user"],
+        "new_queries": ["query", "calls", "share", "total_time_s", "mean_time_s", "user"],
         "sample": [],
     },
     "storage": {

@@ -49,12 +49,14 @@ def dump(samples: Sequence[Mapping[str, Any]]) -> str:
 def append(samples: Sequence[Sample], sample: Mapping[str, Any], keep: int, now: datetime) -> list[Sample]:
     """All samples with one more, at most `keep`. It has the time that it says of itself, or else `now`.
 
+    One that is there already is not added again: a batch of a play with `serial` tells of the hosts before it, too.
+
     Raises:
         ValueError: its `collected_at` is no time.
     """
     added = {**sample, "collected_at": sample.get("collected_at") or to_rfc3339(now)}
     moment(added)
-    grown = sorted([*samples, added], key=moment)
+    grown = sorted(samples if added in samples else [*samples, added], key=moment)
     while len(grown) > max(1, keep):
         del grown[_least_missed(grown)]
     return grown
@@ -66,6 +68,14 @@ def _least_missed(samples: Sequence[Sample]) -> int:
         return 0
     half = range(1, max(2, len(samples) // 2))
     return min(half, key=lambda at: moment(samples[at + 1]) - moment(samples[at - 1]))
+
+
+def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """Not more than so many of them, spread evenly, the oldest and the newest included."""
+    if len(samples) <= most:
+        return list(samples)
+    step = (len(samples) - 1) / max(1, most - 1)
+    return [samples[-1 - round(number * step)] for number in range(most)][::-1]
 
 
 def baseline(samples: Sequence[Sample], older_than_s: float, now: datetime) -> Sample | None:

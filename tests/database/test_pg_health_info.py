@@ -6,11 +6,14 @@ import contextlib
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
 from tests.support.databases import Database, new_database
@@ -73,6 +76,8 @@ def test_everything_is_read_with_any_rights_and_what_is_hidden_is_said(any_datab
     assert data["activity"]["connection_count"] >= 1
     assert data["replication"]["role"] == "primary"
     assert any(each["name"] == any_database.name for each in data["storage"]["databases"])
+    assert 0 < data["storage"]["free_bytes"] < data["storage"]["total_bytes"]
+    assert "There are no earlier samples" in result["sections"]["storage"]["message"]
     assert data["disk"]["file_systems"]
     for grants in (["pg_monitor"], []):
         with login(any_database, *grants) as words:
@@ -97,6 +102,16 @@ def test_what_is_ignored_is_left_out_and_counted_and_limits_can_be_set(database:
     assert found["server_full_page_writes"] == "critical"
     assert found["server_wraparound"] == "warning"
     assert "1 finding is left out, as ignore says." in result["sections"]["server"]["notes"]
+
+
+def test_what_only_a_human_knows_is_a_threshold(database: Database) -> None:
+    known = {"replication": {"expected_replicas": 2}, "disk": {"min_free_bytes": 10**18}, "activity": {"cores": 1000}}
+    words = {**database.login(), "sections": list(known)}
+    found = expect_success("pg_health_info", {**words, "thresholds": known})
+    told = {each["check"]: each for each in found["findings"]}
+    assert (told["replication_replicas"]["value"], told["replication_replicas"]["threshold"]) == (0, 2)
+    assert told["disk_used"]["severity"] == "critical"
+    assert found["sections"]["activity"]["data"]["pool"]["cores"] == 1000
 
 
 @pytest.mark.parametrize(
@@ -130,6 +145,92 @@ def test_a_server_gets_few_statements_over_one_connection(new_server: Callable[.
     )
     assert result["statements"] == len(lines) <= MOST_STATEMENTS
     assert len(set(lines)) == 1
+
+
+def days_ago(days: float) -> str:
+    """A time as the samples have it."""
+    return f"{datetime.now(UTC) - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_earlier_samples_tell_the_growth_and_a_damaged_one_takes_nothing_away(
+    new_server: Callable[..., Server],
+) -> None:
+    database = new_database(new_server(COUNTING[-1], settings={"shared_preload_libraries": "pg_stat_statements"}))
+    database.execute("CREATE EXTENSION pg_stat_statements", "SELECT 1")
+    words = {**database.login(), "sections": ["queries", "storage"]}
+    first = expect_success("pg_health_info", words)["sections"]
+    assert "What got slower is not known" in " ".join(first["queries"]["notes"])
+    size, queries = first["storage"]["data"]["sample"], first["queries"]["data"]["sample"]
+    grown = [
+        {**size, "collected_at": days_ago(days), "free_bytes": size["free_bytes"] + days * size["free_bytes"] // 15,
+         "total_bytes": None, "databases": {database.name: size["databases"][database.name] - days * 1000}}
+        for days in range(30, 0, -1)
+    ]  # fmt: skip
+    given = {"storage_history": grown, "queries_baseline": {**queries, "collected_at": days_ago(7)}}
+    result = expect_success("pg_health_info", {**words, **given})
+    told = {name: section["data"] for name, section in result["sections"].items()}
+    assert told["queries"]["compared_with"] == given["queries_baseline"]["collected_at"]
+    assert "What got slower" not in " ".join(result["sections"]["queries"]["notes"])
+    assert (checks(result)["disk_forecast"], told["storage"]["forecast"]["samples"]) == ("warning", 31)
+    [mine] = [each for each in told["storage"]["databases"] if each["current"]]
+    assert 900 < mine["growth_bytes_per_day"] < 1100
+
+    odd = {
+        "storage_history": [{"a": 1}],
+        "queries_baseline": {"collected_at": "x"},
+        "server_baseline": {"deadlocks": "y"},
+    }
+    result = expect_success("pg_health_info", {**words, **odd, "sections": SECTIONS})
+    assert states(result) == dict.fromkeys(SECTIONS, "read")
+    assert "baseline is no sample of queries" in " ".join(result["sections"]["queries"]["notes"])
+    assert "of no use" in " ".join(result["sections"]["storage"]["notes"])
+
+
+def deadlock(server: Server) -> None:
+    """Let two sessions wait for each other until the server ends one of them."""
+    with contextlib.ExitStack() as stack:
+        first, second = (stack.enter_context(contextlib.closing(server.connect(autocommit=False))) for _ in range(2))
+        first.cursor().execute("SELECT pg_advisory_xact_lock(1)")
+        second.cursor().execute("SELECT pg_advisory_xact_lock(2)")
+
+        def close_the_ring() -> None:
+            with contextlib.suppress(psycopg2.errors.DeadlockDetected):
+                second.cursor().execute("SELECT pg_advisory_xact_lock(1)")
+
+        other = threading.Thread(target=close_the_ring)
+        other.start()
+        with contextlib.suppress(psycopg2.errors.DeadlockDetected):
+            first.cursor().execute("SELECT pg_advisory_xact_lock(2)")
+        first.rollback()
+        other.join()
+    assert until(lambda: server.query("SELECT sum(deadlocks) > 0 FROM pg_stat_database") == [(True,)], 20)
+
+
+def test_deadlocks_are_judged_within_a_time_that_is_known(new_server: Callable[..., Server]) -> None:
+    server = new_server(settings={"deadlock_timeout": "10ms"})  # from 15 on: it does not say since when it counts
+    deadlock(server)
+    server.restart()
+    words = {**server.login(), "sections": ["server"]}
+
+    def judged(**over: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        result = expect_success("pg_health_info", {**words, **over})
+        found = {each["check"]: each for each in result["findings"]}
+        return found.get("server_deadlocks", {}), result["sections"]["server"]
+
+    finding, section = judged()
+    assert (finding, section["data"]["deadlocks"], section["data"]["statistics_age_s"]) == ({}, 1, None)
+    assert "1 deadlocks were counted, since an unknown time" in " ".join(section["notes"])
+
+    finding, section = judged(server_baseline={"collected_at": days_ago(0.5), "deadlocks": 0})
+    assert (finding["value"], finding["threshold"]) == (1, 1)
+    assert finding["message"] == "Deadlocks within the last 12 h: 1."
+    assert "unknown time" not in " ".join(section["notes"])
+    for before in ({"collected_at": days_ago(4), "deadlocks": 0}, {"collected_at": days_ago(1), "deadlocks": 1}):
+        assert judged(server_baseline=before)[0] == {}, before
+
+    server.query("SELECT pg_stat_reset()")
+    deadlock(server)
+    assert until(lambda: judged()[0].get("value") == 1, 20)
 
 
 def test_a_standby_is_read_as_one(new_server: Callable[..., Server]) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from tests.integration.conftest import new_site
 from tests.integration.site import Site
 from tests.support.databases import Database
+from tests.support.queries import PRELOADED, counting_database, counting_installations, repeat
+from tests.support.servers import Server
 
 # A server of the tests runs without fsync, which is no finding of these tests.
 IGNORED = ["server_fsync", "server_full_page_writes"]
@@ -47,6 +55,52 @@ def test_a_server_that_is_well_has_a_page_and_the_run_succeeds(site: Site) -> No
     assert 'godel_postgres_up{host="db1"} 1.0\n' in figures
     assert f'godel_postgres_database_size_bytes{{host="db1",datname="{site.database.name}"}} ' in figures
     assert len((site.reports / "db1" / "history" / "health.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.fixture
+def counting_site() -> Iterator[Site]:
+    """A site with a server that counts queries."""
+    with Server(counting_installations()[-1], settings=PRELOADED) as server, counting_database(server) as database:
+        yield from new_site(database)
+
+
+def test_the_page_tells_what_has_changed_since_earlier_runs(counting_site: Site) -> None:
+    site, database = counting_site, counting_site.database
+    words: dict[str, Any] = {"health_ignore": IGNORED, "health_fail_at": "never", "postgres_backup_dir": ""}
+    words["health_sections"] = ["queries", "storage", "replication"]
+    repeat(database, "SELECT pg_sleep(0.001)", 20)
+    first = site.run("health", report=True, **words)
+    assert first.ok, first.output
+    history = site.reports / "db1" / "history"
+    by_queries = history / f"query_performance_{database.name}.jsonl"
+    kept = {path.name: json.loads(path.read_text()) for path in history.iterdir()}
+    assert set(kept) == {"health.jsonl", "storage.jsonl", by_queries.name}
+    sizes = kept["storage.jsonl"]
+    lines = []
+    for days in range(500, 0, -1):  # the playbook storage may keep more than we do
+        at = f"{datetime.now(UTC) - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
+        free = sizes["free_bytes"] + days * sizes["free_bytes"] // 15
+        lines.append(json.dumps({**sizes, "collected_at": at, "free_bytes": free, "total_bytes": None}) + "\n")
+    (history / "storage.jsonl").write_text("".join(lines))
+    repeat(database, "SELECT pg_sleep(0.02)", 20)
+    old = time.time() - 86400
+    os.utime(by_queries, (old, old))
+
+    words["health_thresholds"] = {"replication": {"expected_replicas": 1}}
+    second = site.run("health", report=True, **words)
+    assert second.ok, second.output
+    assert second.changed() == 0
+    page = site.report("health")
+    told = {each["check"]: each for each in page["findings"]}
+    assert told["query_slower"]["section"] == "queries"
+    assert told["disk_forecast"]["severity"] == "warning"
+    assert told["replication_replicas"]["section"] == "replication"
+    assert page["sections"]["storage"]["data"]["forecast"]["samples"] == 31
+    assert page["sections"]["storage"]["data"]["free_bytes"] > 0
+    html = (site.reports / "db1" / "health.html").read_text()
+    assert ">Changes<" in html
+    counts = {path.name: len(path.read_text().splitlines()) for path in history.iterdir()}
+    assert counts == {"health.jsonl": 2, "storage.jsonl": 500, by_queries.name: 2}
 
 
 def test_a_fleet_has_one_overview_whoever_is_down(site: Site, closed_port: int) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.integration.site import COLLECTION, Site
+from tests.support.health_samples import bad_night
+from tests.support.processes import until
 
 
 def test_samples_are_kept_on_the_controller_and_not_in_check_mode(site: Site) -> None:
@@ -37,3 +42,24 @@ def test_samples_are_kept_on_the_controller_and_not_in_check_mode(site: Site) ->
     assert again.ok, again.output
     assert len(again.stats["history"]["samples"]) == 2
     assert not again.stats["history"]["notes"]  # the write before it has left the damaged line out
+
+
+def test_two_runs_of_health_at_once_lose_no_sample(site: Site) -> None:
+    task = {f"{COLLECTION}.write_health": {"directory": str(site.reports), "results": {"db1": bad_night()}}}
+    play = site.play(roles=[], tasks=[task])
+    folder = site.reports / "db1" / "history"
+    folder.mkdir(parents=True)
+    other = json.dumps({"collected_at": "2026-02-06T03:00:00Z", "connections": 1}) + "\n"
+    handle = os.open(folder, os.O_RDONLY)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)  # the other run is about to write what it has read before
+            running = pool.submit(site.run, play)
+            assert until((site.reports / "db1" / "health.html").exists, 60)
+            (folder / "health.jsonl").write_text(other)
+        finally:
+            os.close(handle)
+        done = running.result()
+    assert done.ok, done.output
+    kept = [json.loads(line) for line in (folder / "health.jsonl").read_text().splitlines()]
+    assert [sample["connections"] for sample in kept] == [1, 87]

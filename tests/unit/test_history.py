@@ -43,6 +43,7 @@ def test_damaged_lines_are_left_out_and_told() -> None:
 def test_a_sample_gets_the_time_when_it_has_none() -> None:
     assert _history.append([], {"a": 1}, 400, NOW) == [{"a": 1, "collected_at": "2026-02-06T03:04:05Z"}]
     assert _history.append([sample(1)], sample(2), 400, NOW) == [sample(2), sample(1)]
+    assert _history.append([sample(1)], sample(1), 400, NOW) == [sample(1)]  # the same again is told once
     with pytest.raises(ValueError, match="does not match"):
         _history.append([], {"collected_at": "now"}, 400, NOW)
 
@@ -63,3 +64,11 @@ def test_the_baseline_is_the_newest_that_is_old_enough_or_else_the_oldest() -> N
     assert _history.baseline(samples, week, NOW) == sample(8)
     assert _history.baseline(samples[2:], week, NOW) == sample(6)
     assert _history.baseline([], week, NOW) is None
+
+
+def test_some_samples_stand_for_all_from_the_oldest_to_the_newest() -> None:
+    samples = [sample(day) for day in range(9, 0, -1)]
+    assert _history.spread(samples, 3) == [sample(9), sample(5), sample(1)]
+    assert _history.spread(samples, 1) == [sample(1)]
+    assert _history.spread(samples, 9) == _history.spread(samples, 50) == samples
+    assert _history.spread([], 3) == []

@@ -20,12 +20,14 @@ from . import (
     disk,
     health_backups,
     health_maintenance,
+    health_past,
     health_server,
     queries,
     reachability,
     replication,
     storage,
 )
+from .health_past import Past
 from .health_session import Line
 
 
@@ -48,12 +50,14 @@ class HealthPlan:
         ignore: checks whose findings are not told.
         plans: the plan of a section, where it is not the default.
         backups: where the backups are; None if they are not to be looked at.
+        past: what to compare with.
     """
 
     sections: Collection[str]
     ignore: Collection[str] = ()
     plans: Mapping[str, Any] = field(default_factory=dict)
     backups: health_backups.BackupsPlan | None = None
+    past: Past = field(default_factory=Past)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class _Subject:
 
 def _subjects(plan: HealthPlan, now: datetime) -> dict[str, _Subject]:
     """The sections in the order in which they are read: what is cheap and urgent first."""
-    plans = plan.plans
+    plans, past = plan.plans, plan.past
 
     def asking(subject: Any, plan_class: Any, name: str) -> _Subject:
         chosen = plans.get(name) or plan_class()
@@ -146,17 +150,30 @@ def _subjects(plan: HealthPlan, now: datetime) -> dict[str, _Subject]:
 
     def look_at_sessions(line: Line) -> Any:
         chosen = plans.get("activity") or activity.ActivityPlan()
-        if chosen.cores is None:
-            cores, source = reachability.cores(Server(line.target, line.login), None)
-            chosen = replace(chosen, cores=cores, cores_from=source)
+        cores, source = reachability.cores(Server(line.target, line.login), chosen.cores)
+        chosen = replace(chosen, cores=cores, cores_from="the thresholds" if chosen.cores else source)
         return line.use(lambda session: activity.collect(session, chosen, now))
 
+    of_server = plans.get("server") or health_server.ServerPlan()
+    of_queries = plans.get("queries") or queries.QueriesPlan()
+    of_storage = plans.get("storage") or storage.StoragePlan()
     on_disk = plans.get("disk") or disk.DiskPlan()
     found = {
-        "server": asking(health_server, health_server.ServerPlan, "server"),
+        "server": _Subject(
+            lambda line: line.use(lambda session: health_past.look_at_server(session, of_server, past, now)),
+            health_server.describe,
+        ),
         "activity": _Subject(look_at_sessions, activity.describe),
-        "queries": asking(queries, queries.QueriesPlan, "queries"),
-        "storage": asking(storage, storage.StoragePlan, "storage"),
+        "queries": _Subject(
+            lambda line: line.use(lambda session: health_past.look_at_queries(session, of_queries, past, now)),
+            queries.describe,
+        ),
+        "storage": _Subject(
+            lambda line: line.use(
+                lambda session: health_past.look_at_storage(session, line.target, of_storage, past, now)
+            ),
+            storage.describe,
+        ),
         "disk": _Subject(
             lambda line: line.use(lambda session: disk.collect(session, line.target, on_disk, now)), disk.describe
         ),

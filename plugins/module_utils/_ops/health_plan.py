@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import Field, fields, is_dataclass, replace
 from typing import Any
 
 from .._errors import InvalidInput
@@ -29,6 +29,8 @@ _PLANS: dict[str, Any] = {
     "replication": ReplicationPlan,
     "maintenance": MaintenancePlan,
 }
+# As the plans write it. Python 3.9 cannot make a type of these words.
+_MAY_BE_A_NUMBER = ("int | None", "float | None")
 
 
 def plans(thresholds: Mapping[str, Any], backup_dir: str | None = None) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def backups(backup_dir: str | None, rpo: str | None, verified_within: str | None
 
 
 def _changed(plan: Any, given: object, where: str) -> Any:
-    known = {each.name: getattr(plan, each.name) for each in fields(plan) if _settable(getattr(plan, each.name))}
+    known = {each.name: getattr(plan, each.name) for each in fields(plan) if _is_settable(plan, each)}
     if not isinstance(given, Mapping) or not given.keys() <= known.keys():
         raise InvalidInput(
             f"{where} is not as it should be", subject=str(given), remedy=f"It may have {', '.join(known)}."
@@ -73,10 +75,13 @@ def _changed(plan: Any, given: object, where: str) -> Any:
     return replace(plan, **values)
 
 
-def _settable(value: object) -> bool:
-    """Whether it is a number, or a pair of them as a warning and what is critical."""
+def _is_settable(plan: Any, known: Field[Any]) -> bool:
+    """Whether it is a number, or may be one, or a pair of them as a warning and what is critical."""
+    value = getattr(plan, known.name)
     if is_dataclass(value) and not isinstance(value, type):
-        return all(_settable(getattr(value, each.name)) for each in fields(value))
+        return all(_is_settable(value, each) for each in fields(value))
+    if value is None:
+        return str(known.type) in _MAY_BE_A_NUMBER
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from .._db import Session
 from .._findings import Finding
 from .._sql import health as sql
-from .._units import human_duration, to_rfc3339
+from .._units import from_rfc3339, human_duration, to_rfc3339
 
 _SETTINGS = [
     *("autovacuum", "fsync", "full_page_writes", "data_checksums", "track_counts", "max_connections", "shared_buffers"),
@@ -31,6 +31,23 @@ _RELOAD = "ALTER SYSTEM SET {name} = {value}; SELECT pg_reload_conf();"
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What an earlier run has counted."""
+
+    collected_at: datetime
+    deadlocks: int
+
+    @classmethod
+    def parse(cls, sample: Mapping[str, Any] | None) -> Earlier | None:
+        """From a sample as the health page keeps it; None when it does not say."""
+        try:
+            given = sample or {}
+            return cls(from_rfc3339(given["collected_at"]), int(given["deadlocks"]))
+        except (KeyError, OverflowError, TypeError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
 class ServerPlan:
     """From when on something is too much.
 
@@ -41,6 +58,7 @@ class ServerPlan:
         deadlocks_per_day: from which on they are told.
         restarted_s: a server that is younger has just been started.
         limit: how many databases to list.
+        earlier: what to compare with; None when there is nothing.
     """
 
     freeze_factor: float = 1.5
@@ -49,6 +67,7 @@ class ServerPlan:
     deadlocks_per_day: float = 1
     restarted_s: float = 900
     limit: int = 50
+    earlier: Earlier | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,6 @@ class ServerReport:
 
 def collect(session: Session, plan: ServerPlan, now: datetime) -> ServerReport:
     """One statement. Ages are by the server's own clock."""
-    del now
     row = session.query(sql.SERVER, {"settings": _SETTINGS, "limit": plan.limit})[0]
     sums: Mapping[str, Any] = row.sums
     settings: dict[str, str] = row.settings or {}
@@ -98,6 +116,14 @@ def collect(session: Session, plan: ServerPlan, now: datetime) -> ServerReport:
         *_restarts(figures, plan),
     ]
     notes = []
+    period = _deadlocks(sums, row.uptime_s, plan.earlier, now)
+    if period is not None:
+        findings += _judge_deadlocks(*period, plan)
+    elif sums["deadlocks"]:
+        notes.append(
+            f"{sums['deadlocks']:,} deadlocks were counted, since an unknown time: the server does not say when it "
+            "began. How many are new is told from the second run on that keeps its reports."
+        )
     if not row.sees_statistics:
         notes.append("This login may not see other roles' sessions and statements: grant it pg_monitor.")
     if sums["databases"] > len(databases):
@@ -188,11 +214,28 @@ def _counters(sums: Mapping[str, Any], figures: Mapping[str, Any], plan: ServerP
             f"{rolled:.1%} of all transactions were rolled back.",
             "Look for the errors in the server's log.",
         )  # fmt: skip
-    days = max(1.0, (sums["statistics_age_s"] or 0) / 86400)
-    if (sums["deadlocks"] or 0) / days >= plan.deadlocks_per_day:
+
+
+def _deadlocks(
+    sums: Mapping[str, Any], uptime_s: float, earlier: Earlier | None, now: datetime
+) -> tuple[int, float] | None:
+    """How many there were, and within what time; None when that is not known. A planned restart clears no counter."""
+    count, age_s = sums["deadlocks"] or 0, sums["deadlocks_age_s"]
+    since_s = (now - earlier.collected_at).total_seconds() if earlier else 0.0
+    if earlier is None or since_s <= 0:
+        return None if age_s is None else (count, age_s)
+    if count >= earlier.deadlocks and (age_s is None or age_s >= since_s):
+        return count - earlier.deadlocks, since_s
+    cleared = (age_s is not None and age_s < since_s) or uptime_s < since_s  # by somebody, or by a crash
+    return (count, since_s) if cleared else None  # or else a database went with its counters
+
+
+def _judge_deadlocks(count: int, period_s: float, plan: ServerPlan) -> Iterator[Finding]:
+    per_day = count / max(1.0, period_s / 86400)
+    if count and per_day >= plan.deadlocks_per_day:
         yield Finding(
-            "server_deadlocks", "info", "deadlocks", sums["deadlocks"], None,
-            f"{sums['deadlocks']:,} deadlocks in {human_duration(days * 86400)} at most.",
+            "server_deadlocks", "info", "deadlocks", round(per_day, 2), plan.deadlocks_per_day,
+            f"Deadlocks within the last {human_duration(period_s)}: {count:,}.",
             "The server's log names both statements of each: let all of them lock rows in the same order.",
         )  # fmt: skip
 

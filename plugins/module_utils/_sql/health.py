@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 # All of the server in one row. The counters are of all databases, the list has those with the oldest rows.
-# What a login may not see of pg_settings is missing there, and no error.
+# What a login may not see of pg_settings is missing there, and no error. Since when is counted is not known from 15 on
+# until somebody resets the statistics: they outlive a restart, and no longer say when they began.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-DATABASE-VIEW
 # https://www.postgresql.org/docs/current/routine-vacuuming.html#VACUUM-FOR-WRAPAROUND
 SERVER = """
@@ -33,8 +34,13 @@ SELECT pg_catalog.current_setting('server_version') AS version,
                   sum(hits)::pg_catalog.int8 AS hits, sum(reads)::pg_catalog.int8 AS reads,
                   sum(deadlocks)::pg_catalog.int8 AS deadlocks, sum(temp_bytes)::pg_catalog.int8 AS temp_bytes,
                   sum(checksum_failures)::pg_catalog.int8 AS checksum_failures,
-                  extract(epoch FROM pg_catalog.clock_timestamp() - greatest(min(stats_reset), pg_catalog.pg_postmaster_start_time())
-                  )::pg_catalog.float8 AS statistics_age_s
+                  CASE WHEN count(*) FILTER (WHERE stats_reset IS NULL AND commits + rollbacks > 0) = 0
+                       THEN extract(epoch FROM pg_catalog.clock_timestamp() - min(stats_reset))::pg_catalog.float8
+                  END AS statistics_age_s,
+                  CASE WHEN count(*) FILTER (WHERE stats_reset IS NULL AND deadlocks > 0) = 0
+                       THEN extract(epoch FROM pg_catalog.clock_timestamp() - min(stats_reset) FILTER (WHERE deadlocks > 0)
+                       )::pg_catalog.float8
+                  END AS deadlocks_age_s
            FROM known) AS sums) AS sums,
        (SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(few) - 'oid' - 'stats_reset') FROM (
            SELECT * FROM known
