@@ -17,6 +17,8 @@ description:
     (C(VACUUM FULL), C(REINDEX)), of its main fork. What a fillfactor keeps free is not bloat, nor is what no rewrite can use.
   - Measuring uses the extensions C(pgstattuple) or C(pageinspect) if they are installed and the login may use them
     (C(pg_stat_scan_tables) is enough for the former, and C(pg_monitor) has it). They are never installed by this module.
+  - How often keys of an index repeat, and so how many of them a rebuild would let share entries, is seen in its pages if
+    C(pageinspect) is there and the login is a superuser. Otherwise the figure is what a rebuild gives back at least.
   - Where neither statistics nor pages can tell, there is no figure, and RV(relations[].note) says why.
   - Each relation comes with a recommendation and its reason. Findings are the relations that need something.
   - Only estimates for B-tree indexes and heap tables exist. Others are listed with their sizes.
@@ -155,7 +157,9 @@ relations:
       type: str
       sample: pgstatindex
     confidence:
-      description: V(high) when all of it was measured, V(medium), V(low), or V(none) when there is no figure.
+      description:
+        - V(high) when all of it was measured, V(medium) for a good estimate or a figure that is true at least, V(low), or
+          V(none) when there is no figure.
       type: str
       sample: high
     note:

@@ -135,7 +135,7 @@ def accuracy(folder: Path | None) -> tuple[list[str], dict[str, Accuracy]]:
     with Server(settings={"autovacuum": "off"}) as server:
         zoo = new_database(server, "bloat")
         build_bloat_zoo(zoo)
-        zoo.execute("CREATE EXTENSION pgstattuple")
+        zoo.execute("CREATE EXTENSION pgstattuple", "CREATE EXTENSION pageinspect")
         reports = list(_reports(zoo, folder))
         truths = rewrite(zoo)
     found = {key: Accuracy(key, title, _missed(ratios, truths)) for key, title, ratios in reports}

@@ -241,6 +241,73 @@ _CREATE: dict[str, tuple[str, ...]] = {
         "DELETE FROM scattered WHERE id % 4 > 0",
         "VACUUM ANALYZE scattered",
     ),
+    # --- what fools statistics, or is stored otherwise in an index than in its table
+    "skewed": (  # half of the rows have twenty keys: ANALYZE counts far too few of the others
+        "CREATE TABLE skewed AS SELECT CASE WHEN n % 2 = 0 THEN n % 20 ELSE n / 4 END AS k FROM generate_series(1, 200000) n",
+        "ALTER TABLE skewed ALTER k SET STATISTICS 10",
+        "CREATE INDEX skewed_k ON skewed (k)",
+        "VACUUM ANALYZE skewed",
+    ),
+    "soft_deleted": (  # the table's NULLs and common values are not those of its partial index
+        "CREATE TABLE soft_deleted (id int, deleted_at timestamptz)",
+        "INSERT INTO soft_deleted SELECT n, CASE WHEN n % 3 = 0 THEN now() - n * interval '1 s' END FROM generate_series(1, 150000) n",
+        "CREATE INDEX soft_deleted_gone ON soft_deleted (deleted_at) WHERE deleted_at IS NOT NULL",
+        "VACUUM ANALYZE soft_deleted",
+    ),
+    "soft_deleting": (  # dead rows that the partial index has no entries for
+        "CREATE TABLE soft_deleting (id int, deleted_at timestamptz)",
+        "INSERT INTO soft_deleting SELECT n, CASE WHEN n % 2 = 0 THEN now() - n * interval '1 s' END FROM generate_series(1, 60000) n",
+        "CREATE INDEX soft_deleting_gone ON soft_deleting (deleted_at) WHERE deleted_at IS NOT NULL",
+        "VACUUM ANALYZE soft_deleting",
+        "UPDATE soft_deleting SET deleted_at = now() + id * interval '1 s' WHERE id % 4 = 1",
+        "ANALYZE soft_deleting",
+    ),
+    "external_key": (  # the statistics know the pointers into TOAST, the index has the values
+        "CREATE TABLE external_key (id int, v text)",
+        "ALTER TABLE external_key ALTER v SET STORAGE EXTERNAL",
+        "INSERT INTO external_key SELECT n, left(repeat(md5(n::text), 70), 2200) FROM generate_series(1, 1500) n",
+        "CREATE INDEX external_key_v ON external_key (v)",
+        "VACUUM ANALYZE external_key",
+    ),
+    "long_keys": (
+        "CREATE TABLE long_keys (id int, v text)",
+        "ALTER TABLE long_keys ALTER v SET STORAGE EXTERNAL",
+        """INSERT INTO long_keys SELECT n, left(repeat(md5(n::text), 80), 100 + n * 7919 % 2500)
+           FROM generate_series(1, 3000) n""",
+        "CREATE INDEX long_keys_v ON long_keys (v)",
+        "DELETE FROM long_keys WHERE id % 3 = 0",
+        "VACUUM ANALYZE long_keys",
+    ),
+    "compressed_key": (  # plain in the table, compressed in its index
+        "CREATE TABLE compressed_key (id int, v text)",
+        "INSERT INTO compressed_key SELECT n, repeat(md5(n::text), 20 + n % 30) FROM generate_series(1, 20000) n",
+        "CREATE INDEX compressed_key_v ON compressed_key (v)",
+        "DELETE FROM compressed_key WHERE id % 5 < 2",
+        "VACUUM ANALYZE compressed_key",
+        "DELETE FROM compressed_key WHERE id % 5 = 2",
+    ),
+    "named": (  # 64 bytes in the table, as many as it has letters in an index
+        "CREATE TABLE named AS SELECT n AS id, ('relation_' || n % 40000)::name AS v FROM generate_series(1, 60000) n",
+        "CREATE INDEX named_v ON named (v)",
+        "DELETE FROM named WHERE id % 3 = 0",
+        "VACUUM ANALYZE named",
+    ),
+    "small_text": (  # nearly all rows need the same padding, and it is not the mean one
+        "CREATE TABLE small_text AS SELECT 'Name ' || n % 5000 AS v FROM generate_series(1, 120000) n",
+        "VACUUM ANALYZE small_text",
+    ),
+    "small_text_churned": (
+        "CREATE TABLE small_text_churned AS SELECT n AS id, 'Name ' || n % 5000 AS v FROM generate_series(1, 120000) n",
+        "DELETE FROM small_text_churned WHERE id % 5 > 2",
+        "VACUUM ANALYZE small_text_churned",
+    ),
+    "ten_times": (  # keys come one by one: each page shares what it has only when it is full
+        "CREATE TABLE ten_times (k int, n int)",
+        "CREATE INDEX ten_times_k ON ten_times (k)",
+        "CREATE INDEX ten_times_both ON ten_times (k, n)",
+        "INSERT INTO ten_times SELECT 5 + n * 7919::bigint % 10007, n * 7919::bigint % 10007 % 7 FROM generate_series(1, 100000) n",
+        "VACUUM ANALYZE ten_times",
+    ),
 }
 
 

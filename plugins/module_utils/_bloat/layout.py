@@ -142,9 +142,10 @@ def _entries_per_page(item: float, rest: float, free_wanted: float, page_size: i
     """
     room = page_size - PAGE_HEADER - _BTREE_SPECIAL - 2 * LINE_POINTER
     fits = (room - item - 8 + LINE_POINTER) / item + 1  # as long as another one and a row pointer have room
+    count = math.floor(fits) if exact else fits
     if rest < free_wanted:
-        fits = min(fits, (room + rest - free_wanted) / item + (0 if exact else 0.5))
-    count = math.ceil(fits - 1e-9) if exact and rest < free_wanted else (math.floor(fits) if exact else fits)
+        full = (room + rest - free_wanted) / item
+        count = min(count, math.ceil(full - 1e-9) if exact else full + 0.5)
     return max(1.0, count - 1)
 
 
@@ -184,9 +185,8 @@ def btree_pages(groups: Sequence[Group], fillfactor: int, page_size: int, *, sha
     `share` says whether equal keys share entries, `exact` that all entries have one size.
     """
     free_wanted = page_size * (100 - fillfactor) // 100
-    leaves, entry = 0.0, 16.0
+    leaves = 0.0
     for group in groups:
-        entry = max(entry, group.entry_bytes)
         item = group.entry_bytes + LINE_POINTER
         per_page = _entries_per_page(item, 0, free_wanted, page_size, exact=exact)
         if not share or group.each <= 1:
@@ -202,7 +202,9 @@ def btree_pages(groups: Sequence[Group], fillfactor: int, page_size: int, *, sha
         return 1
     level = pages = math.ceil(leaves - 1e-6)
     free_wanted = page_size * (100 - _INNER_FILLFACTOR) // 100
-    per_inner = max(2, int(_entries_per_page(entry + LINE_POINTER, 0, free_wanted, page_size, exact=False)))
+    # Above the leaves stand keys of the leaves; the first item of a page there has none.
+    entry = sum(each.keys * each.entry_bytes for each in groups) / sum(each.keys for each in groups)
+    per_inner = max(2, 1 + int(_entries_per_page(entry + LINE_POINTER, 0, free_wanted, page_size, exact=False)))
     while level > 1:
         level = math.ceil(level / per_inner)
         pages += level

@@ -18,9 +18,9 @@ from typing import Any
 from .._db import Session
 from .._errors import QueryFailed
 from .._sql import bloat as sql
-from . import estimate, measure
+from . import estimate, measure, pages
 from .estimate import Estimate
-from .measure import Means
+from .pages import Means
 from .relation import Relation
 
 _BATCH = 2000
@@ -74,7 +74,7 @@ def survey(session: Session, scope: Scope, *, measure_budget_s: float, measure_b
     """
     budget = Budget(measure_budget_s, measure_bytes)
     suspects: list[tuple[float, int, Estimate]] = []
-    means = measure.means(session)
+    means = pages.means(session)
     with _settings(session, lock_timeout=f"{_LOCK_TIMEOUT_MS}ms", **_PLANNING):
         for found in _estimates(session, scope):
             if not _is_suspect(found.relation, budget):
@@ -146,7 +146,7 @@ def _measured(session: Session, suspects: Sequence[Estimate], means: Means, budg
     tables: dict[int, Relation] = {}
     for found in _in_order(suspects):
         visible = _visible_share(session, found) if means.have("pgstattuple_approx") else 0.0
-        method, cost = measure.method_for(found, means, bytes_left, visible)
+        method, cost = pages.method_for(found, means, bytes_left, visible)
         left_ms = int((deadline - time.monotonic()) * 1000)
         if method == "none" or left_ms < _SHORTEST_MS:
             yield _unmeasured(found, means, "Not measured: the budget is used up.")
@@ -179,14 +179,9 @@ def _in_order(suspects: Sequence[Estimate]) -> list[Estimate]:
 
 
 def _measure(session: Session, found: Estimate, means: Means, method: str, table: Relation | None) -> Relation:
-    figures, share = found.figures, None
-    if found.relation.kind == "index":
-        if table is not None and table.live_tuples is not None:
-            found = estimate.with_table(found, table.live_tuples, table.dead_tuples or 0)
-            figures = found.figures
-        if figures.rows is not None and figures.rows + figures.dead > 0:
-            share = figures.rows / (figures.rows + figures.dead)
-    return measure.measure(session, found, means, method, share)
+    if found.relation.kind == "index" and table is not None and table.live_tuples is not None:
+        found = estimate.with_table(found, table.live_tuples, table.dead_tuples or 0)
+    return measure.measure(session, found, means, method)
 
 
 def _visible_share(session: Session, found: Estimate) -> float:

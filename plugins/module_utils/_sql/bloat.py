@@ -26,8 +26,8 @@ WITH locked AS MATERIALIZED (
         OR n.nspname || '.' || p.relname = ANY (%(tables)s::pg_catalog.text[]))
 ), batch AS MATERIALIZED (
     SELECT c.oid, c.relname, c.relkind, c.relam, c.relpages, c.reltuples, c.reloptions, c.relfrozenxid, c.relnamespace,
-           home.oid AS table_oid, owner.oid AS owner_oid, owner.relname AS owner_name, n.nspname AS owner_schema,
-           locked.oid IS NOT NULL AS is_locked
+           home.oid AS table_oid, home.reltuples AS table_reltuples, home.reltoastrelid, owner.oid AS owner_oid, owner.relname AS owner_name, n.nspname AS owner_schema,
+           locked.oid IS NOT NULL AS is_locked, home.reltoastrelid IN (SELECT l.oid FROM locked l) AS is_toast_locked
     FROM pg_catalog.pg_class c
     LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
     JOIN pg_catalog.pg_class home ON home.oid = coalesce(i.indrelid, c.oid)
@@ -45,7 +45,7 @@ WITH locked AS MATERIALIZED (
 )"""
 _COMMON = """
     b.oid::pg_catalog.int8 AS oid, b.table_oid::pg_catalog.int8 AS table_oid, b.owner_schema, b.owner_name, b.relname, b.relkind, b.is_locked,
-    own.nspname AS schema, am.amname AS access_method, b.relpages, b.reltuples,
+    own.nspname AS schema, am.amname AS access_method, b.relpages, b.reltuples, b.table_reltuples,
     CASE WHEN b.is_locked THEN b.relpages * pg_catalog.current_setting('block_size')::pg_catalog.int8
          ELSE pg_catalog.pg_relation_size(b.oid) END AS size_bytes,
     (SELECT pg_catalog.split_part(o, '=', 2)::pg_catalog.int4 FROM pg_catalog.unnest(b.reloptions) o
@@ -78,7 +78,7 @@ CROSS JOIN LATERAL (
            pg_catalog.array_agg(a.attstorage::pg_catalog.text ORDER BY a.attnum) AS storages,
            pg_catalog.array_agg(a.attisdropped ORDER BY a.attnum) AS dropped,
            pg_catalog.array_agg(s.avg_width ORDER BY a.attnum) AS widths,
-           pg_catalog.array_agg(s.null_frac ORDER BY a.attnum) AS null_shares,
+           pg_catalog.array_agg(coalesce(s.null_frac, CASE WHEN a.attnotnull THEN 0 END) ORDER BY a.attnum) AS null_shares,
            coalesce(pg_catalog.bool_or(a.atthasmissing), false) AS some_missing
     FROM pg_catalog.pg_attribute a
     LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = own.nspname AND s.tablename = b.relname AND s.attname = a.attname
@@ -90,12 +90,15 @@ ORDER BY b.oid"""
 # Statistics of an expression hang on the index, those of a column on its table.
 # Whether equal keys can share an entry: support function 4 of the operator class, and nothing besides the keys.
 # https://www.postgresql.org/docs/current/btree.html#BTREE-DEDUPLICATION
+# Values of a key may lie in TOAST unless its type keeps them short. ANALYZE looks at 300 rows for each unit of its target.
 INDEXES = f"""{_BATCH}
 SELECT {_COMMON},
     i.indisunique AS is_unique, i.indpred IS NOT NULL AS is_partial, i.indisvalid AS is_valid,
     i.indnatts = i.indnkeyatts AND coalesce(keys.can_share, false)
         AND NOT coalesce('deduplicate_items=off' = ANY (b.reloptions) OR 'deduplicate_items=false' = ANY (b.reloptions), false) AS can_share,
-    keys.lengths, keys.aligns, keys.widths, keys.null_shares, keys.distincts, keys.common
+    keys.lengths, keys.aligns, keys.storages, keys.sampled, keys.widths, keys.null_shares, keys.distincts, keys.common,
+    CASE WHEN keys.can_toast AND b.reltoastrelid <> '0' AND NOT b.is_toast_locked
+         THEN pg_catalog.pg_relation_size(b.reltoastrelid) END AS toast_bytes
 FROM batch b {_JOINS}
 JOIN pg_catalog.pg_index i ON i.indexrelid = b.oid
 JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
@@ -103,9 +106,14 @@ JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
 CROSS JOIN LATERAL (
     SELECT pg_catalog.array_agg(a.attlen ORDER BY a.attnum) AS lengths,
            pg_catalog.array_agg(a.attalign::pg_catalog.text ORDER BY a.attnum) AS aligns,
+           pg_catalog.array_agg(a.attstorage::pg_catalog.text ORDER BY a.attnum) AS storages,
+           coalesce(pg_catalog.bool_or(ta.attstorage IN ('x', 'e') AND NOT (ta.atttypmod BETWEEN 5 AND 259
+               AND ta.atttypid IN ('pg_catalog.varchar'::pg_catalog.regtype, 'pg_catalog.bpchar'::pg_catalog.regtype))), false) AS can_toast,
            pg_catalog.array_agg(coalesce(s.avg_width, e.avg_width) ORDER BY a.attnum) AS widths,
            pg_catalog.array_agg(coalesce(s.null_frac, e.null_frac) ORDER BY a.attnum) AS null_shares,
            pg_catalog.array_agg(coalesce(s.n_distinct, e.n_distinct) ORDER BY a.attnum) AS distincts,
+           300 * pg_catalog.min(coalesce(nullif(ta.attstattarget, -1), nullif(a.attstattarget, -1),
+                                         pg_catalog.current_setting('default_statistics_target')::pg_catalog.int4)) AS sampled,
            CASE WHEN pg_catalog.count(*) = 1
                 THEN pg_catalog.max(coalesce(s.most_common_freqs, e.most_common_freqs)) END AS common,
            pg_catalog.bool_and(a.attnum > i.indnkeyatts OR co.collisdeterministic IS NOT FALSE AND EXISTS (
@@ -133,7 +141,8 @@ JOIN pg_catalog.pg_extension e ON d.refclassid = 'pg_catalog.pg_extension'::pg_c
 WHERE e.extname IN ('pgstattuple', 'pageinspect') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
   AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
   AND (p.proname, p.pronargs) IN (('pgstattuple', 1), ('pgstattuple_approx', 1), ('pgstatindex', 1), ('get_raw_page', 2),
-      ('heap_page_items', 1), ('page_header', 1), ('bt_page_stats', 2))
+      ('heap_page_items', 1), ('page_header', 1), ('bt_page_stats', 2), ('bt_page_items', 2))
+  AND (p.proname <> 'bt_page_items' OR 'tids' = ANY (p.proargnames)) -- since 1.8, which somebody has to update to
   AND (p.proname <> 'get_raw_page' OR (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER))"""
 
 PGSTATTUPLE = """
@@ -180,6 +189,25 @@ FROM (SELECT s.page_size, s.free_size, s.type = 'l' OR s.type = 'r' AND %s AS le
       FROM pg_catalog.unnest(%s::pg_catalog.int4[]) AS block (number)
       CROSS JOIN LATERAL {0}.bt_page_stats(%s, block.number) AS s) AS page"""
 
+# How often each key stands on a page, by the size of a plain entry and that number. `data` is the key alone, as bytes:
+# equal ones can share an entry. The high key of a page is none of its items. `used` is of all leaves that were seen.
+LEAF_KEYS = """
+WITH leaf AS MATERIALIZED (
+    SELECT block.number, s.page_size - s.free_size - 44 AS used, CASE WHEN s.btpo_next = 0 THEN 0 ELSE 1 END AS high_keys
+    FROM pg_catalog.unnest(%s::pg_catalog.int4[]) AS block (number)
+    CROSS JOIN LATERAL {0}.bt_page_stats(%s, block.number) AS s
+    WHERE s.type = 'l' OR s.type = 'r' AND %s
+)
+SELECT key.entry, key.rows, pg_catalog.count(*) AS keys,
+       (SELECT pg_catalog.sum(l.used) FROM leaf l)::pg_catalog.int8 AS used
+FROM leaf CROSS JOIN LATERAL (
+    SELECT 8 + CASE WHEN i.nulls THEN 8 ELSE 0 END + (pg_catalog.length(i.data) + 1) / 3 AS entry,
+           pg_catalog.sum(coalesce(pg_catalog.cardinality(i.tids), 1))::pg_catalog.int8 AS rows
+    FROM {0}.bt_page_items(%s, leaf.number) AS i WHERE i.itemoffset > leaf.high_keys
+    GROUP BY i.nulls, i.data
+) AS key
+GROUP BY key.entry, key.rows"""
+
 # The rows as a rewrite would form them, which is not how they lie there after columns were dropped or added.
 # A dropped column is a NULL in each of them, which brings the bitmap of NULLs: beyond eight columns it takes eight bytes.
 REWRITTEN_ROWS = """
@@ -194,16 +222,14 @@ SELECT pg_catalog.pg_column_size(t.*) AS size FROM ONLY {{}}.{{}} AS t TABLESAMP
 # A header, two integers, and a length of four bytes. There is no TABLESAMPLE of a TOAST table.
 CHUNK_SIZES = """
 SELECT 36 + pg_catalog.octet_length(t.chunk_data) AS size FROM {{}}.{{}} AS t LIMIT {rows}"""
-CAN_READ = """
-SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
-FROM pg_catalog.pg_class c WHERE c.oid = %s"""
 READABLE_COLUMNS = """
 SELECT a.attname, pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable
 FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
-NAME = """
-SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s"""
-QUOTED_NAME = """
-SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+# Of a relation that is being dropped, `readable` is NULL. Whole rows are not to be read if that fetches values from TOAST.
+NAMES = """
+SELECT n.nspname, c.relname, pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS quoted,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS readable,
+       CASE WHEN c.reltoastrelid <> '0' THEN pg_catalog.pg_relation_size(c.reltoastrelid) > 0 ELSE false END AS has_toast
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s"""
 
 MISSING_SCHEMAS = """
