@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,8 @@ class Link:
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         self.kubeconfig = ""  # of who goes this way
+        self._carries = threading.Event()
+        self._carries.set()
 
     def __enter__(self) -> Link:
         self._listen()
@@ -54,6 +57,16 @@ class Link:
         time.sleep(seconds)
         self._listener = socket.create_server((_HOST, self.port))
         self._listen()
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Take what comes and pass nothing on, in either direction: a firewall that has forgotten the connection."""
+        self._carries.clear()
+        try:
+            yield
+        finally:
+            self.drop()
+            self._carries.set()
 
     def cut_after(self, size: int) -> None:
         """Drop every connection once so many more bytes have gone through, in both directions together."""
@@ -96,6 +109,7 @@ class Link:
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_BUFFER):
+                self._carries.wait()
                 data, is_cut = self._allowed(data)
                 sink.sendall(data)
                 if is_cut:

@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 LOGIN = {"login_user": USER, "login_password": PASSWORD}
-CRASHED = re.compile(r"was terminated by signal|terminating any other active server processes|all server processes ter")
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +49,9 @@ def place() -> Iterator[Place]:
 @pytest.fixture
 def catalog(place: Place) -> Iterator[str]:
     """An empty directory of the pod. Afterwards PostgreSQL has noticed nothing."""
-    before = len(place.log())
     folder = place.new_folder()
-    yield folder
-    log = place.log()[before:]
-    assert not CRASHED.search(log), log
+    with place.unnoticed():
+        yield folder
     place.here.files.remove_tree(folder)
 
 
@@ -252,12 +249,13 @@ def test_a_wrong_token_is_told(place: Place, catalog: str) -> None:
 
 
 def test_a_missing_right_is_named(place: Place, catalog: str) -> None:
-    user = place.user("get deployments.apps", "list pods")
+    # A server asks for one of the two verbs of an exec, depending on its release; either alone will not do.
+    user = place.user("get deployments.apps", "list pods", "create pods/exec")
     result = run_module("pg_backup", params(place, catalog, kubernetes=place.options(kubeconfig=user.kubeconfig)))
     assert result["failed"]
-    assert f"Rights are missing (namespace {place.namespace}): get pods, get or create pods/exec" in result["msg"]
+    assert f"Rights are missing (namespace {place.namespace}): get pods, get pods/exec, " in result["msg"]
     assert "docs/rbac/pod.yml" in result["msg"]
-    missing = ["get or create pods/exec", "get or create pods/portforward", "get pods"]
+    missing = ["get and create pods/portforward", "get pods", "get pods/exec"]
     assert sorted(result["error"]["missing"]) == missing
     if place.standin is not None:  # nobody else tells what was asked for
         asked = [request for request in place.standin.requests if user.name in request.user]

@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    with places.chosen("tgt") as prepared:
+    with places.chosen("tgt") as prepared, prepared.unnoticed():
         yield prepared
 
 

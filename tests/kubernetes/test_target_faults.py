@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import random
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import psycopg2
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import (
@@ -18,11 +20,12 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
     RunbookError,
     WorkloadProblem,
 )
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube import port_forward
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.cluster import ClusterOptions
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes import KubernetesTarget
 from tests.database.target_files_contract import shell
 from tests.kubernetes import place as places
-from tests.kubernetes.place import Place
+from tests.kubernetes.place import DATABASE, PASSWORD, USER, Place
 from tests.kubernetes.place_base import RUN, is_ready
 from tests.kubernetes.standin import Standin
 
@@ -140,6 +143,46 @@ def test_an_api_server_that_is_away_is_waited_for(place: Place, folder: str) -> 
         assert target.files.info(folder)
         away.join()
         assert link.connections > before
+
+
+def test_who_comes_back_when_his_lock_is_gone_does_nothing_more(place: Place, folder: str) -> None:
+    lease_s = 2 * place.pace.factor
+    lost = pytest.raises(WorkloadProblem, match="The lock was lost")
+    with place.link() as link, place.target(lease_s=lease_s, kubeconfig=link.kubeconfig) as target:
+        attempts = (
+            lambda: target.files.write(f"{folder}/data", b"unlocked"),
+            lambda: target.run(["touch", f"{folder}/data"]),
+            lambda: target.spawn(["touch", f"{folder}/data"], log=f"{folder}/log").wait(),
+        )
+        with contextlib.ExitStack() as held:
+            held.enter_context(lost)  # at the end, when the lock is let go
+            held.enter_context(target.files.lock(f"{folder}/lock", "a test"))
+            link.away(1.5 * lease_s)
+            for attempt in attempts:
+                with pytest.raises(WorkloadProblem, match="The lock was lost"):
+                    attempt()
+            with target.endpoint(None, None) as at, pytest.raises(psycopg2.OperationalError, match="The lock was lost"):
+                psycopg2.connect(host=at.host, port=at.port, user=USER, password=PASSWORD, dbname=DATABASE)
+        assert target.files.info(f"{folder}/data") is None
+        with target.files.lock(f"{folder}/lock", "the next one"):
+            assert place.here.files.lock_holder(f"{folder}/lock") is not None
+
+
+def test_a_session_whose_connection_goes_silent_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead_s = 1.5 * place.pace.factor
+    monkeypatch.setattr(port_forward, "_DEAD_S", dead_s)
+    monkeypatch.setattr(port_forward, "_PING_S", dead_s / 5)
+    login = {"user": USER, "password": PASSWORD, "dbname": DATABASE}
+    with (
+        place.link() as link,
+        place.target(kubeconfig=link.kubeconfig) as target,
+        target.endpoint(None, None) as at,
+        contextlib.closing(psycopg2.connect(host=at.host, port=at.port, **login)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT pg_sleep(%s)", [1.5 * dead_s])  # the server is silent, and its connection is not
+        with link.silent(), pytest.raises(psycopg2.OperationalError, match="nothing came for"):
+            cursor.execute("SELECT 1")
 
 
 def test_connections_that_are_cut_are_only_a_delay_for_files(place: Place, folder: str) -> None:

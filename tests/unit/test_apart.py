@@ -52,5 +52,7 @@ def test_another_view_of_the_path_is_an_error(tmp_path: Path) -> None:
 
 def test_the_place_is_the_pods_own_disk_and_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/pg_runbook")
-    assert opened(tmp_path, 0) == Place("instance", "/pg_runbook", None, LocalTarget().cpus(), True)
-    assert opened(tmp_path, 0, jobs=7).jobs == 7
+    for cpus, jobs in ((2, 2), (64, 8)):  # which may be those of the whole node
+        monkeypatch.setattr(LocalTarget, "cpus", lambda dummy, cpus=cpus: cpus)
+        assert opened(tmp_path, 0) == Place("instance", "/pg_runbook", None, jobs, True)
+    assert opened(tmp_path, 0, jobs=17).jobs == 17

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,61 +20,187 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
     ClusterRefused,
     InvalidInput,
     ObjectNotFound,
+    ProgramMissing,
+    RunbookError,
+    WorkloadProblem,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.cluster import is_passing, refusal
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.detached import exit_status
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.pod import Pod, ProcessTree
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.shell import _Marked, exports, quoted
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.processes import FUNCTIONS
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.shell import (
+    Shell,
+    StreamCut,
+    _Marked,
+    exports,
+    quoted,
+)
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.workload import read_workload
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes import _CPUS, _MEMORY
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes_files import _RENAME, _escaped
 
-TREE = """1 (postgres) S 0 1 1
-10 (sh) S 1 10 1
-11 (gunzip) R 10 10 1
-12 (psql) S 10 10 1
-20 (pg dump) (x) S 1 20 1
-21 (pg_dump) S 20 20 1
-22 (pg_dump) Z 20 20 1
-30 (sh) S 1 30 1
-"""
+LIVES_WITH_CHILDREN = "while :; do sleep 0.03 & sleep 0.02; done"
+# The real messages have a container's id in them, and one or two such prefixes.
+EXEC = "error executing command in container: failed to exec in container: "
+START = f'{EXEC}failed to start exec "04084e": OCI runtime exec failed: exec failed: '
 
 
-def test_only_what_has_a_living_parent_and_no_child_is_a_leaf() -> None:
-    tree = ProcessTree(TREE)
-    assert tree.leaves([10]) == [11, 12]
-    assert tree.leaves([20]) == [21]  # the dead one is its parent's to bury, before that may go
-    assert tree.leaves([30, 99]) == [30]
-    assert tree.leaves([22]) == []
+@pytest.fixture(params=["sh", "bash"])
+def functions(request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Call one of the functions that a container gets, in a shell."""
+
+    def call(script: str, *words: object) -> str:
+        argv = [request.param, "-c", f"{FUNCTIONS}\n{script}", "sh", *map(str, words)]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout
+
+    return call
 
 
-def test_who_has_only_a_dead_child_runs_all_the_same() -> None:
-    looks = [
-        "40 (sh) S 1 40 1\n41 (sleep) Z 40 40 1\n",  # between two children: nobody is a leaf
-        "40 (sh) S 1 40 1\n42 (sleep) S 40 40 1\n",
-        "40 (sh) S 1 40 1\n",
-        "40 (sh) Z 1 40 1\n",
-    ]
-
-    class Watched(Pod):
-        killed: ClassVar[list[int]] = []
-
-        def __init__(self) -> None:
-            pass
-
-        def _tree(self) -> ProcessTree:
-            return ProcessTree(looks.pop(0))
-
-        def _signal(self, signum: int, pids: Sequence[int]) -> None:
-            self.killed.extend(pids)
-
-    Watched().end([40])
-    assert (Watched.killed, looks) == ([42, 40], [])
+@contextmanager
+def running(*argv: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has printed a line."""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
 
 
-def test_of_a_shell_its_programs_are_asked_to_end() -> None:
-    tree = ProcessTree(TREE)
-    assert tree.programs_below(10) == [11, 12]
-    assert tree.programs_below(30) == [30]
-    assert tree.programs_below(20) == [20]
+def test_only_what_runs_and_has_no_child_is_a_leaf(functions: Callable[..., str]) -> None:
+    look = 'through=$1; shift; runbook_look "$@"; echo $living / $dead / $leaves'
+    # A program that has two children, of which one has ended and was not buried.
+    program = (
+        "import subprocess, time; children = [subprocess.Popen(argv) for argv in (['true'], ['sleep', '30'])]; "
+        "print(flush=True); time.sleep(30)"
+    )
+    with running("sh", "-c", '"$@"; exit', "sh", sys.executable, "-c", program) as shell:
+        [python] = _children(shell.pid)
+        dead, sleep = _children(python)
+        while f"{dead} (true) Z" not in Path(f"/proc/{dead}/stat").read_text():
+            time.sleep(0.01)
+        assert functions(look, "all", shell.pid).split("/") == [
+            f"{shell.pid} {python} {sleep} ",
+            f" {dead} ",
+            f" {sleep}\n",
+        ]
+        assert functions(look, "shells", shell.pid).split("/") == [f"{shell.pid} {python} ", " ", f" {python}\n"]
+        assert functions(look, "all", 2**22 + 1).split() == ["/", "/"]
+        os.kill(sleep, signal.SIGKILL)
+        os.kill(python, signal.SIGKILL)
+
+
+def test_of_a_pipeline_the_programs_are_asked_and_the_shell_ends_with_them(functions: Callable[..., str]) -> None:
+    with running("sh", "-c", "sleep 30 | { echo; sleep 30; exit 5; }") as shell:
+        while " sleep sleep " not in f" {' '.join(sorted(_names_below(shell.pid)))} ":
+            time.sleep(0.01)
+        functions('runbook_ask TERM "$1"', shell.pid)
+        assert shell.wait(10) == 5
+
+
+@pytest.mark.parametrize(("name", "status"), [("TERM", 7), ("USR1", 8), ("QUIT", 9)])
+def test_a_shell_that_catches_the_signal_is_asked_too(functions: Callable[..., str], name: str, status: int) -> None:
+    script = f"trap 'exit {status}' {name}; echo; {LIVES_WITH_CHILDREN}"
+    with running("sh", "-c", script) as shell:
+        functions('runbook_ask "$1" "$2"', name, shell.pid)
+        assert shell.wait(10) == status
+
+
+def test_who_is_deaf_and_never_without_a_child_is_ended(functions: Callable[..., str]) -> None:
+    with running("sh", "-c", f"trap '' TERM; echo; {LIVES_WITH_CHILDREN}") as shell:
+        functions('runbook_ask TERM "$1"', shell.pid)
+        assert shell.poll() is None
+        functions('runbook_end "$@"', shell.pid)
+        assert shell.wait(10) == -9
+
+
+def _names_below(pid: int) -> list[str]:
+    names = [name for child in _children(pid) for name in _names_below(child)]
+    return [*names, Path(f"/proc/{pid}/comm").read_text().strip()]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (f'{START}unable to start container process: exec: "sh": executable file not found in $PATH: unknown', ProgramMissing),
+        (f'{START}unable to start container process: exec: "sh": permission denied: unknown', ProgramMissing),
+        ('exec failed: exec: "sh": stat sh: no such file or directory', ProgramMissing),
+        ("exec failed: executable file `sh` not found in $PATH: No such file or directory", ProgramMissing),
+        (f'{EXEC}failed to create exec "04084e": mkdir /run/containerd/x: no space left on device', StreamCut),
+        (f'{EXEC}failed to create exec "04084e": open /run/containerd/x: no such file or directory', StreamCut),
+        ("error executing command in container: rpc error: code = DeadlineExceeded desc = context deadline exceeded", StreamCut),
+        (f"{START}cannot exec in a stopped container: unknown", StreamCut),
+        ('container not found ("postgres")', WorkloadProblem),
+    ],
+)  # fmt: skip
+def test_only_a_shell_that_is_missing_is_told_to_be_missing(message: str, kind: type[RunbookError]) -> None:
+    status = {
+        "status": "Failure",
+        "reason": "InternalError",
+        "message": f"Internal error occurred: {message}",
+        "code": 500,
+    }
+    shell = Shell.__new__(Shell)
+    shell._where, shell._stream = "pod x", SimpleNamespace(status=status)  # type: ignore[assignment]
+    assert type(shell._cut()) is kind
+
+
+def test_a_workload_or_a_label_selector() -> None:
+    assert read_workload("deployment/x") == ("deployments", "x")
+    assert read_workload("x") == (None, "x")
+    for selector in ("app=x", "app!=x", "!app", "app in (a, b)", "app notin (a,b)", "app in(a)"):
+        assert read_workload(selector) == (None, None), selector
+    for wrong in ("app notin", "Deployment/x", "app in"):
+        with pytest.raises(InvalidInput):
+            read_workload(wrong)
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus", "memory"),
+    [
+        ({}, 99, None),
+        ({"cpu.max": "max 100000", "memory.max": "max", "memory.current": "5000"}, 99, None),
+        ({"cpu.max": "150000 100000", "memory.max": "10000", "memory.current": "4000"}, 2, 6000),
+        (
+            {
+                "cpu/cpu.cfs_quota_us": "-1",
+                "cpu/cpu.cfs_period_us": "100000",
+                "memory/memory.limit_in_bytes": "9223372036854771712",
+                "memory/memory.usage_in_bytes": "4000",
+            },
+            99,
+            None,
+        ),
+        (
+            {
+                "cpu/cpu.cfs_quota_us": "200000",
+                "cpu/cpu.cfs_period_us": "100000",
+                "memory/memory.limit_in_bytes": "2147483648",
+                "memory/memory.usage_in_bytes": "147483648",
+            },
+            2,
+            2_000_000_000,
+        ),
+    ],
+    ids=["none", "v2 without", "v2", "v1 without", "v1"],
+)
+def test_the_limits_of_a_container_are_known(
+    tmp_path: Path, files: dict[str, str], cpus: int, memory: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:    8000000 kB\n")
+    found = []
+    for script in (_CPUS, _MEMORY):
+        here = script.replace("/sys/fs/cgroup", str(tmp_path)).replace("/proc/meminfo", str(tmp_path / "meminfo"))
+        argv = ["sh", "-c", f"nproc() {{ echo 99; }}\n{here}"]
+        found.append(int(subprocess.run(argv, capture_output=True, check=True).stdout))
+    assert found == [cpus, 8000000 * 1024 if memory is None else memory]
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))

@@ -8,7 +8,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._errors import ClusterRefused, ObjectNotFound
 from .cluster import Cluster, patiently
@@ -18,7 +18,7 @@ _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 @dataclass(frozen=True)
 class Right:
-    """What one needs to be allowed: any of the `verbs` on a resource, such as `pods/exec`."""
+    """What one needs to be allowed: each of the `verbs` on a resource, such as `pods/exec`."""
 
     verbs: tuple[str, ...]
     resource: str
@@ -26,20 +26,21 @@ class Right:
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{' or '.join(self.verbs)} {self.resource}" + (f".{self.group}" if self.group else "")
+        return f"{' and '.join(self.verbs)} {self.resource}" + (f".{self.group}" if self.group else "")
 
 
 def rights_for(plural: str | None, name: str | None) -> list[Right]:
     """What it takes to work in a pod of a workload of this kind and name; no kind is a pod, or pods by a selector."""
     found = [Right(("get",), plural, "apps", name or "")] if plural else []
-    # A WebSocket is checked as `get` by some releases and as `create` by others.
+    # A WebSocket is checked as `get` by some releases and as `create` by others, and either alone is then refused.
     streams = [Right(("get", "create"), resource) for resource in ("pods/exec", "pods/portforward")]
     return [*found, Right(("get",), "pods"), Right(("list",), "pods"), *streams]
 
 
 def refuse_missing(cluster: Cluster, rights: list[Right], grant: str) -> None:
     """Raise ClusterRefused unless all of these are ours; `grant` is the file that gives them."""
-    missing = [str(right) for right in rights if not any(_allowed(cluster, right, verb) for verb in right.verbs)]
+    lacking = [replace(right, verbs=tuple(_refused(cluster, right))) for right in rights]
+    missing = [str(right) for right in lacking if right.verbs]
     if missing:
         raise ClusterRefused(
             "Rights are missing",
@@ -48,6 +49,10 @@ def refuse_missing(cluster: Cluster, rights: list[Right], grant: str) -> None:
             remedy=f"Apply {grant}, and bind its Role to the account that runs this. Nothing was done.",
             details={"missing": missing},
         )
+
+
+def _refused(cluster: Cluster, right: Right) -> list[str]:
+    return [verb for verb in right.verbs if not _allowed(cluster, right, verb)]
 
 
 def _allowed(cluster: Cluster, right: Right, verb: str) -> bool:

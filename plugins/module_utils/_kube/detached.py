@@ -6,7 +6,7 @@
 What outlives its exec becomes a child of process 1. If that is PostgreSQL, and the orphan ends by a signal or with a
 status other than 0 or 1, the server takes it for a crashed backend, drops every connection and runs crash recovery.
 So each program has a wrapper that always exits 0 and leaves the real status in a file, and only what is below it is
-ever signalled.
+ever signalled: as `processes` says, by us as by the watcher beside it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,17 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _LOST = "lost"
 _NO_PROGRAM, _NO_LOG, _NO_DIRECTORY, _BUSY, _NO_FLOCK = 3, 4, 5, 9, 6
 
-# Whether the lease is renewed: $idle counts the ticks since its number was another one.
+_FORCE_TICKS = 20  # between a lease that lapsed and force
+
+# Whether the lease is renewed: $idle counts the ticks since its number was another one. Once one of those who watch it
+# has found that it has lapsed, it is gone, and has lapsed for all of them.
 _TICK = """
         {{ sleep {0:g} || sleep 1; }} 2>/dev/null 9>&-
         now=; {{ read -r now <"$lease"; }} 2>/dev/null
         if [ "$now" = "$last" ]; then idle=$((idle + 1)); else idle=0; last=$now; fi
+        [ -e "$lease" ] || idle=$limit
 """
+_TIDY = 'rm -rf "$d" "$lease"; rmdir "${d%/*}"'
 # $1 directory, $2 log, $3 lease, $4 ticks, $5 signal, then the program.
 _START = f"""
 d=$1 log=$2 lease=$3 limit=$4 signal=$5; shift 5
@@ -50,14 +55,23 @@ mkdir "$d" || exit {_NO_DIRECTORY}
         echo "$?" >"$d/status.new"; mv "$d/status.new" "$d/status"
         exit 0
     ) &
-    last= idle=0
-    until [ -e "$d/status" ] || [ ! -d "$d" ]; do
+    last= idle=0 asked=0
+    until [ -e "$d/status" ] || [ ! -d "$d" ] || [ "$idle" -ge "$limit" ]; do
         {_TICK.format(_TICK_S)}
-        if [ "$idle" -eq "$limit" ]; then kill -s "$signal" "$(cat "$d/pid")"; fi
-        if [ "$idle" -eq $((limit + 20)) ]; then kill -s KILL "$(cat "$d/pid")"; fi
     done
+    if [ "$idle" -ge "$limit" ]; then
+        rm -f "$lease"
+        until [ -e "$d/pid" ]; do runbook_pause {_TICK_S:g}; done
+        p=$(cat "$d/pid")
+        while [ ! -e "$d/status" ] && kill -0 "$p"; do
+            if [ "$asked" -lt {_FORCE_TICKS} ]; then runbook_ask "$signal" "$p"; else runbook_end "$p"; fi
+            asked=$((asked + 1))
+            runbook_pause {_TICK_S:g}
+        done
+        wait
+        {_TIDY}
+    fi
     wait
-    if [ "$idle" -ge "$limit" ]; then rm -rf "$d" "$lease"; rmdir "${{d%/*}}"; fi
     exit 0
 ) </dev/null >/dev/null 2>&1 &
 exit 0
@@ -75,7 +89,7 @@ _TAIL = 'tail -c "$2" -- "$1" 2>/dev/null; exit 0'
 
 # $1 path, $2 directory, $3 lease, $4 ticks, $5 note.
 _LOCK = f"""
-path=$1 d=$2 lease=$3 limit=$4 note=$5
+path=$1 d=$2 lease=$3 limit=$4 note=$5 n=0
 [ -d "$d" ] && exit 0
 command -v flock >/dev/null || exit {_NO_FLOCK}
 [ ! -L "$path" ] && {{ : >>"$path"; }} || exit {_NO_LOG}
@@ -83,17 +97,21 @@ command -v flock >/dev/null || exit {_NO_FLOCK}
     exec 9>>"$path"
     flock -n 9 || {{ mkdir "$d.busy"; exit 0; }}
     printf %s "$note" >"$path"
-    mkdir "$d"
+    mkdir "$d" || exit 0
     last= idle=0
     until [ ! -d "$d" ] || [ "$idle" -ge "$limit" ]; do
         {_TICK.format(_LOCK_TICK_S)}
     done
+    [ ! -d "$d" ] || rm -f "$lease"
     exec 9>&-
-    if [ "$idle" -ge "$limit" ]; then rm -rf "$d" "$lease"; rmdir "${{d%/*}}"; fi
     rm -f "$d.held"
+    [ ! -d "$d" ] || {{ {_TIDY}; }}
     exit 0
 ) </dev/null >/dev/null 2>&1 &
-until [ -d "$d" ] || [ -d "$d.busy" ]; do {{ sleep 0.02 || sleep 1; }} 2>/dev/null; done
+until [ -d "$d" ] || [ -d "$d.busy" ]; do
+    n=$((n + 1)); [ "$n" -lt 500 ] && [ -d "${{d%/*}}" ] || exit {_NO_DIRECTORY}
+    {{ sleep 0.02 || sleep 1; }} 2>/dev/null
+done
 [ -d "$d" ] && {{ : >"$d.held"; exit 0; }}
 rmdir "$d.busy"; cat -- "$path"; exit {_BUSY}
 """
@@ -193,7 +211,9 @@ def start(
     try:
         directory = f"{home}/{uuid4().hex[:12]}"
         name = signal.Signals(stop_signal).name[3:]
-        done, dummy = pod.repeat(_START, directory, log, f"{home}/lease", _ticks(lease), name, *argv, env=env)
+        done, dummy = pod.repeat(
+            _START, directory, log, f"{home}/lease", _ticks(lease), name, *argv, env=env, lasting=True
+        )
         if done.returncode == _NO_PROGRAM:
             raise ProgramMissing(
                 "A program is missing", subject=argv[0], why=f"it is not in {pod.name}", remedy="Use another image."
@@ -223,7 +243,7 @@ def lock(pod: Pod, lease: Lease, path: str, purpose: str) -> Iterator[None]:
 
 def _take(pod: Pod, lease: Lease, path: str, directory: str, note: str) -> None:
     lease_path = f"{directory.rpartition('/')[0]}/lease"
-    done, output = pod.repeat(_LOCK, path, directory, lease_path, _ticks(lease, _LOCK_TICK_S), note)
+    done, output = pod.repeat(_LOCK, path, directory, lease_path, _ticks(lease, _LOCK_TICK_S), note, lasting=True)
     if done.returncode == _BUSY:
         raise Locked(
             "The same work is already under way",
@@ -231,6 +251,8 @@ def _take(pod: Pod, lease: Lease, path: str, directory: str, note: str) -> None:
             why=describe_holder(output),
             remedy=f"Wait for it to end, then run again. The lock ends {lease.duration_s:g} s after that process.",
         )
+    if done.returncode == _NO_DIRECTORY:
+        raise FileProblem("A lock cannot be kept", subject=path, why=f"{lease_path} is gone, or the disk there is full")
     _refuse(done.returncode, pod, path, done.stderr)
 
 

@@ -111,6 +111,7 @@ def download(
         try:
             if was_cut:
                 refuse_another(pod.cluster, pod.container)
+                pod.check()
             _receive(pod, next_part(sizes, done), pass_on)
         except RunbookError as exc:
             if done > before:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -19,11 +19,8 @@ from .workload import refuse_another
 
 _T = TypeVar("_T")
 _RETRY_S = 1.0
-_FORCE_S = 10.0
-_TAKE_LEAVE_S = 0.1
-_SHELLS = ("sh", "ash", "bash", "dash", "busybox")
-_LIST = """for f in /proc/[0-9]*/stat; do { read -r s <"$f"; } 2>/dev/null && printf '%s\\n' "$s"; done; exit 0"""
-_KILL = 'n=$1; shift; for p; do kill -s "$n" "$p" 2>/dev/null; done; exit 0'
+_ASK = 'runbook_ask "$1" "$2"'
+_END = 'runbook_end "$@"'
 
 
 class Pod:
@@ -40,6 +37,8 @@ class Pod:
         self._idle: list[Shell] = []
         self._lock = threading.Lock()
         self._cut = False  # since the last look whether it is the same container
+        #: Raises what keeps anything from being done here any more; called before each script.
+        self.check: Callable[[], object] = _nothing
 
     @property
     def name(self) -> str:
@@ -53,16 +52,26 @@ class Pod:
         sink: Callable[[bytes], object] | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        lasting: bool = False,
+        checked: bool = True,
     ) -> Ended:
         """Run a script once. If the connection is cut meanwhile, nobody knows how it ended: that raises StreamCut.
+
+        Args:
+            lasting: a cut connection does not end it, as `Shell.run` says.
+            checked: whether `check` has a say.
 
         Raises:
             TimedOut: it ran longer than `timeout` seconds and was ended.
         """
+        if checked:
+            self.check()
         pids: list[int] = []
         with self._shell() as shell:
             try:
-                return shell.run(script, args, sink or _ignore, env=env, timeout=timeout, started=pids.append)
+                return shell.run(
+                    script, args, sink or _nothing, env=env, timeout=timeout, started=pids.append, lasting=lasting
+                )
             except TimedOut:
                 self.end(pids)
                 raise
@@ -74,45 +83,31 @@ class Pod:
                     self.end(pids)
                 raise
 
-    def repeat(self, script: str, *args: str, env: Mapping[str, str] | None = None) -> tuple[Ended, bytes]:
+    def repeat(
+        self,
+        script: str,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        lasting: bool = False,
+        checked: bool = True,
+    ) -> tuple[Ended, bytes]:
         """Run a script that does no harm when it is run again, until its end is known. Returns its output, too."""
 
         def attempt() -> tuple[Ended, bytes]:
             output = bytearray()
-            return self.run(script, *args, sink=output.extend, env=env), bytes(output)
+            done = self.run(script, *args, sink=output.extend, env=env, lasting=lasting, checked=checked)
+            return done, bytes(output)
 
         return self._patiently(attempt)
 
     def stop(self, pid: int, signum: int) -> None:
-        """Ask a program to end. A shell's pipeline is asked first: it would not end with the shell.
-
-        A child has to be taken leave of by its own parent, hence the pause before that is asked, too.
-        """
-        programs = self._tree().programs_below(pid)
-        self._signal(signum, programs)
-        if programs != [pid]:
-            time.sleep(_TAKE_LEAVE_S)
-            self._signal(signum, [pid])
+        """Ask a program to end. Of a shell's pipeline the programs are asked: they would not end with the shell."""
+        self.repeat(_ASK, signal.Signals(signum).name[3:], str(pid))
 
     def end(self, pids: Sequence[int]) -> None:
-        """End processes and what they started by force, the youngest first.
-
-        Only a process whose parent lives on is killed, so that process 1 never has to take one over: PostgreSQL there
-        would take it for a backend that has crashed. Who starts children faster than that is killed before them.
-        """
-        started = time.monotonic()
-        while time.monotonic() < started + _FORCE_S:
-            tree = self._tree()
-            if not tree.running(pids):
-                return
-            hurried = time.monotonic() > started + _FORCE_S / 4
-            self._signal(signal.SIGKILL, [*tree.leaves(pids), *(tree.living(pids) if hurried else [])])
-
-    def _tree(self) -> ProcessTree:
-        return ProcessTree(self.repeat(_LIST)[1].decode("utf-8", "replace"))
-
-    def _signal(self, signum: int, pids: Sequence[int]) -> None:
-        self.repeat(_KILL, signal.Signals(signum).name[3:], *map(str, pids))
+        """End processes and what they started by force, as `processes` says."""
+        if pids:
+            self.repeat(_END, *map(str, pids), checked=False)
 
     def close(self) -> None:
         """End the shells that are kept."""
@@ -141,6 +136,7 @@ class Pod:
             if shell.is_alive():
                 return shell
             shell.close()
+            self._cut = True
         if self._cut:
             refuse_another(self.cluster, self.container)
             self._cut = False
@@ -161,51 +157,5 @@ class Pod:
             time.sleep(_RETRY_S)
 
 
-def _ignore(_data: bytes) -> None:
-    """Where the output of a script goes that nobody wants."""
-
-
-class ProcessTree:
-    """Who started whom, from lines of /proc/<pid>/stat (https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)."""
-
-    def __init__(self, listing: str) -> None:
-        self._parents: dict[int, int] = {}
-        self._names: dict[int, str] = {}
-        self._dead: set[int] = set()
-        for line in listing.splitlines():
-            head, dummy, tail = line.rpartition(") ")  # the name in parentheses may hold anything
-            number, dummy, name = head.partition(" (")
-            state, parent = tail.split()[:2]
-            self._parents[int(number)] = int(parent)
-            self._names[int(number)] = name
-            if state in "ZX":
-                self._dead.add(int(number))
-
-    def living(self, pids: Iterable[int]) -> list[int]:
-        """Those that run."""
-        return [pid for pid in pids if pid in self._parents and pid not in self._dead]
-
-    def children(self, pid: int) -> list[int]:
-        """Those that it started and that run."""
-        return self.living(child for child, parent in self._parents.items() if parent == pid)
-
-    def running(self, pids: Iterable[int]) -> list[int]:
-        """Those of these and of all below them that run."""
-        return self.living(sorted(self._family(pids)))
-
-    def leaves(self, pids: Iterable[int]) -> list[int]:
-        """Those that run and have no child, not even a dead one. There may be none for a moment although some run."""
-        family = self._family(pids)
-        busy = {self._parents[pid] for pid in family}
-        return self.living(sorted(family - busy))
-
-    def _family(self, pids: Iterable[int]) -> set[int]:
-        family = {pid for pid in pids if pid in self._parents}
-        while more := {pid for pid, parent in self._parents.items() if parent in family} - family:
-            family |= more
-        return family
-
-    def programs_below(self, pid: int) -> list[int]:
-        """The process itself, or, if it is a shell that has started something, what it started."""
-        children = self.children(pid) if self._names.get(pid) in _SHELLS else []
-        return [program for child in children for program in self.programs_below(child)] or [pid]
+def _nothing(*_args: object) -> None:
+    """What is done with the output of a script that nobody wants."""

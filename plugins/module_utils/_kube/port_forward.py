@@ -14,7 +14,8 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -26,22 +27,27 @@ _BUFFER = 64 * 1024
 _DATA = 0
 _FIRST_PACKET_S = 0.2
 _PING_S = 15.0  # a proxy on the way may cut what is quiet
+_DEAD_S = 60.0  # neither data nor an answer to a ping
 # https://www.postgresql.org/docs/current/protocol-message-formats.html, ErrorResponse
 _REFUSED = b"SFATAL\0VFATAL\0C08006\0M%s\0\0"
+_READY = b"Z\0\0\0\5I"  # without it, libpq tells of the end of the connection instead
 
 
 @contextmanager
-def forwarded(cluster: Cluster, pod: str, port: int) -> Iterator[str]:
+def forwarded(cluster: Cluster, pod: str, port: int, check: Callable[[], object]) -> Iterator[str]:
     """A directory with a Unix socket `.s.PGSQL.<port>` in it that leads to the port of the pod. Gone on exit.
 
     To a connection that cannot be forwarded the reason is told in PostgreSQL's own words, so that libpq reports it.
+
+    Args:
+        check: raises the RunbookError that forbids a connection.
     """
     directory = tempfile.mkdtemp(prefix="pg-runbook-")  # 0700: nobody else can connect
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(f"{directory}/.s.PGSQL.{port}")
         listener.listen(64)
-        threading.Thread(target=_accept, args=(listener, cluster, pod, port), daemon=True).start()
+        threading.Thread(target=_accept, args=(listener, cluster, pod, port, check), daemon=True).start()
         yield directory
     finally:
         with suppress(OSError):
@@ -50,18 +56,19 @@ def forwarded(cluster: Cluster, pod: str, port: int) -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int) -> None:
+def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int, check: Callable[[], object]) -> None:
     while True:
         try:
             client, _address = listener.accept()
         except OSError:  # closed: that is our end
             return
-        threading.Thread(target=_serve, args=(client, cluster, pod, port), daemon=True).start()
+        threading.Thread(target=_serve, args=(client, cluster, pod, port, check), daemon=True).start()
 
 
-def _serve(client: socket.socket, cluster: Cluster, pod: str, port: int) -> None:
+def _serve(client: socket.socket, cluster: Cluster, pod: str, port: int, check: Callable[[], object]) -> None:
     with client:
         try:
+            check()
             remote = cluster.open_stream(pod, "portforward", [("ports", str(port))], (_PROTOCOL,))
         except RunbookError as exc:
             _tell(client, exc.message)
@@ -82,14 +89,15 @@ def _tell(client: socket.socket, text: str) -> None:
     with suppress(OSError):
         client.recv(_BUFFER)  # libpq's first packet, if it was not sent on: closing on it would reset the connection
     with suppress(OSError):
-        client.sendall(b"E" + (len(body) + 4).to_bytes(4, "big") + body)
+        client.sendall(b"E" + (len(body) + 4).to_bytes(4, "big") + body + _READY)
 
 
 def _pump(client: socket.socket, remote: Any) -> None:
     """Carry bytes both ways. One thread: OpenSSL allows no reading and writing of one connection at the same time."""
-    remote.settimeout(None)
+    remote.settimeout(_DEAD_S)  # so long a frame may take to come or to go
     pending = getattr(remote.sock, "pending", int)  # what TLS has decrypted is not seen by a selector
     greeted: set[int] = set()
+    heard = pinged = time.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(client, selectors.EVENT_READ)
         selector.register(remote.sock, selectors.EVENT_READ)
@@ -98,8 +106,14 @@ def _pump(client: socket.socket, remote: Any) -> None:
             if pending() or remote.sock in ready:
                 if not _down(remote, client, greeted):
                     return
-            elif not ready:
+                heard = time.monotonic()
+            now = time.monotonic()
+            if now - heard > _DEAD_S:
+                _tell(client, f"The connection to the pod was cut: nothing came for {_DEAD_S:g} s")
+                return
+            if now - max(heard, pinged) >= _PING_S:
                 remote.ping()
+                pinged = now
             if client in ready:
                 data = client.recv(_BUFFER)
                 if not data:

@@ -7,7 +7,7 @@
 was cut off. So one `sh` is started, whose standard input is its script, and it stays. After each script it prints an
 end mark of our own on both streams, and then waits for the next one: so that a slow reader loses nothing either. A
 stream that ends before its mark is cut, whatever the status says. And a script that is cut on its way never runs: its
-end is missing.
+end is missing. What a cut leaves behind ends with its connection: it would run on, or sleep on a full pipe for ever.
 
 Arguments and the environment travel in that standard input, too, where no process list shows them.
 """
@@ -24,20 +24,35 @@ from typing import Any
 from .._errors import ClusterUnreachable, InvalidInput, ProgramMissing, RunbookError, WorkloadProblem
 from .cluster import Cluster, refusal
 from .exec_stream import STDOUT, ExecStream
+from .processes import FUNCTIONS
 
 _STDERR_LIMIT = 64 * 1024
 _STALE_S = 20.0
 _CHECK_S = 15.0
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
-_PRELUDE = "umask 077; cd /; LC_ALL=C; export LC_ALL\n"
+# What says of an exec that it never began, and never will: containerd and Docker, then crun.
+_NO_SHELL = re.compile(
+    r'"sh": (?:stat .*)?(?:executable file not found|no such file or directory|permission denied)|executable file `sh`'
+)
+_PRELUDE = f"umask 077; cd /; LC_ALL=C; export LC_ALL\n{FUNCTIONS}"
 # The script has a subshell of its own, beside which the mark with its process id is written. An asynchronous command
-# has no standard input (POSIX, 2.9.3.1), so that nothing in it can eat the script that follows.
-_FRAME = """( {exports}set -- {words}
+# has no standard input (POSIX, 2.9.3.1), so that nothing in it can eat the script that follows. The shell in front
+# reads a line, which comes with the next script; its end without a line means that we have gone. What is under way has
+# a moment then, since most of it tidies up behind itself, and is ended. All is one command, so that the shell has read
+# it when that line comes.
+_FRAME = """{{ (
+( {exports}set -- {words}
 {script}
 ) &
 p=$!; printf '{mark} %s\\n' "$p" >&2
 wait "$p"; p=$?; printf '{mark} %s\\n' "$p"; printf '{mark} %s\\n' "$p" >&2
+) &
+p=$!
+read -r next || {farewell}
+wait "$p"
+}}
 """
+_END = 'runbook_end_soon "$p"'
 
 
 class StreamCut(ClusterUnreachable):
@@ -77,7 +92,7 @@ class Shell:
     def __init__(self, cluster: Cluster, container: Container) -> None:
         self._where = f"pod {cluster.namespace}/{container.pod}, container {container.name}"
         self._stream = ExecStream(cluster, container.pod, container.name, ["sh"])
-        self._prelude = _PRELUDE
+        self._before = _PRELUDE
         self._used = time.monotonic()
 
     def is_alive(self) -> bool:
@@ -98,12 +113,15 @@ class Shell:
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
         started: Callable[[int], object] | None = None,
+        lasting: bool = False,
     ) -> Ended:
         """Run a script, constant text of POSIX sh, with `args` as its $1 and so on, to its proven end.
 
         Args:
             sink: gets the output piece by piece.
             started: gets the process id.
+            lasting: a cut connection does not end it. For what detaches something and is soon done: nothing may be
+                ended that is about to become an orphan.
 
         Raises:
             StreamCut: the connection ended before the marks came. This shell is of no use any more.
@@ -113,12 +131,13 @@ class Shell:
         mark = secrets.token_hex(16)
         deadline = None if timeout is None else time.monotonic() + timeout
         words = " ".join(quoted(word) for word in args)
-        text = _FRAME.format(exports=exports(env or {}), words=words, script=script, mark=mark)
+        farewell = ":" if lasting else _END
+        text = _FRAME.format(exports=exports(env or {}), words=words, script=script, mark=mark, farewell=farewell)
         try:
-            self._stream.send((self._prelude + text).encode("utf-8", "surrogateescape"))
+            self._stream.send((self._before + text).encode("utf-8", "surrogateescape"))
         except ClusterUnreachable as exc:
             raise StreamCut(exc.what, subject=exc.subject, why=exc.why) from None
-        self._prelude = ""
+        self._before = "\n"
         out, err = _Marked(mark, 1, sink), _Marked(mark, 2, _Tail())
         pid = None
         for channel, data in self._stream.frames(deadline):
@@ -145,7 +164,7 @@ class Shell:
             return refusal(int(status["code"]), message, self._where)
         if "container not found" in message or "not running" in message or "is waiting to start" in message:
             return WorkloadProblem("The container is gone", subject=self._where, why=message)
-        if status.get("reason") == "InternalError" and "exec" in message:
+        if _NO_SHELL.search(message):
             return ProgramMissing(
                 "There is no shell in the container", subject=self._where, why=message, remedy="The image needs a sh."
             )

@@ -16,6 +16,8 @@ from .shell import Container
 _KINDS = {"deployment": "deployments", "deploy": "deployments", "statefulset": "statefulsets", "sts": "statefulsets"}
 _WORKLOAD = re.compile(r"(?:(?P<kind>[a-z]+)/)?(?P<name>[a-z0-9]([a-z0-9.-]*[a-z0-9])?)")
 
+_SELECTOR = re.compile(r"[=!]|\s(?:not)?in\s*\(")
+
 
 def find_container(cluster: Cluster, workload: str, container: str | None) -> Container:
     """The container to work in.
@@ -70,7 +72,7 @@ def read_workload(workload: str) -> tuple[str | None, str | None]:
     Raises:
         InvalidInput: it is none of these.
     """
-    if "=" in workload or "!" in workload or " in " in workload:
+    if _SELECTOR.search(workload):
         return None, None
     match = _WORKLOAD.fullmatch(workload)
     if not match or (match["kind"] or "pod") not in (*_KINDS, "pod", "pods", "po"):

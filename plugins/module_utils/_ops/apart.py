@@ -15,10 +15,12 @@ from .._target.base import Target
 from .._target.kubernetes import KubernetesTarget
 from .rehearsal import Place
 
+_MOST_JOBS = 8  # each takes memory, and a node's limits cannot always be seen from inside a pod
+
 
 @dataclass(frozen=True)
 class ScratchPod:
-    """A pod to be made beside that of the server; `jobs` is None for as many as it has CPUs."""
+    """A pod to be made beside that of the server; `jobs` is None for as many as it has CPUs, at most 8."""
 
     beside: KubernetesTarget
     wanted: Wanted
@@ -40,7 +42,7 @@ class ScratchPod:
                     remedy="Name backup_dir without symbolic links, as the volume is mounted. Nothing was recorded.",
                 )
             scratch_dir = pod.run(["sh", "-c", 'printf %s "$TMPDIR"']).text
-            yield pod, replace(place, scratch_dir=scratch_dir, jobs=self.jobs or pod.cpus())
+            yield pod, replace(place, scratch_dir=scratch_dir, jobs=self.jobs or min(_MOST_JOBS, pod.cpus()))
 
 
 def _look(target: Target, path: str) -> list[tuple[str, int, float]]:

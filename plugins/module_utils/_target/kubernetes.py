@@ -58,17 +58,24 @@ exec "$@" <"${{i:-/dev/null}}"
 """
 _RECEIVE = 'umask 077; cat >"$1"; exit $?'  # a shell in front: without one the runtime cuts what comes in
 _CHECK = 'set -- "$1" "$(sha256sum <"$1")"; printf %s "${2%% *}"'
+# The limits of a container: those of cgroup v2, else of v1, where none is -1, or more than there can be.
 _CPUS = """
+c=/sys/fs/cgroup
 n=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
-{ read -r quota period </sys/fs/cgroup/cpu.max; } 2>/dev/null || quota=max
-if [ "$quota" != max ]; then
-    q=$(((quota + period - 1) / period)); [ "$q" -ge 1 ] && [ "$q" -lt "$n" ] && n=$q
-fi
+{ read -r quota period <$c/cpu.max; } 2>/dev/null ||
+    { read -r quota <$c/cpu/cpu.cfs_quota_us && read -r period <$c/cpu/cpu.cfs_period_us; } 2>/dev/null || quota=max
+case $quota in
+    max | -1) ;;
+    *) q=$(((quota + period - 1) / period)); [ "$q" -ge 1 ] && [ "$q" -lt "$n" ] && n=$q ;;
+esac
 echo "$n"
 """
 _MEMORY = """
+c=/sys/fs/cgroup
 while read -r name value unit; do [ "$name" = MemAvailable: ] && free=$((value * 1024)); done </proc/meminfo
-{ read -r limit </sys/fs/cgroup/memory.max && read -r used </sys/fs/cgroup/memory.current; } 2>/dev/null || limit=max
+{ read -r limit <$c/memory.max && read -r used <$c/memory.current; } 2>/dev/null ||
+    { read -r limit <$c/memory/memory.limit_in_bytes && read -r used <$c/memory/memory.usage_in_bytes; } 2>/dev/null ||
+    limit=max
 if [ "$limit" != max ] && [ $((limit - used)) -lt "$free" ]; then free=$((limit - used)); fi
 echo "$free"
 """
@@ -208,7 +215,7 @@ class KubernetesTarget:
                 why="with kubernetes, the server is the one inside the pod, and a port-forward leads there",
                 remedy="Leave login_host out, or run against that host without kubernetes.",
             )
-        with forwarded(self._pod.cluster, self._pod.container.pod, port or 5432) as directory:
+        with forwarded(self._pod.cluster, self._pod.container.pod, port or 5432, self._pod.check) as directory:
             yield Endpoint(directory, port or 5432)
 
     @contextmanager
