@@ -9,7 +9,8 @@ name: merge_results
 short_description: The results of several modules as one, for a common report
 version_added: 0.1.0
 description:
-  - Joins what modules of this collection have returned. The findings and notes of all, the worst severity, all sentences.
+  - Joins what modules of this collection have returned. The findings and notes of all, the worst severity, all
+    sentences.
   - It has failed when one of them has, with the error of the first that has.
   - Other values are taken as they are, of the later one if two have the same name.
   - A result that was skipped or is empty adds nothing.

@@ -46,7 +46,9 @@ options:
   max_age:
     description:
       - Take no backup if the newest one is younger than this, for example V(30m) or V(12h). It must have a fingerprint if
-        O(fingerprint) is not V(none), and must not have failed its verification.
+        O(fingerprint) is not V(none), must not have failed its verification, and must have all its files.
+      - It must be one of this server's, or of its primary or standbys, which its system identifier tells. Another server may have a
+        database of the same name, and write to the same directory. So the server is asked even when there is nothing to do.
       - When it is left out, or V(0), a backup is always taken.
     type: str
   globals:
@@ -213,11 +215,11 @@ def operation(call: Call) -> Result:
     plan.check()
     target = create_target(params)
     catalog = Catalog(target, params["backup_dir"])
-    young = backup.young_enough(catalog, plan, utc_now())
+    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    young = backup.young_enough(catalog, server, plan, utc_now())
     if young is not None:
         text = f"Backup {young.id} is younger than {params['max_age']}; nothing to do."
         return Result(False, {"backup": {**young.usable().summary(), "path": young.path}, "msg": text})
-    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
     found = backup.preflight(target, server, catalog, plan)
     values: dict[str, object] = {"preflight": found.as_dict()}
     if call.check_mode:

@@ -12,9 +12,11 @@ version_added: 0.1.0
 description:
   - Lists backups with their age, size and latest verdict, what dead runs left, and what is being written just now.
   - Judges them as findings, each with a severity and the safe next step. The findings are C(backup_rpo),
-    C(backup_verified), C(backup_unreadable), C(backup_incomplete) and C(backup_clock).
-  - Reads manifests only, no data. Whether a backup restores is what
+    C(backup_verified), C(backup_unreadable), C(backup_incomplete), C(backup_clusters) and C(backup_clock).
+  - Reads manifests, and names and sizes of files, but no data. Whether a backup restores is what
     M(godel.postgres_runbook.pg_restore_verify) finds out.
+  - C(backup_clusters) says that several clusters have backups of a database of one name here, as the system identifiers in
+    their manifests tell. It is a warning when one followed the other, and critical when they go on side by side.
   - A finding never fails the task. Test RV(severity), or use the playbook C(godel.postgres_runbook.backup_status).
   - Files of backups that were made by hand beside the catalog are not listed.
 author:
@@ -29,7 +31,8 @@ options:
     description:
       - The recovery point objective, how old the newest usable backup may be, for example V(1h) or V(1d).
         When it is older, the finding C(backup_rpo) is critical.
-      - A backup is not usable when its verification failed, when it cannot be read, or when it is dated in the future.
+      - A backup is not usable when its verification failed, when it cannot be read, when files of it are missing or of
+        another size, or when it is dated in the future.
       - No usable backup at all is critical even when this is left out.
     type: str
   verified_within:
@@ -86,7 +89,9 @@ backups:
       type: str
       sample: /backups/godel_production/godel_production_20260206T030405Z
     state:
-      description: V(complete), or V(unreadable) when its manifest is missing, damaged, or not its own.
+      description:
+        - V(complete), or V(unreadable) when its manifest is missing, damaged, or not its own, or when its files are not
+          those of its manifest by name and size.
       type: str
       sample: complete
     problem:

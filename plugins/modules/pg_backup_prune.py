@@ -17,8 +17,11 @@ description:
   - Whatever the rules say, it never deletes the newest usable backup, the newest backup with the verdict
     V(verified), a backup that is younger than O(min_age), one that is being read just now (see
     M(godel.postgres_runbook.pg_restore_verify)), or one that is dated in the future.
-  - A backup whose verification failed satisfies no rule. It is deleted when a newer usable backup is there and it is
-    older than O(min_age); until then it may be all that is left. Without any usable backup, nothing is deleted.
+  - A backup whose verification failed satisfies no rule. It is deleted when a newer backup is V(verified) and it is
+    older than O(min_age); until then it may be all that is left, or the verification may have been wrong. Without any
+    usable backup, nothing is deleted.
+  - When clusters share O(backup_dir) and have databases of one name, the backups of each cluster are judged by
+    themselves. The system identifier of the cluster stands in a backup's manifest.
   - A backup that was never verified, or whose verdict is V(inconclusive), counts for the rules like a verified one.
   - A backup loses its name by one rename before any of its files goes. Whatever kills the module, nothing half
     deleted looks like a backup, and the next run removes what is left. What other runs left when they died is
@@ -45,8 +48,9 @@ options:
     default: "0"
   keep_unreadable:
     description:
-      - Whether to keep entries whose manifest is missing or damaged. They are no backups, but their data may be of
-        use to somebody. With V(false) they are deleted like backups whose verification failed.
+      - Whether to keep entries whose manifest is missing or damaged, or whose files are not all there with the sizes
+        of the manifest. They are no backups, but their data may be of use to somebody. With V(false) they are deleted
+        when a newer usable backup is there.
       - An entry that cannot be read for another reason, such as a missing permission or a newer version of this
         collection, and one that was moved here from another database, is always kept.
     type: bool

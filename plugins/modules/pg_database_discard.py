@@ -11,7 +11,8 @@ short_description: Drop what a swap of PostgreSQL databases has replaced, once i
 version_added: 0.1.0
 description:
   - Drops the databases that M(godel.postgres_runbook.pg_database_swap) has replaced and whose time to be kept is over, and stages that
-    M(godel.postgres_runbook.pg_restore) has left half-way. Only databases that are marked so are ever dropped.
+    M(godel.postgres_runbook.pg_restore) has left half-way. Only databases that are marked so are ever dropped, and only under the
+    name that they were given with the mark. What somebody has renamed is named in RV(notes), and stays.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -42,6 +43,11 @@ dropped:
   returned: success
   type: list
   elements: str
+notes:
+  description: What is marked, but was renamed by somebody, and so was not touched. A warning tells the same.
+  returned: success
+  type: list
+  elements: str
 msg:
   description: One sentence for people.
   returned: success
@@ -62,10 +68,12 @@ def operation(call: Call) -> Result:
     """Drop what is due."""
     params = call.params
     server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
-    dropped = swap.discard(server, params["db"], utc_now(), due_only=params["due_only"])
+    done = swap.discard(server, params["db"], utc_now(), due_only=params["due_only"])
+    dropped, notes = list(done.dropped), list(done.notes)
     text = f"Dropped: {', '.join(dropped)}." if dropped else "Nothing is to be dropped."
     diff = {"before": "".join(f"{name}\n" for name in dropped), "after": ""}
-    return Result(bool(dropped), {"dropped": dropped, "msg": text}, diff)
+    values: dict[str, object] = {"dropped": dropped, "notes": notes, "msg": " ".join([text, *notes])}
+    return Result(bool(dropped), values, diff, warnings=notes)
 
 
 def main() -> None:

@@ -11,18 +11,20 @@ short_description: Restore a backup of a PostgreSQL database beside production, 
 version_added: 0.1.0
 description:
   - Restores a backup as a database of its own on the production server, with owners, rights, extensions, encoding and collation
-    of the source, and with the owner, settings, grants and comment that the database in production has. Proves it against the
-    backup's fingerprint, runs C(ANALYZE), and asks O(smoke_queries).
+    of the source, and with the owner, settings, grants and comment that the database in production has, or when there is none, that
+    the source had. Proves it against the backup's fingerprint, runs C(ANALYZE), and asks O(smoke_queries).
   - Production is not touched. M(godel.postgres_runbook.pg_database_swap) puts the proven database in its place.
   - A stage that fails is dropped. If the module is killed, the next run drops what it left.
-  - Nothing is done when production came from this very backup, or when a proven stage of it is there already.
+  - Nothing is done when production came from this very backup. When a proven stage of it is there already, it is made like
+    production again and asked again, but not loaded.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   backup:
     description:
       - V(latest) is the newest backup that was found V(verified). Or the id of a backup in the catalog, or the absolute path of a
-        backup made by hand, which needs O(accept_unproven).
+        backup made by hand, which needs O(accept_unproven). Whether such a file is the one that was restored before is told by its
+        content, which is read for that.
     type: str
     default: latest
   force:
@@ -79,6 +81,14 @@ options:
     description: Whether to refuse when a second copy of the database will probably not fit.
     type: bool
     default: true
+  allow:
+    description:
+      - What the swap may break knowingly. All else that it would break is refused here, before the backup is loaded.
+      - Say the same to M(godel.postgres_runbook.pg_database_swap).
+    type: list
+    elements: str
+    choices: [replication_slot, subscription]
+    default: []
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
@@ -185,6 +195,7 @@ SPEC = ArgumentSpec(
         "keep_failed": {"type": "bool", "default": False},
         "scratch_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108  # below it in a directory of its own
         "check_space": {"type": "bool", "default": True},
+        "allow": {"type": "list", "elements": "str", "choices": ["replication_slot", "subscription"], "default": []},
     }
 ).merge(CONNECTION, DATABASE, CATALOG, PROGRAMS, KUBERNETES)
 
@@ -207,17 +218,19 @@ def operation(call: Call) -> Result:
         nice=params["nice"],
         max_lag_bytes=parse_size(params["max_replica_lag"], "max_replica_lag") if params["max_replica_lag"] else None,
         smoke_queries=[outlook.SmokeQuery(each["query"], each["expect"]) for each in params["smoke_queries"]],
+        allow=params["allow"],
     )
     plan.check()
     catalog = Catalog(target, params["backup_dir"])
     server = Server(target, Login.from_params(params))
-    subject = outlook.choose(target, catalog, plan)
-    with server.connect(databases.MAINTENANCE_DB) as session:
-        if outlook.already_live(session, plan, subject):
-            text = f"{plan.db} came from {outlook.name_of(subject)}; nothing to do."
+    with databases.working(server) as session:
+        subject = outlook.choose(target, session, catalog, plan)
+        identity = outlook.identify(target, subject, plan.jobs)
+        if outlook.already_live(session, plan, identity):
+            text = f"{plan.db} came from {identity.name}; nothing to do."
             return Result(False, {"stage": None, "findings": [], "msg": text})
         with staging.kept(catalog, subject):
-            found = outlook.preflight(target, server, session, plan, subject)
+            found = outlook.preflight(target, server, session, plan, subject, identity)
             values: dict[str, object] = {
                 "preflight": found.as_dict(),
                 "findings": [finding.as_dict() for finding in found.findings],
@@ -230,7 +243,7 @@ def operation(call: Call) -> Result:
             with clock.step("all"):
                 staged = staging.stage(target, server, plan, found, clock)
     values.update(staging.report(staged), staged_s=clock.steps.pop("all_s"), steps=clock.steps)
-    return Result(staged.created or bool(staged.removed), {**values, "preflight": found.as_dict()}, diff)
+    return Result(staged.changed or bool(staged.removed), {**values, "preflight": found.as_dict()}, diff)
 
 
 def main() -> None:

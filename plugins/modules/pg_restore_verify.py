@@ -29,6 +29,9 @@ options:
         wrote as script, custom archive or tar archive, packed or not, or a directory archive).
       - What a file is, is judged by its content. A backup made by hand has no fingerprint, so that it can be V(failed) or
         V(inconclusive), but never V(verified). Its script is run by C(psql), so verify only files that you trust.
+      - V(latest) is the newest backup of the server that the connection leads to, or of its primary or standbys, which the system
+        identifier tells. When only other clusters have backups there, one of them has to be named by its id. Where the server cannot be
+        reached, V(latest) is the newest backup there is, if all are of one cluster; the RV(notes) say so.
     type: str
     default: latest
   verify_in:
@@ -91,7 +94,7 @@ options:
   jobs:
     description:
       - How many tables and indexes to restore, and to compare, at the same time.
-      - When it is left out, the number of CPUs where the throwaway server runs.
+      - When it is left out, the number of CPUs where the throwaway server runs; in a pod of its own at most 8.
     type: int
   scratch_dir:
     description:
@@ -212,6 +215,8 @@ msg:
   type: str
 """
 
+from typing import Any
+
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog, Entry
 from ..module_utils._db import Login, Server
@@ -269,18 +274,19 @@ def operation(call: Call) -> Result:
     )
     pod = scratch_pod(target, params) if params["verify_in"] == "instance" and params["scratch"] == "pod" else None
     catalog = Catalog(target, params["backup_dir"])
-    subject = verify.choose(target, catalog, plan)
+    server = Server(target, Login.from_params(params))
+    notes: list[str] = []
+    subject = verify.choose(target, server, catalog, plan, notes)
     recorded = isinstance(subject, Entry)  # a file made by hand has no place for a verdict
     known = verify.proven_recently(subject, plan, utc_now())
     if known is not None:
         verdict = verify.remembered(known)
-        return Result(False, verify.report(verdict, subject, plan.db, known.checked_at))
+        return Result(False, noted(verify.report(verdict, subject, plan.db, known.checked_at), notes))
     if call.check_mode:
         found = verify.check(target, plan, subject, pod)
         diff = {"before": "", "after": "a verdict in the catalog\n"}
-        return Result(recorded, verify.report(found, subject, plan.db, None), diff)
+        return Result(recorded, noted(verify.report(found, subject, plan.db, None), notes), diff)
     clock = Clock()
-    server = Server(target, Login.from_params(params))
     with verify.kept(catalog, subject):
         with clock.step("all"):
             verdict = verify.verify(target, server, plan, subject, clock, pod)
@@ -288,11 +294,16 @@ def operation(call: Call) -> Result:
         duration_s = clock.steps.pop("all_s")
         verify.record(catalog, subject, verdict, now, clock)
     values = {
-        **verify.report(verdict, subject, plan.db, to_rfc3339(now)),
+        **noted(verify.report(verdict, subject, plan.db, to_rfc3339(now)), notes),
         "steps": clock.steps,
         "duration_s": duration_s,
     }
     return Result(recorded, values, {"before": "", "after": f"{verdict.verdict}\n"})
+
+
+def noted(values: dict[str, Any], notes: list[str]) -> dict[str, object]:
+    """A result with further notes, before its own."""
+    return {**values, "notes": [*notes, *values["notes"]]}
 
 
 def main() -> None:

@@ -160,6 +160,30 @@ class ContractOfFiles:
         )
         assert [info.size_bytes for info in found] == [len(info.path) - len(folder) - 1 for info in found]
 
+    def test_trees_are_listed_one_after_the_other(self, target: Target, folder: str) -> None:
+        files = target.files
+        names = [f"t{number} 'a'" for number in range(12)]
+        for name in names:
+            files.make_dir(f"{folder}/{name}/below")
+            files.write(f"{folder}/{name}/z", b"123")
+            files.write(f"{folder}/{name}/below/\n= 0", b"")
+        target.run(["ln", "-s", "nowhere", f"{folder}/{names[1]}/link"])
+        target.run(["ln", "-s", names[0], f"{folder}/linked"])
+        files.make_dir(f"{folder}/empty")
+        paths = [f"{folder}/{name}" for name in (*names, "empty", "nothing", f"{names[0]}/z")]
+        found = dict(files.trees(paths))
+        assert list(found) == paths
+        assert found.pop(f"{folder}/nothing") is None
+        assert found.pop(f"{folder}/{names[0]}/z") is None
+        assert found.pop(f"{folder}/empty") == []
+        odd = found.pop(f"{folder}/{names[1]}")
+        assert odd is not None
+        assert [info.path.rsplit("/", 1)[-1] for info in odd if info.irregular] == ["link"]
+        for path, tree in found.items():
+            assert tree == files.walk(path)
+            assert [(info.path, info.size_bytes) for info in tree] == [(f"{path}/below/\n= 0", 0), (f"{path}/z", 3)]
+        assert list(files.trees([])) == []
+
     @pytest.mark.parametrize("odd", [["ln", "-s", "file"], ["ln", "-s", "."], ["ln", "-s", "nowhere"], ["mkfifo"]])
     def test_walk_refuses_what_is_neither_file_nor_directory(
         self, target: Target, folder: str, odd: Sequence[str]

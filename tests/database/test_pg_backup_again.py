@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog import manifest as manifests
 from tests.support.backups import CONTENT, back_up, entries, params
-from tests.support.databases import Database
+from tests.support.databases import Database, new_database
 from tests.support.modules import expect_failure, expect_success
+from tests.support.servers import Server
 
 
 @pytest.fixture(name="filled")
@@ -61,10 +64,22 @@ def test_a_second_run_within_max_age_changes_nothing(filled: Database, backup_di
     assert snapshot_of(backup_dir) == before
 
 
-def test_a_young_backup_needs_no_server(filled: Database, backup_dir: Path) -> None:
+def test_a_young_backup_of_another_cluster_is_none_of_this_one(
+    filled: Database, new_server: Callable[..., Server], backup_dir: Path
+) -> None:
+    twin = new_database(new_server(own_identity=True), filled.name)
+    ours = back_up(filled, backup_dir)["backup"]
+    theirs = back_up(twin, backup_dir, max_age="1h")
+    assert theirs["changed"]
+    for database, backup in ((filled, ours), (twin, theirs["backup"])):
+        again = back_up(database, backup_dir, max_age="1h")
+        assert (again["changed"], again["backup"]["id"]) == (False, backup["id"])
+
+
+def test_without_the_server_nobody_knows_whether_a_young_backup_is_of_it(filled: Database, backup_dir: Path) -> None:
     back_up(filled, backup_dir)
-    again = expect_success("pg_backup", params(filled, backup_dir, max_age="1h", login_port=1))
-    assert not again["changed"]
+    refused = expect_failure("pg_backup", params(filled, backup_dir, max_age="1h", login_port=1))
+    assert refused["error"]["kind"] == "ConnectionFailed"
 
 
 @pytest.mark.parametrize("max_age", [None, "0", "0s"])
@@ -90,11 +105,13 @@ def test_a_backup_without_a_fingerprint_is_not_enough_for_who_wants_one(filled: 
     assert not back_up(filled, backup_dir, max_age="1h")["changed"]
 
 
-@pytest.mark.parametrize("damage", ["manifest", "verdict"])
+@pytest.mark.parametrize("damage", ["manifest", "verdict", "data"])
 def test_a_bad_backup_is_not_young_enough(filled: Database, backup_dir: Path, damage: str) -> None:
     path = Path(back_up(filled, backup_dir)["backup"]["path"])
     if damage == "manifest":
         (path / "manifest.json").write_text("{}")
+    elif damage == "data":
+        shutil.rmtree(path / "data")
     else:
         (path / "verifications").mkdir()
         record = {"schema_version": 1, "verdict": "failed", "checked_at": "2026-02-06T03:04:05Z", "reason": ""}

@@ -13,15 +13,25 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Server as OurServer
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import swap as ops
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
 from tests.support.databases import Database, unique_name
 from tests.support.modules import expect_failure, expect_success, start_module
 from tests.support.processes import until
-from tests.support.restores import asking, digest, family, named, production, remove, rows, stage, swap, verified_backup
+from tests.support.relay import relayed
+from tests.support.restores import (
+    asking,
+    digest,
+    family,
+    named,
+    ours,
+    production,
+    remove,
+    rows,
+    stage,
+    swap,
+    verified_backup,
+)
 from tests.support.servers import Server
 
 CONTENT = "CREATE TABLE users AS SELECT n AS id FROM generate_series(1, 100) n"
@@ -72,13 +82,7 @@ def test_what_is_kept_is_not_discarded_before_its_time(staged: Database) -> None
     replaced = swap(staged, keep_old="1h")["replaced"]
     assert expect_success("pg_database_discard", staged.login())["changed"] is False
     later = utc_now() + timedelta(hours=2)
-    assert ops.discard(ours(staged), staged.name, later, due_only=True) == [replaced]
-
-
-def ours(database: Database) -> OurServer:
-    words = database.login()
-    login = Login(words["login_host"], words["login_port"], words["login_user"], words["login_password"])
-    return OurServer(LocalTarget(), login)
+    assert ops.discard(ours(staged), staged.name, later, due_only=True).dropped == [replaced]
 
 
 def test_everything_beside_production_can_be_discarded_at_once(staged: Database, backup_dir: Path) -> None:
@@ -87,6 +91,33 @@ def test_everything_beside_production_can_be_discarded_at_once(staged: Database,
     result = expect_success("pg_database_discard", {**staged.login(), "due_only": False})
     assert result["changed"]
     assert family(staged) == [staged.name]
+
+
+def test_what_somebody_has_renamed_is_never_dropped(staged: Database) -> None:
+    # A hand swaps back and, for good measure, puts the restored one into an archive.
+    former = swap(staged, keep_old="0")["replaced"]
+    staged.server.query(f"ALTER DATABASE {staged.name} RENAME TO {staged.name}_bad")
+    staged.server.query(f'ALTER DATABASE "{former}" RENAME TO {staged.name}')
+    for due_only in (True, False):
+        result = expect_success("pg_database_discard", {**staged.login(), "due_only": due_only})
+        assert (result["changed"], result["dropped"], rows(staged)) == (False, [], 250)
+    # And another time renames what was replaced, to keep it.
+    staged.server.query(f"ALTER DATABASE {staged.name} RENAME TO {staged.name}_archive")
+    discarded = expect_success("pg_database_discard", {**staged.login(), "due_only": False})
+    assert discarded["dropped"] == []
+    assert f"{staged.name}_archive is marked as {former} (replaced), but was renamed by somebody" in discarded["msg"]
+    refused = expect_failure("pg_database_swap", {**staged.login(), "replacement": "replaced"})
+    assert "There is no replaced database" in refused["msg"]
+    assert "was renamed by somebody" in refused["msg"]
+    assert rows(named(staged, f"{staged.name}_archive")) == 250
+
+
+def test_production_whose_removal_was_interrupted_is_replaced(staged: Database) -> None:
+    change = f"UPDATE pg_database SET datconnlimit = -2 WHERE datname = '{staged.name}'"  # as DROP DATABASE leaves it
+    staged.server.query(change)
+    swap(staged)
+    limit = staged.query("SELECT datconnlimit FROM pg_database WHERE datname = current_database()")
+    assert (limit, rows(staged)) == ([(-1,)], 100)
 
 
 def test_limits_of_production_are_those_of_the_next(staged: Database) -> None:
@@ -266,9 +297,39 @@ def test_a_server_that_goes_in_the_middle_leaves_one_of_the_two(
     result = running.finish()
     assert "The connection was lost during the swap" in result["msg"]
     assert "The former database is in production, whole" in result["msg"]
+    assert result["error"]["swapped"] is False
     assert rows(prod) == 0
     swap(prod)
     assert rows(prod) == 100
+
+
+def test_an_answer_that_is_lost_after_the_commit_is_no_failure(staged: Database) -> None:
+    with relayed(staged.server) as relay:
+        relay.loses = lambda answer: b"ALTER DATABASE\0" in answer and b"COMMIT\0" in answer
+        result = swap(staged, login_port=relay.port)
+    assert (result["changed"], rows(staged)) == (True, 100)
+    assert rows(named(staged, result["replaced"])) == 250
+    assert swap(staged, replacement=result["replaced"])["changed"]
+    assert rows(staged) == 250
+
+
+def test_one_that_goes_on_at_the_server_after_the_connection_is_lost_is_waited_for(staged: Database) -> None:
+    with (
+        relayed(staged.server) as relay,
+        contextlib.closing(staged.server.connect(autocommit=False)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("LOCK TABLE pg_database IN SHARE MODE")
+        words = {**staged.login(login_port=relay.port), "grace": "0", "block": "60s"}
+        running = start_module("pg_database_swap", words)
+        until(lambda: waiting(staged), 30)
+        relay.cut(b"RENAME TO")
+        timer = threading.Timer(1, connection.rollback)
+        timer.start()
+        result = running.finish()
+        timer.join()
+    assert not result["failed"], result
+    assert (rows(staged), rows(named(staged, result["replaced"]))) == (100, 250)
 
 
 # --- bad input ----------------------------------------------------------------------------------------------

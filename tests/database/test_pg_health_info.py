@@ -189,7 +189,9 @@ def test_earlier_samples_tell_the_growth_and_a_damaged_one_takes_nothing_away(
 def deadlock(server: Server) -> None:
     """Let two sessions wait for each other until the server ends one of them."""
     with contextlib.ExitStack() as stack:
-        first, second = (stack.enter_context(contextlib.closing(server.connect(autocommit=False))) for _ in range(2))
+        first, second = (
+            stack.enter_context(contextlib.closing(server.connect(autocommit=False))) for dummy in range(2)
+        )
         first.cursor().execute("SELECT pg_advisory_xact_lock(1)")
         second.cursor().execute("SELECT pg_advisory_xact_lock(2)")
 

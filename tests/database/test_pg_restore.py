@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import signal
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import NotEnoughSpace
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import outlook
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.outlook import Identity, Source, StagePlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.rehearsal import Needs, space_for
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.restore import Dump
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
 from tests.support.backups import back_up
 from tests.support.catalogs import add_verdict
-from tests.support.databases import Database
-from tests.support.modules import expect_failure, start_module
-from tests.support.processes import until
-from tests.support.restores import digest, family, named, params, production, remove, rows, stage, verified_backup
+from tests.support.databases import Database, unique_name
+from tests.support.modules import expect_failure
+from tests.support.restores import (
+    digest,
+    family,
+    named,
+    ours,
+    params,
+    production,
+    remove,
+    rows,
+    stage,
+    swap,
+    verified_backup,
+)
 from tests.support.servers import Server
 from tests.support.verifications import flip, forge, hand_made, tables_of
 
@@ -79,6 +95,8 @@ def test_the_stage_is_made_like_production(prod: Database, backup_dir: Path) -> 
         f"ALTER DATABASE {prod.name} SET work_mem = '5MB'",
         f"ALTER DATABASE {prod.name} SET shop.motto = 'it''s; {{}} %s'",
         f"ALTER ROLE \"{role}\" IN DATABASE {prod.name} SET statement_timeout = '7s'",
+        f"ALTER DATABASE {prod.name} SET temp_tablespaces = ''",
+        f"ALTER ROLE \"{role}\" IN DATABASE {prod.name} SET search_path = ''",
         f"REVOKE CONNECT ON DATABASE {prod.name} FROM PUBLIC",
         f'GRANT CONNECT ON DATABASE {prod.name} TO "{role}" WITH GRANT OPTION',
     )
@@ -87,6 +105,20 @@ def test_the_stage_is_made_like_production(prod: Database, backup_dir: Path) -> 
         assert like(made) == like(prod)
         assert made.query("SHOW shop.motto") == [("it's; {} %s",)]
         assert made.query("SHOW search_path") == [('"$user", public, "odd, one"',)]
+
+        # A stage that is there already is what production is by now.
+        prod.execute(
+            f"ALTER DATABASE {prod.name} OWNER TO CURRENT_USER",
+            f"COMMENT ON DATABASE {prod.name} IS NULL",
+            f"ALTER DATABASE {prod.name} RESET work_mem",
+            f"ALTER DATABASE {prod.name} SET search_path = ''",
+            f'REVOKE ALL ON DATABASE {prod.name} FROM "{role}" CASCADE',
+            f"REVOKE TEMPORARY ON DATABASE {prod.name} FROM PUBLIC",
+        )
+        for changed in (True, False):
+            again = stage(prod, backup_dir)
+            assert (again["changed"], again["stage"]["name"], like(made)) == (changed, made.name, like(prod))
+        assert made.query("SHOW search_path") == [('""',)]
     finally:
         remove(prod)
         prod.server.query(f'DROP ROLE "{role}"')
@@ -131,10 +163,15 @@ def test_check_mode_says_what_would_change_and_makes_nothing(prod: Database, bac
 # --- which backup ---------------------------------------------------------------------------------------
 
 
-def test_latest_is_the_newest_verified_one(prod: Database, backup_dir: Path) -> None:
-    first = verified_backup(prod, backup_dir)
+def test_latest_is_the_newest_verified_one_of_this_cluster(prod: Database, backup_dir: Path) -> None:
+    first, theirs = (verified_backup(prod, backup_dir) for dummy in range(2))
+    forge(backup_dir / prod.name / theirs, lambda document: document.update(system_identifier="7"))
     back_up(prod, backup_dir)
     assert stage(prod, backup_dir, check=True)["preflight"]["backup"] == first
+    shutil.rmtree(backup_dir / prod.name / first)
+    refused = expect_failure("pg_restore", params(prod, backup_dir))["msg"]
+    assert f"{theirs} is of cluster 7" in refused
+    assert stage(prod, backup_dir, check=True, backup=theirs)["preflight"]["backup"] == theirs
 
 
 def test_without_a_verified_backup_latest_is_none(prod: Database, backup_dir: Path) -> None:
@@ -184,8 +221,18 @@ def test_a_copy_that_differs_is_dropped(prod: Database, backup_dir: Path) -> Non
     assert "not proven" in kept["msg"]
     [left] = [name for name in family(prod) if name != prod.name]
     assert rows(named(prod, left)) == 1000
+    # What somebody has renamed meanwhile is his; what has its name is dropped by the next run.
+    kept_for_good = f"{prod.name}_evidence"
+    prod.server.query(f'ALTER DATABASE "{left}" RENAME TO {kept_for_good}')
+    again = params(prod, backup_dir, keep_failed=True)
+    assert expect_failure("pg_restore", again)["failed"]
     assert expect_failure("pg_restore", params(prod, backup_dir))["failed"]
-    assert family(prod) == [prod.name]
+    assert family(prod) == sorted([prod.name, kept_for_good])
+    # Even when it is in production by now.
+    prod.server.query(f"ALTER DATABASE {prod.name} RENAME TO {prod.name}_gone")
+    prod.server.query(f"ALTER DATABASE {kept_for_good} RENAME TO {prod.name}")
+    assert "not proven" in expect_failure("pg_restore", params(prod, backup_dir))["msg"]
+    assert rows(prod) == 1000
 
 
 @pytest.mark.parametrize("arguments", [(), ("--format=custom",), ("--format=directory",)])
@@ -197,11 +244,41 @@ def test_a_backup_made_by_hand_has_to_be_accepted(prod: Database, backup_dir: Pa
     assert rows(named(prod, result["stage"]["name"])) == 1000
 
 
+def test_a_backup_made_by_hand_gets_encoding_and_locale_of_production(server: Server, backup_dir: Path) -> None:
+    name = unique_name("latin")
+    server.query(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    prod = Database(server, name)
+    try:
+        path = str(hand_made(prod, backup_dir / "by_hand"))
+        made = named(prod, stage(prod, backup_dir, backup=path, accept_unproven=True)["stage"]["name"])
+        like = "SELECT encoding, datcollate, datctype FROM pg_database WHERE datname = current_database()"
+        assert made.query(like) == prod.query(like) == [(8, "C", "C")]
+    finally:
+        remove(prod)
+
+
 def test_a_script_that_makes_its_own_database_is_refused(prod: Database, backup_dir: Path) -> None:
     path = str(hand_made(prod, backup_dir / "by_hand", "--create"))
     told = expect_failure("pg_restore", params(prod, backup_dir, backup=path, accept_unproven=True))["msg"]
     assert "a database of its own" in told
     assert family(prod) == [prod.name]
+
+
+def test_another_file_of_the_same_path_is_another_backup(prod: Database, backup_dir: Path) -> None:
+    path = str(hand_made(prod, backup_dir / "by_hand"))
+    words = {"backup": path, "accept_unproven": True, "analyze": False}
+    stage(prod, backup_dir, **words)
+    assert stage(prod, backup_dir, **words)["changed"] is False
+    prod.execute('DELETE FROM users WHERE id NOT IN (SELECT "user" FROM "Or ders")')
+    left = rows(prod)
+    hand_made(prod, backup_dir / "by_hand")
+    made = stage(prod, backup_dir, **words)["stage"]["name"]
+    assert rows(named(prod, made)) == left < 1000
+    swap(prod, replacement=made)
+    assert "nothing to do" in stage(prod, backup_dir, **words)["msg"]
+    prod.execute('DELETE FROM "Or ders"')
+    hand_made(prod, backup_dir / "by_hand")
+    assert stage(prod, backup_dir, check=True, **words)["changed"]
 
 
 # --- what keeps it from being restored here ---------------------------------------------------------------
@@ -230,6 +307,34 @@ def test_too_little_space_and_too_few_connections_are_told(prod: Database, backu
     forge(entry, lambda document: document.update(database_size_bytes=10**16))
     assert "not enough space" in expect_failure("pg_restore", params(prod, backup_dir))["msg"]
     assert stage(prod, backup_dir, check_space=False)["changed"]
+    # What is loaded already needs no more room; nor does one that gets the room of another that died half-way.
+    assert stage(prod, backup_dir)["changed"] is False
+
+
+def plan_for(db: str) -> StagePlan:
+    """A plan as the module makes it of its defaults."""
+    return StagePlan(db, "latest", False, 1, "/var/tmp", None, True, False, False, True, 0)
+
+
+def test_the_room_of_what_died_half_way_counts(prod: Database, backup_dir: Path) -> None:
+    verified_backup(prod, backup_dir)
+    [entry] = backup_dir.glob("*/*Z")
+    forge(entry, lambda document: tables_of(document)["public.users"].update(rows=1001))
+    expect_failure("pg_restore", params(prod, backup_dir, keep_failed=True, analyze=False))
+    [left] = [name for name in family(prod) if name != prod.name]
+    size = int(prod.server.query("SELECT pg_database_size(%s)", left)[0][0])
+    needs = Needs(15, 0)
+    source = Source(Identity("a backup"), Dump("/nowhere", "custom"), needs, None, None)
+    needed = space_for(needs.size_bytes)
+    with ours(prod).connect("postgres") as session:
+        for db, free, fits in (
+            (prod.name, needed - size, True),
+            (prod.name, needed - size - 10**6, False),
+            ("another", needed - 1, False),
+        ):
+            refused = pytest.raises(NotEnoughSpace, match="restore_discard")
+            with contextlib.nullcontext() if fits else refused:
+                outlook._refuse_cramped(session, plan_for(db), source, "/data", free)
 
 
 def test_a_login_that_is_no_superuser_is_told(prod: Database, backup_dir: Path) -> None:
@@ -281,6 +386,21 @@ def test_what_is_tied_to_the_database_is_named(new_server: Callable[..., Server]
     for text in ("prepared transaction half", "replication slot listener", "subscription sub", "ROLLBACK PREPARED"):
         assert text in refused["msg"]
     assert family(prod) == [prod.name]
+    prod.execute("ROLLBACK PREPARED 'half'")
+    told = expect_failure("pg_restore", params(prod, backup_dir, allow=["replication_slot"]))["msg"]
+    assert "subscription sub" in told
+    assert "slot" not in told
+    assert stage(prod, backup_dir, check=True, allow=["replication_slot", "subscription"])["changed"]
+
+
+def test_a_table_of_production_that_is_locked_does_not_keep_it(prod: Database, backup_dir: Path) -> None:
+    verified_backup(prod, backup_dir)
+    prod.execute('DELETE FROM "Or ders" WHERE id > 10')
+    with contextlib.closing(prod.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        found = stage(prod, backup_dir, check=True)["preflight"]
+    assert [(change["table"], change["now"]) for change in found["changes"]] == [('public."Or ders"', 10)]
+    assert "not counted, since they are locked or large: public.users." in " ".join(found["notes"])
 
 
 # --- smoke queries ----------------------------------------------------------------------------------------
@@ -299,94 +419,6 @@ def test_smoke_queries_are_asked_and_may_not_write(prod: Database, backup_dir: P
     ):
         wrong = expect_failure("pg_restore", params(prod, backup_dir, smoke_queries=[query], force=True))
         assert told in wrong["msg"]
+    wrong = expect_failure("pg_restore", params(prod, backup_dir, smoke_queries=[{**good[0], "expect": "7"}]))
+    assert "it says 1000, not 7" in wrong["msg"]  # a stage that is there is asked, too
     assert len(family(prod)) == 2  # production, and the good one
-
-
-# --- deaths -----------------------------------------------------------------------------------------------
-
-
-def loading(database: Database) -> bool:
-    """Whether a stage is being loaded."""
-    return bool(
-        database.server.query(
-            "SELECT 1 FROM pg_stat_activity WHERE starts_with(datname, %s) AND application_name = 'pg_restore'",
-            f"{database.name}_staged",
-        )
-    )
-
-
-@pytest.fixture(name="slow")
-def _slow(server: Server) -> Iterator[Database]:
-    """A database whose restore takes some time."""
-    content = (
-        "CREATE TABLE users AS SELECT n AS id FROM generate_series(1, 9) n;\n"
-        "CREATE TABLE slow (id int CHECK (pg_sleep(3)::text = ''));\n"
-        "INSERT INTO slow VALUES (1);"
-    )
-    database = production(server, content)
-    yield database
-    remove(database)
-
-
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_one_that_is_stopped_leaves_nothing_for_long(slow: Database, backup_dir: Path, signum: int) -> None:
-    verified_backup(slow, backup_dir)
-    before = digest(slow)
-    running = start_module("pg_restore", params(slow, backup_dir))
-    until(lambda: loading(slow), 60)
-    running.process.send_signal(signum)
-    if signum == signal.SIGTERM:
-        assert "Stopped by SIGTERM" in running.finish()["msg"]
-        assert family(slow) == [slow.name]
-    else:
-        running.process.communicate()
-    result = stage(slow, backup_dir)
-    assert family(slow) == sorted([slow.name, result["stage"]["name"]])
-    assert len(result["removed"]) == (signum == signal.SIGKILL)
-    assert digest(slow) == before
-
-
-def test_two_at_once_are_one_too_many(slow: Database, backup_dir: Path) -> None:
-    first, second = verified_backup(slow, backup_dir), verified_backup(slow, backup_dir)
-    running = start_module("pg_restore", params(slow, backup_dir, backup=first))
-    until(lambda: loading(slow), 60)
-    told = expect_failure("pg_restore", params(slow, backup_dir, backup=second))["msg"]
-    assert "Another restore or swap of this database is under way" in told
-    assert not running.finish()["failed"]
-
-
-def test_a_disk_that_fills_up_meanwhile_leaves_production_and_no_stage(server: Server, backup_dir: Path) -> None:
-    # What the server says of a full disk, when a row comes into a stage.
-    content = (
-        "CREATE FUNCTION room(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN"
-        " IF current_database() LIKE '%_staged_%' THEN"
-        " RAISE 'could not extend file \"base/5/1\": No space left on device' USING ERRCODE = 'disk_full'; END IF;"
-        " RETURN true; END $$;\n"
-        "CREATE TABLE large (id int CHECK (room(id)));\nINSERT INTO large VALUES (1);"
-    )
-    prod = production(server, content)
-    try:
-        verified_backup(prod, backup_dir)
-        before = digest(prod)
-        told = expect_failure("pg_restore", params(prod, backup_dir))["msg"]
-        assert "No space left on device" in told
-        assert "Production was not touched" in told
-        assert family(prod) == [prod.name]
-        assert digest(prod) == before
-    finally:
-        remove(prod)
-
-
-def test_a_server_that_restarts_meanwhile_is_told(new_server: Callable[..., Server], backup_dir: Path) -> None:
-    server = new_server()
-    content = "CREATE TABLE slow (id int CHECK (pg_sleep(3)::text = ''));\nINSERT INTO slow VALUES (1);"
-    prod = production(server, content)
-    verified_backup(prod, backup_dir)
-    running = start_module("pg_restore", params(prod, backup_dir))
-    until(lambda: loading(prod), 60)
-    server.restart("immediate")
-    result = running.finish()
-    assert result["failed"]
-    assert "Internal error" not in result["msg"]
-    assert family(prod) == [prod.name]
-    assert stage(prod, backup_dir)["changed"]

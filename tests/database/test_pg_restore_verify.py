@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,10 +15,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
 from tests.support.backups import back_up, fingerprint, manifest_of
+from tests.support.catalogs import add_verdict
 from tests.support.databases import Database, new_database, unique_name
 from tests.support.modules import expect_failure, expect_success, start_module
+from tests.support.processes import until
 from tests.support.programs import run_user
+from tests.support.replicas import replica_of
 from tests.support.servers import Server
 from tests.support.verifications import (
     MODULE,
@@ -74,6 +79,32 @@ def test_a_backup_is_verified_on_every_major(any_database: Database, backup_dir:
     # A server without programs of its own is rehearsed on the next newer one, which prints definitions in another way.
     same = any_database.server.client_dir == any_database.server.bin_dir
     assert ("their names, not their definitions" in result["reason"]) is not same
+
+
+def test_a_backup_of_a_standby_is_verified_without_what_a_standby_cannot_read(
+    new_server: Callable[..., Server], backup_dir: Path, scratch: Path
+) -> None:
+    primary = new_server()
+    database = new_database(primary)
+    database.execute(
+        CONTENT,
+        "CREATE UNLOGGED TABLE passing (id serial PRIMARY KEY, a text); INSERT INTO passing (a) VALUES ('x'), ('y')",
+        "CREATE UNLOGGED TABLE bare (); INSERT INTO bare DEFAULT VALUES",
+    )
+    with replica_of(primary) as standby:
+        at = primary.query("SELECT pg_current_wal_lsn()::text")[0][0]
+        assert until(lambda: standby.query("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", at) == [(True,)], 30)
+        for mode in ("counts", "content"):
+            back_up(Database(standby, database.name), backup_dir, fingerprint=mode)
+            fingerprint = manifest_of(backup_dir, database).fingerprint
+            assert fingerprint is not None
+            assert {name: fingerprint.tables[name].rows for name in ("public.passing", "public.users")} == {
+                "public.passing": 0,
+                "public.users": 300,
+            }
+            result = verify(database, backup_dir, scratch)  # of the same cluster
+            assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+    assert not back_up(database, backup_dir, max_age="1h")["changed"]
 
 
 def test_the_zoo_is_verified(zoo: Database, backup_dir: Path, scratch: Path) -> None:
@@ -159,6 +190,36 @@ def test_a_proof_does_not_cover_a_manifest_that_was_changed_since(
 
 
 # --- places ------------------------------------------------------------------------------------------
+
+
+def test_a_proof_does_not_cover_files_that_are_gone(filled: Database, backup_dir: Path, scratch: Path) -> None:
+    entry = Path(back_up(filled, backup_dir)["backup"]["path"])
+    add_verdict(backup_dir, filled.name, entry.name, "verified", utc_now())
+    assert not verify(filled, backup_dir, scratch, max_age="7d", check=True)["changed"]
+    (entry / "data" / "toc.dat").unlink()
+    result = verify(filled, backup_dir, scratch, max_age="7d", check=True)
+    assert (result["verdict"], result["differences"][0]["subject"]) == ("failed", "data/toc.dat")
+
+
+def test_latest_is_the_newest_of_this_cluster(filled: Database, backup_dir: Path, scratch: Path) -> None:
+    ours, theirs = (back_up(filled, backup_dir)["backup"]["path"] for dummy in range(2))
+    forge(theirs, lambda document: document.update(system_identifier="7"))
+
+    def latest(**over: Any) -> dict[str, Any]:
+        return {**params(filled, backup_dir, scratch, **over)}
+
+    assert expect_success(MODULE, latest(), check=True)["backup"]["path"] == ours
+    assert expect_success(MODULE, latest(backup=Path(theirs).name), check=True)["backup"]["path"] == theirs
+    unknown = expect_failure(MODULE, latest(login_port=1), check=True)["msg"]
+    assert Path(ours).name in unknown
+    assert Path(theirs).name in unknown
+    shutil.rmtree(ours)
+    refused = expect_failure(MODULE, latest(), check=True)
+    assert refused["error"]["kind"] == "BackupNotFound"
+    assert f"{Path(theirs).name} is of cluster 7" in refused["msg"]
+    alone = expect_success(MODULE, latest(login_port=1), check=True)
+    assert alone["backup"]["path"] == theirs
+    assert "could not be asked" in alone["notes"][0]
 
 
 def test_an_instance_needs_no_running_production_server(
@@ -340,8 +401,9 @@ def test_a_locale_that_is_not_there_is_replaced_and_not_held_against_the_backup(
     entry = back_up(filled, backup_dir)["backup"]["path"]
     forge(entry, lambda document: document["surroundings"].update(collate="xx_XX.utf8", ctype="xx_XX.utf8"))
     result = verify(filled, backup_dir, scratch, verify_in="database")
-    assert result["verdict"] == "verified"
+    assert (result["verdict"], result["differences"]) == ("inconclusive", [])
     assert "xx_XX" in result["notes"][0]
+    assert "equals the source" in result["reason"]
     forge(entry, lambda document: tables_of(document)["public.users"].update(digest="7"))
     result = verify(filled, backup_dir, scratch, verify_in="database")
     assert result["verdict"] == "inconclusive"

@@ -74,6 +74,26 @@ def test_a_backup_made_by_hand_restores_but_proves_nothing(
     assert filled.server.databases() == databases
 
 
+@pytest.mark.parametrize("arguments", [(), ("--on-conflict-do-nothing",), ("--rows-per-insert=2",)])
+def test_a_table_of_inserts_ends_in_several_ways(
+    database: Database, backup_dir: Path, scratch: Path, arguments: tuple[str, ...]
+) -> None:
+    database.execute(
+        "CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES; INSERT INTO nothing DEFAULT VALUES",
+        "CREATE TABLE texts AS SELECT '|' AS a FROM generate_series(1, 3); CREATE TABLE empty (a int)",
+    )
+    dump = hand_made(database, backup_dir / "a", "-Fd", "-Z0", "--inserts", *arguments)
+    result = verify(database, backup_dir, scratch, backup=str(dump), verify_in="database")
+    assert (result["verdict"], (result["restored"] or {}).get("rows")) == ("inconclusive", 5), result["reason"]
+    for table in dump.glob("[0-9]*.dat"):
+        whole = table.read_bytes()
+        if len(whole) > 5:
+            table.write_bytes(whole[:-3])
+            cut = verify(database, backup_dir, scratch, backup=str(dump), verify_in="database")
+            assert (cut["verdict"], "ends early" in cut["reason"]) == ("failed", True)
+            table.write_bytes(whole)
+
+
 @pytest.mark.parametrize("name", ["godel", "postgres", 'Gö "del" %s'])
 def test_a_script_that_creates_its_database_is_restored_into_an_instance_only(
     new_server: Callable[..., Server], backup_dir: Path, scratch: Path, name: str

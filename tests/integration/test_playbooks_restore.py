@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.site import Site
+from tests.integration.site import COLLECTION, Site
 from tests.support.catalogs import add_verdict, ago
 from tests.support.restores import family, named, remove, rows
 
@@ -87,10 +87,12 @@ def test_check_mode_a_restore_nothing_to_do_a_rollback_and_the_removal(restorabl
     rehearsal = site.run("restore_rollback", "--check")
     assert rehearsal.ok, rehearsal.output
     assert rows(prod) == 100
-    for changed, left in ((1, 250), (0, 250)):
+    assert rehearsal.stats["restore_rollback_result"]["db1"]["changed"] is True
+    for changed, left, told in ((1, 250, "The former database is"), (0, 250, "nothing to do")):
         back = site.run("restore_rollback", report=True, restore_rollback_keep_old="0")
         assert back.ok, back.output
         assert (back.changed(), rows(prod)) == (changed, left)
+        assert told in back.stats["restore_rollback_result"]["db1"]["message"]
 
     assert site.run("restore_discard", "--check").changed() == 1
     for changed in (1, 0):
@@ -108,7 +110,7 @@ def test_the_application_is_stopped_and_started_and_has_to_be_well(restorable: S
             restore_health_url=url,
             restore_health_body='"well"',
             restore_health_delay_s=0,
-            restore_safety_backup=True,
+            restore_safety_backup="true",  # as -e restore_safety_backup=true gives it
         )
     assert run.ok, run.output
     assert log.read_text().split() == ["stop", "start"]
@@ -135,13 +137,94 @@ def test_an_application_that_never_becomes_well_gets_its_former_database_back(
     assert run.returncode == 2
     assert log.read_text().split() == ["stop", "start", "stop", "start"]
     assert rows(restorable.database) == 250
-    last = run.output.rpartition("TASK [")[2]
     artifact = run.stats["restore_result"]["db1"]
     assert artifact["failed"] is True
     for text in ("The former database was swapped back", "the application is well", "The restored one is kept as"):
         assert text in artifact["message"], artifact["message"]
-    assert "swapped back" in last or "swapped back" in run.output
+    assert "swapped back" in run.output
     assert restorable.report("restore")["severity"] == "critical"
+
+
+def test_an_application_that_died_of_the_restored_data_gets_its_former_database_back(restorable: Site) -> None:
+    # Its stop command fails when it does not run, and it runs only with 250 users.
+    log, runs = restorable.folder / "application", restorable.folder / "runs"
+    runs.touch()
+    count = f"import os, psycopg2; c = psycopg2.connect({restorable.database.dsn!r}).cursor(); c.execute('TABLE users')"
+    words = commands(log)
+    words["stop_command"][-1] += f"; __import__('os').remove({str(runs)!r})"
+    words["start_command"][-1] += f"; {count}; c.rowcount == 250 and open({str(runs)!r}, 'w').close()"
+    with application((503, "no"), (503, "no"), (200, "well")) as url:
+        run = restorable.run(
+            "restore",
+            restore_application=words,
+            restore_health_url=url,
+            restore_health_retries=1,
+            restore_health_delay_s=0,
+        )
+    assert run.returncode == 2
+    assert log.read_text().split() == ["stop", "start", "stop", "start"]
+    assert (rows(restorable.database), runs.exists()) == (250, True)
+    message = run.stats["restore_result"]["db1"]["message"]
+    for text in (
+        "not well",
+        "could not be stopped",
+        "No such file",
+        "was swapped back",
+        "With it, the application is well",
+    ):
+        assert text in message
+
+
+def test_each_failure_is_told_as_one_and_the_next_restore_of_the_play_begins_anew(restorable: Site) -> None:
+    site, log = restorable, restorable.folder / "application"
+    # The former of two restores fails after its swap. What it found is not what the latter has found.
+    with application((503, "no")) as url:
+        wrong = {"restore_health_url": url, "restore_health_retries": 1, "restore_health_delay_s": 0}
+        role = {"ansible.builtin.include_role": {"name": f"{COLLECTION}.restore"}}
+        rescued = {"block": [{**role, "vars": wrong}], "rescue": [{"ansible.builtin.debug": {"msg": "go on"}}]}
+        play = site.play(roles=[], tasks=[rescued, role])
+        both = site.run(play, report=True)
+    assert both.returncode == 0, both.output
+    assert both.recap["db1"]["rescued"] >= 1
+    artifact = both.stats["restore_result"]["db1"]
+    assert (artifact["failed"], rows(site.database)) == (False, 100)
+    assert "swapped back" not in artifact["message"]
+    assert site.report("restore")["severity"] == "ok"
+
+    # Whoever was stopped by a run that died is started by the next one, and it is told when that fails.
+    for playbook, prefix in (("restore", "restore"), ("restore_rollback", "restore_rollback")):
+        with application((503, "no")) as url:
+            words = {
+                f"{prefix}_application": commands(log),
+                f"{prefix}_health_url": url,
+                f"{prefix}_health_retries": 1,
+                f"{prefix}_health_delay_s": 0,
+            }
+            if playbook == "restore_rollback":
+                assert site.run(playbook).ok
+            run = site.run(playbook, report=True, **words)
+        assert run.returncode == 2
+        artifact = run.stats[f"{playbook}_result"]["db1"]
+        assert artifact["failed"] is True
+        assert "The application is not well" in artifact["message"]
+        assert site.report(playbook)["severity"] == "critical"
+        assert log.read_text().split() == ["start"]
+        log.unlink()
+
+
+def test_a_safety_backup_that_fails_is_told_and_stops_nothing(restorable: Site) -> None:
+    site, log = restorable, restorable.folder / "application"
+    site.database.execute(  # of which no backup can be taken
+        "CREATE FUNCTION broken() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "UPDATE pg_proc SET prolang = 4000000 WHERE proname = 'broken'",
+    )
+    run = site.run("restore", report=True, restore_safety_backup=True, restore_application=commands(log))
+    assert run.returncode == 2
+    artifact = run.stats["restore_result"]["db1"]
+    assert artifact["failed"] is True
+    assert "The application was neither stopped nor started" in artifact["message"]
+    assert site.report("restore")["severity"] == "critical"
+    assert (log.exists(), rows(site.database)) == (False, 250)
 
 
 def test_one_that_is_not_even_well_with_its_former_database_is_told(restorable: Site) -> None:
@@ -150,7 +233,7 @@ def test_one_that_is_not_even_well_with_its_former_database_is_told(restorable: 
     assert run.returncode == 2
     assert rows(restorable.database) == 250
     message = run.stats["restore_result"]["db1"]["message"]
-    assert "swapped back, but" in message, message
+    assert "was swapped back" in message, message
     assert "failed, too" in message
 
 

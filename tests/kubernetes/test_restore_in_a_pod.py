@@ -21,6 +21,7 @@ from tests.kubernetes.standin import Image
 from tests.support.catalogs import add_verdict, ago
 from tests.support.databases import Database
 from tests.support.modules import run_module
+from tests.support.processes import until
 from tests.support.workspace import workspace
 
 # The stand-in leaves sockets open that a test has cut; that is not what is tested here.
@@ -42,6 +43,14 @@ spec:
     spec:
       terminationGracePeriodSeconds: 1
       containers: [{{name: godel, image: lab/godel:1}}]
+"""
+EVICTED = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: evicted, namespace: {NAMESPACE}, labels: {{app: godel}}}}
+spec:
+  restartPolicy: Never
+  containers: [{{name: godel, image: lab/godel:1, command: ["false"]}}]
 """
 
 
@@ -98,7 +107,9 @@ def deployment(place: Place) -> Any:
 
 
 def test_a_restore_scales_the_application_down_and_up_and_a_rollback_does_so_again(place: Place, site: Site) -> None:
-    application = {"namespace": NAMESPACE, "workload": "deployment/godel"}
+    application = {"namespace": NAMESPACE, "workload": "deploy/godel"}
+    place.standin.apply(EVICTED)  # nobody removes one that has failed
+    assert until(lambda: (place.standin.get("pods", "evicted", NAMESPACE) or {})["status"]["phase"] == "Failed", 30)
     as_operator(place, site, ["pod", "restore"])
     assert site.run("restore", "--check", restore_application=application).ok
     assert rows(place) == 250
@@ -125,10 +136,34 @@ def test_a_restore_scales_the_application_down_and_up_and_a_rollback_does_so_aga
     assert (discarded.ok, discarded.changed()) == (True, 1)
 
 
-def test_what_a_run_that_died_has_scaled_down_is_scaled_up_from_anywhere(place: Place, site: Site) -> None:
+@pytest.mark.parametrize("playbook", ["restore", "restore_rollback"])
+def test_what_a_run_that_died_has_scaled_down_is_scaled_up_from_anywhere(
+    place: Place, site: Site, playbook: str
+) -> None:
     application = {"namespace": NAMESPACE, "workload": "deployment/godel"}
     assert site.run("restore").ok
-    # As a run leaves it that dies between the swap and the start.
+    if playbook == "restore_rollback":
+        assert site.run(playbook).ok
+    as_it_died(place)
+    run = site.run(playbook, **{f"{playbook}_application": application})
+    assert run.ok, run.output
+    assert_scaled_up(place)
+
+
+def test_a_run_that_is_refused_scales_up_what_one_before_has_scaled_down(place: Place, site: Site) -> None:
+    application = {"namespace": NAMESPACE, "workload": "deployment/godel"}
+    as_it_died(place)
+    run = site.run("restore", restore_application=application, restore_backup="no_20260101T000000Z")
+    assert run.returncode == 2
+    assert rows(place) == 250
+    message = run.stats["restore_result"]["db1"]["message"]
+    assert "There is no such backup" in message
+    assert "it was started again" in message
+    assert_scaled_up(place)
+
+
+def as_it_died(place: Place) -> None:
+    """Leave the application as a run does that dies between the swap and the start."""
     place.standin.apply(
         {
             "apiVersion": "apps/v1",
@@ -137,8 +172,10 @@ def test_what_a_run_that_died_has_scaled_down_is_scaled_up_from_anywhere(place: 
             "spec": {"replicas": 0},
         }
     )
-    run = site.run("restore", restore_application=application)
-    assert run.ok, run.output
+
+
+def assert_scaled_up(place: Place) -> None:
+    """It is what was remembered, which is forgotten."""
     assert deployment(place)["spec"]["replicas"] == 2
     assert REMEMBERED not in deployment(place)["metadata"].get("annotations", {})
     place.standin.apply(APPLICATION)

@@ -17,7 +17,6 @@ from pathlib import Path
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.catalog import (
     Catalog,
     Entry,
-    Verification,
     directory_name,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.manifest import (
@@ -25,6 +24,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.ma
     Manifest,
     Surroundings,
 )
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.verifications import Verification
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.figures import (
     Fingerprint,
     TableFigure,
@@ -58,12 +58,13 @@ def add_backup(
     verified_at: datetime | None = None,
     size_bytes: int = len(DATA),
     tables: int = 0,
+    cluster: str = "7000000000000000000",
     files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Put a backup into the catalog, with a verdict if one is given, and return its directory.
 
     ``size_bytes`` is what its manifest claims; ``tables`` makes its fingerprint, and so the manifest, large;
-    ``files`` are its data.
+    ``cluster`` is the system identifier of its source; ``files`` are its data.
     """
     catalog = catalog_at(root)
     contents = {"data.sql": DATA} if files is None else files
@@ -88,7 +89,7 @@ def add_backup(
                 compression="none",
                 tool="pg_dump 15.18",
                 server_version="15.18",
-                system_identifier="7000000000000000000",
+                system_identifier=cluster,
                 timeline=1,
                 lsn="0/1500000",
                 started=to_rfc3339(taken),

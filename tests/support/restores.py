@@ -14,6 +14,9 @@ from typing import Any
 
 import psycopg2
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Server as OurServer
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
 from tests.support.backups import CONTENT, back_up, fingerprint
 from tests.support.backups import params as backup_params
@@ -74,6 +77,13 @@ def rows(database: Database, table: str = "users") -> int:
 def named(database: Database, name: str) -> Database:
     """Another database of the same server."""
     return Database(database.server, name)
+
+
+def ours(database: Database) -> OurServer:
+    """The server as the collection sees it."""
+    words = database.login()
+    login = Login(words["login_host"], words["login_port"], words["login_user"], words["login_password"])
+    return OurServer(LocalTarget(), login)
 
 
 def digest(database: Database) -> Any:

@@ -96,6 +96,25 @@ def test_a_failed_newest_backup_counts_for_nothing(tmp_path: Path) -> None:
     assert findings(result, "backup_verified") == [("critical", "app")]
 
 
+def test_a_backup_whose_files_are_gone_counts_for_nothing(tmp_path: Path) -> None:
+    good = add_backup(tmp_path, "app", ago(hours=3), verdict="verified")
+    bad = add_backup(tmp_path, "app", ago(hours=1), verdict="verified")
+    (bad / "data.sql").unlink()
+    result = info(tmp_path, rpo="2h")
+    assert [each["state"] for each in result["backups"]] == ["unreadable", "complete"]
+    assert "data.sql is missing" in result["backups"][0]["problem"]
+    assert findings(result, "backup_rpo") == [("critical", "app")]
+    assert findings(result, "backup_unreadable") == [("critical", bad.name)]
+    assert [result["databases"][0][name] for name in ("newest_usable", "newest_verified")] == [good.name, good.name]
+
+
+def test_two_clusters_in_one_directory_are_told(tmp_path: Path) -> None:
+    for hours in range(3):
+        add_backup(tmp_path, "app", ago(hours=hours), cluster=f"{hours % 2}", verdict="verified")
+    result = info(tmp_path, rpo="2h")
+    assert findings(result, "backup_clusters") == [("critical", "app")]
+
+
 # --- nothing there, or nothing good --------------------------------------------------------------------
 
 

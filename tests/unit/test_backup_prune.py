@@ -84,6 +84,7 @@ def test_what_no_rule_keeps_is_gone_and_the_rest_is_untouched(tmp_path: Path) ->
 def test_check_mode_lists_exactly_what_would_be_deleted_and_changes_nothing(tmp_path: Path) -> None:
     paths = hourly(tmp_path, 6)
     add_verdict(tmp_path, "app", paths[2].name, "failed", ago(minutes=5))
+    add_verdict(tmp_path, "app", paths[1].name, "verified", ago(minutes=5))
     left = leave_half_done(tmp_path, "app", ago(days=1))
     before = tree_of(tmp_path)
     rehearsed = expect_success(NAME, params(tmp_path, keep_last=3), check=True, diff=True)
@@ -154,10 +155,49 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (doomed / "data").symlink_to(outside)
     link = root / "app" / "app_20200101T000000Z"
     link.symlink_to(outside)
-    result = expect_success(NAME, params(root, keep_last=1))
+    result = expect_success(NAME, params(root, keep_last=1, keep_unreadable=False))
     assert doomed.name in names(result["deleted"])
     assert link.is_symlink()
     assert (outside / "precious").read_text() == "precious"
+
+
+# --- what cannot be counted on ------------------------------------------------------------------------
+
+
+def test_a_backup_without_its_data_does_not_push_out_the_one_that_has_them(tmp_path: Path) -> None:
+    paths = hourly(tmp_path, 3)
+    for path in paths[:2]:
+        (path / "data.sql").unlink()
+    result = expect_success(NAME, params(tmp_path, keep_last=1))
+    assert (result["changed"], names(result["kept"])) == (False, [path.name for path in paths])
+    assert result["kept"][2]["reasons"] == ["keep_last: 1 of 1", "newest"]
+    add_backup(tmp_path, "app", ago(minutes=1))
+    result = expect_success(NAME, params(tmp_path, keep_last=1, keep_unreadable=False))
+    assert names(result["deleted"]) == [path.name for path in paths]
+
+
+def test_the_backups_of_each_cluster_are_judged_by_themselves(tmp_path: Path) -> None:
+    paths = [add_backup(tmp_path, "app", ago(hours=hours), cluster=f"{hours % 2}") for hours in range(1, 7)]
+    add_verdict(tmp_path, "app", paths[3].name, "verified", ago(minutes=5))
+    result = expect_success(NAME, params(tmp_path, keep_last=1))
+    assert {each["id"]: each["reasons"] for each in result["kept"]} == {
+        paths[0].name: ["keep_last: 1 of 1", "newest"],
+        paths[1].name: ["keep_last: 1 of 1", "newest"],
+        paths[3].name: ["newest verified"],
+    }
+    assert "of 2 clusters" in result["msg"]
+
+
+def test_what_failed_stays_until_a_newer_one_is_proven(tmp_path: Path) -> None:
+    paths = hourly(tmp_path, 3)
+    for path in paths[1:]:
+        add_verdict(tmp_path, "app", path.name, "failed", ago(minutes=5))
+    result = expect_success(NAME, params(tmp_path, keep_last=1))
+    assert (result["changed"], len(result["kept"])) == (False, 3)
+    assert "no newer backup is verified" in result["kept"][2]["reasons"][0]
+    add_verdict(tmp_path, "app", paths[0].name, "verified", ago(minutes=4))
+    result = expect_success(NAME, params(tmp_path, keep_last=1))
+    assert names(result["deleted"]) == [path.name for path in paths[1:]]
 
 
 # --- what cannot be read ------------------------------------------------------------------------------
@@ -288,6 +328,7 @@ def test_a_backup_that_somebody_removes_meanwhile_is_not_reported_as_ours(tmp_pa
 
 def test_a_catalog_that_never_comes_to_rest_is_given_up_without_harm(tmp_path: Path) -> None:
     paths = hourly(tmp_path, 3)
+    add_verdict(tmp_path, "app", paths[0].name, "verified", ago(minutes=5))
 
     class Restless(Catalog):
         verdicts = 0
@@ -310,10 +351,11 @@ def test_a_catalog_that_never_comes_to_rest_is_given_up_without_harm(tmp_path: P
 def half_deleted(root: Path, gone: int) -> tuple[RunningModule, list[Path]]:
     """Start a prune of three backups to one, and return when so many files of the oldest have gone."""
     paths = hourly(root, 3)
+    (paths[2] / "verifications").mkdir()  # where more files make no other backup of it
     for number in range(3000):
-        (paths[2] / f"more_{number}").touch()
+        (paths[2] / "verifications" / f"more_{number}").touch()
     running = start_module(NAME, params(root, keep_last=1))
-    places = (paths[2], Path(f"{paths[2]}.deleted"))
+    places = (paths[2] / "verifications", Path(f"{paths[2]}.deleted", "verifications"))
     while True:
         left = 0
         for place in places:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog import manifest as manifests
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.catalog import (
     Catalog,
-    Verification,
     directory_name,
 )
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.manifest import FileRecord
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.verifications import Verification
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import (
     BackupNotFound,
     InvalidInput,
@@ -26,7 +27,11 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
     ManifestProblem,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import from_rfc3339
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import (
+    from_rfc3339,
+    to_rfc3339,
+    utc_now,
+)
 from tests.support.zoo import HOSTILE_DATABASE_NAMES
 from tests.unit.samples import put_backup, sample_manifest
 
@@ -321,6 +326,66 @@ def test_a_backup_moved_to_another_database_is_refused(catalog: Catalog) -> None
     assert list(catalog.entries("third")) == []
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda path: (path / "data" / "toc.dat").unlink(),
+        lambda path: os.truncate(path / "data" / "toc.dat", 4),
+        lambda path: (path / "more").write_text(""),
+        lambda path: (path / "odd").symlink_to("manifest.json"),
+    ],
+    ids=["missing", "cut", "more", "link"],
+)
+def test_files_that_are_not_those_of_the_manifest_are_seen(catalog: Catalog, how) -> None:  # type: ignore[no-untyped-def]
+    entry = put_backup(catalog, files={"data/toc.dat": FileRecord(5, "ab" * 32)})
+    assert catalog.find("gödel", entry.id).differences != ()
+    Path(entry.path, "data").mkdir()
+    Path(entry.path, "data", "toc.dat").write_text("12345")
+    Path(entry.path, "verifications").mkdir()
+    Path(entry.path, "verifications", "notes.txt").write_text("of somebody")
+    [whole] = catalog.entries("gödel")
+    assert (whole.trouble, whole.damaged) == (None, False)
+    how(Path(entry.path))
+    [found] = catalog.entries("gödel")
+    assert found == catalog.find("gödel", "latest")
+    assert (found.manifest, found.damaged) == (whole.manifest, True)
+    assert "files of a backup are not those that were written" in found.trouble.message
+
+
+# --- clusters -----------------------------------------------------------------------------------------
+
+
+def test_latest_is_the_newest_of_the_cluster_that_fits(catalog: Catalog) -> None:
+    theirs, ours, ours_too = (
+        put_backup(catalog, started=f"2026-03-0{day}T00:00:00Z", system_identifier=cluster)
+        for day, cluster in ((3, "2"), (2, "1"), (1, "1"))
+    )
+    assert catalog.latest("gödel", "1").id == ours.id
+    assert catalog.latest("gödel", "2").id == theirs.id
+    assert catalog.latest("gödel", "1", lambda entry: entry.id == ours_too.id).id == ours_too.id
+    for cluster in ("3", None):
+        with pytest.raises(BackupNotFound, match=f"{theirs.id} is of cluster 2, {ours.id} is of cluster 1") as caught:
+            catalog.latest("gödel", cluster)
+        assert "by its id" in caught.value.remedy
+    with pytest.raises(BackupNotFound, match=r"no verified backup of this server.* Verify one"):
+        catalog.latest(
+            "gödel", "1", lambda entry: entry.verdict == "verified", wanted="verified backup", remedy="Verify one."
+        )
+    catalog.delete(theirs)
+    assert catalog.latest("gödel", None).id == ours.id
+    with pytest.raises(BackupNotFound, match="no backup of this server"):
+        catalog.latest("other", "1")
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_what_does_not_say_of_which_cluster_it_is_counts_as_ours(catalog: Catalog, nothing: str | None) -> None:
+    entry = put_backup(catalog, system_identifier="" if nothing is not None else "2")
+    if nothing is None:
+        os.unlink(f"{entry.path}/manifest.json")
+    for cluster in ("1", None):
+        assert catalog.latest("gödel", cluster).id == entry.id
+
+
 # --- verifications ------------------------------------------------------------------------------------
 
 
@@ -333,6 +398,21 @@ def test_the_latest_verification_counts(catalog: Catalog) -> None:
     modes = {oct(path.stat().st_mode & 0o777) for path in Path(entry.path, "verifications").iterdir()}
     assert modes == {"0o600"}
     assert catalog.find("gödel", "latest").usable() == entry.usable()
+
+
+def test_a_clock_that_was_wrong_hides_no_later_verdict(catalog: Catalog) -> None:
+    entry = put_backup(catalog)
+    now = utc_now()
+    for at, verdict, counts in (
+        (now + timedelta(days=99), "verified", None),
+        (now + timedelta(days=98), "failed", "failed"),  # no proof, but a warning
+        (now, "verified", "verified"),
+        (now - timedelta(days=9), "failed", "failed"),  # by a clock that was late: the last one that was written
+        (now - timedelta(days=9), "verified", "verified"),
+    ):
+        catalog.record(entry, Verification(verdict, to_rfc3339(at), "", {}))
+        assert catalog.find("gödel", "latest").verdict == counts
+    assert len(list(Path(entry.path, "verifications").iterdir())) == 5
 
 
 RECORD = {"schema_version": 1, "verdict": "verified", "checked_at": "2026-03-02T00:00:00Z", "reason": ""}

@@ -147,6 +147,14 @@ def test_a_sequence_may_stand_anywhere_between_its_values_before_and_after(
     assert not any(figure.admits(position) for position in refused)
 
 
+def test_a_sequence_that_a_standby_could_not_read_is_not_compared() -> None:
+    name = "public.s"
+    source = Fingerprint("content", "record-1", 15, unread=[name])
+    copy = Fingerprint("content", "record-1", 15, sequences={name: SequenceFigure(0, 0)})
+    for one, other in ((source, copy), (copy, source)):
+        assert compare(one, other) == []
+
+
 def test_the_range_of_a_busy_sequence_is_told() -> None:
     busy = replace(SOURCE, sequences={"public.s": SequenceFigure(7, 12)})
     copy = replace(SOURCE, sequences={"public.s": SequenceFigure(13, 13)})

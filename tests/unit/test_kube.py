@@ -146,7 +146,7 @@ def test_only_a_shell_that_is_missing_is_told_to_be_missing(message: str, kind: 
     }
     shell = Shell.__new__(Shell)
     shell._where, shell._stream = "pod x", SimpleNamespace(status=status)  # type: ignore[assignment]
-    assert type(shell._cut()) is kind
+    assert shell._cut().__class__ is kind
 
 
 def test_a_workload_or_a_label_selector() -> None:

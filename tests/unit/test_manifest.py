@@ -13,7 +13,8 @@ import pytest
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog import manifest as manifests
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.manifest import Manifest
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ManifestProblem
-from tests.unit.samples import FINGERPRINT, sample_manifest
+from tests.support.verifications import forge
+from tests.unit.samples import FINGERPRINT, SURROUNDINGS, sample_manifest
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "manifest.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
@@ -21,6 +22,15 @@ SAMPLES = {
     "content": sample_manifest(),
     "none": sample_manifest(fingerprint=None, change_id=None),
     "counts": sample_manifest(fingerprint=replace(FINGERPRINT, mode="counts", tables={}, sequences={})),
+    "dressed": sample_manifest(
+        surroundings=replace(
+            SURROUNDINGS,
+            comment="the shop's own",
+            connection_limit=17,
+            role_settings={"app": ["work_mem=5MB"]},
+            grants={"public": [], "gödel": ["CONNECT", "CREATE WITH GRANT OPTION"]},
+        )
+    ),
     "plain": sample_manifest("a\nb", format="plain", compression="none", files={}),
 }
 
@@ -94,6 +104,29 @@ def test_an_edited_manifest_is_refused(edit: dict[str, Any]) -> None:
     document = {**json.loads(manifests.dump(sample_manifest())), **edit}
     with pytest.raises(ManifestProblem, match="changed after it was written"):
         manifests.load(json.dumps(document, indent=1, sort_keys=True).encode() + b"\n", "x")
+
+
+@pytest.mark.parametrize("name", ["members", "role_settings", "grants"])
+@pytest.mark.parametrize("texts", [7, {"a": 7}, {"a": [7]}])
+def test_what_is_recorded_by_role_are_lists_of_texts(name: str, texts: Any) -> None:
+    manifest = sample_manifest()
+    forged = replace(manifest, surroundings=replace(manifest.surroundings, **{name: texts}))
+    with pytest.raises(ManifestProblem, match="cannot be read"):
+        manifests.load(manifests.dump(forged), "x")
+
+
+def test_a_manifest_of_before_knows_less_and_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(manifests.dump(SAMPLES["dressed"]))
+    forge(tmp_path, without_later_fields)
+    VALIDATOR.validate(json.loads(path.read_bytes()))
+    assert manifests.load(path.read_bytes(), "x") == sample_manifest()
+    assert SURROUNDINGS.grants is None
+
+
+def without_later_fields(document: dict[str, Any]) -> None:
+    for name in ("superusers", "bypassrls", "members", "comment", "connection_limit", "role_settings", "grants"):
+        del document["surroundings"][name]
 
 
 def test_a_key_written_twice_is_refused() -> None:

@@ -9,14 +9,12 @@ import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ProgramMissing
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import restore
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.passes import in_pieces, passes
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.restore import (
     Dump,
     RestoreRefused,
-    _in_pieces,
-    _passes,
     _Runner,
 )
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._programs import Programs
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 
 # --- whose fault ---------------------------------------------------------------------------------------
@@ -39,6 +37,9 @@ THE_PLACE = [
     "pg_restore: error: could not execute query: ERROR:  ICU is not supported in this build",
     'PANIC:  could not write to file "pg_wal/xlogtemp.7": No space left on device',
     "pg_restore: error: a worker process died unexpectedly",
+    'pg_restore: error: could not execute query: ERROR:  pg_stat_statements must be loaded via "shared_preload_libraries"',
+    'psql:<stdin>:3: ERROR:  security label provider "anon" is not loaded',
+    'psql:<stdin>:3: ERROR:  invalid value for parameter "default_tablespace": "fast"',
     "",
     "pg_restore: warning: something",
 ]
@@ -165,30 +166,52 @@ LISTING = b""";
 ; Archive created at 2026-02-06 03:04:05 UTC
 ;
 215; 1259 16385 TABLE public t postgres
+216; 1259 16386 TABLE public g postgres
+217; 1259 16387 TABLE public g1 postgres
+;	depends on: 216
+3219; 0 0 TABLE ATTACH public g1 postgres
+;	depends on: 217 216
 3350; 0 0 ACL public TABLE t postgres
 3300; 0 16385 TABLE DATA public t postgres
+;	depends on: 215
 220; 1259 16390 MATERIALIZED VIEW public m postgres
 3351; 0 0 DEFAULT ACL public DEFAULT PRIVILEGES FOR TABLES postgres
 3301; 0 16390 MATERIALIZED VIEW DATA public m postgres
+3222; 2606 16478 CHECK CONSTRAINT public g positive postgres
+;	depends on: 216
 3200; 2606 16400 CONSTRAINT public t t_pkey postgres
+;	depends on: 215
+3201; 0 0 COMMENT public TABLE t postgres
+;	depends on: 215
+3243; 2620 16471 TRIGGER public g watch postgres
+;	depends on: 216
+3397; 0 0 COMMENT public TRIGGER watch ON g postgres
+;	depends on: 3243
+3239; 2606 16433 FK CONSTRAINT public t t_g_fkey postgres
+;	depends on: 215 216
+3241; 2606 16414 FK CONSTRAINT public t t_t_fkey postgres
+;	depends on: 215 3200
 3100; 3466 16410 EVENT TRIGGER - watch postgres
+3101; 0 0 COMMENT - EVENT TRIGGER watch postgres
 """
 
 
-def test_rights_come_after_the_objects_and_before_what_needs_them() -> None:
-    def run(argv: list[str], _dump: Dump) -> bytes:
-        assert argv[1] == "--list"
-        return LISTING
-
-    passes = _passes(run, Programs("/nonexistent", "15.1", 15), Dump("/x", "directory"))  # type: ignore[arg-type]
-    assert [together for _entries, together in passes] == [True, False, True]
-    main, rights, late = (entries for entries, _together in passes)
-    assert rights.count(b"\n") == 2
-    assert b" ACL " in rights
-    assert b"MATERIALIZED VIEW DATA" in late
-    assert b"EVENT TRIGGER" in late
-    assert b"TABLE DATA" in main
-    assert sorted((main + rights + late).splitlines()) == sorted(LISTING.splitlines())
+def test_what_watches_rows_and_rights_come_after_the_rows_and_before_what_needs_them() -> None:
+    found = passes(LISTING)
+    assert [together for _entries, together in found] == [True, False, True]
+    main, after, late = ([line.split(b" ", 3)[3] for line in entries.splitlines()] for entries, _together in found)
+    assert [b" ".join(words.split()[:-1]) for words in after] == [
+        b"ACL public TABLE t",
+        b"DEFAULT ACL public DEFAULT PRIVILEGES FOR TABLES",
+        b"CHECK CONSTRAINT public g positive",
+        b"TRIGGER public g watch",
+        b"COMMENT public TRIGGER watch ON g",
+        b"FK CONSTRAINT public t t_g_fkey",
+    ]
+    assert len(late) == 3
+    assert b"FK CONSTRAINT public t t_t_fkey postgres" in main
+    entries = [line.split(b" ", 3)[3] for line in LISTING.splitlines() if not line.startswith(b";")]
+    assert sorted((*main, *after, *late)) == sorted(entries)
 
 
 # --- in pieces ------------------------------------------------------------------------------------------
@@ -197,9 +220,9 @@ def test_rights_come_after_the_objects_and_before_what_needs_them() -> None:
 def test_pieces_have_every_line_in_its_order_and_some_large_entries_each() -> None:
     lines = [b"1; 1259 1 TABLE public t u\n", *[b"%d; 0 %d TABLE DATA public t u\n" % (n, n) for n in range(2, 9)]]
     late = [b"%d; 2606 %d CONSTRAINT public t u\n" % (n, n) for n in range(9, 12)]
-    passes = [(b"".join(lines + late), True), (b"99; 0 0 ACL public t u\n", False)]
-    pieces = _in_pieces(passes, jobs=1)
-    assert b"".join(entries for entries, dummy in pieces) == b"".join(entries for entries, dummy in passes)
+    whole = [(b"".join(lines + late), True), (b"99; 0 0 ACL public t u\n", False)]
+    pieces = in_pieces(whole, jobs=1)
+    assert b"".join(entries for entries, dummy in pieces) == b"".join(entries for entries, dummy in whole)
     assert [(len(entries.splitlines()), together) for entries, together in pieces] == [
         (3, True),
         (2, True),

@@ -129,14 +129,14 @@ class TestWhatCannotBeUsed:
         backups = [made(DAYS[0], **broken), made(DAYS[1]), made(DAYS[2])]
         assert kept(decide(backups, self.policy, NOW)) == DAYS[:2]
 
-    def test_goes_when_a_newer_backup_can_be_used(self, broken: dict[str, object]) -> None:
-        decision = decide([made(DAYS[0]), made(DAYS[1], **broken)], self.policy, NOW)
+    def test_goes_when_a_newer_backup_is_proven(self, broken: dict[str, object]) -> None:
+        decision = decide([made(DAYS[0], verdict="verified"), made(DAYS[1], **broken)], self.policy, NOW)
         assert deleted(decision) == [DAYS[1]]
-        assert "a newer backup can be used" in decision.deleted[0].reasons[0]
+        assert "a newer backup" in decision.deleted[0].reasons[0]
 
     def test_goes_although_a_rule_would_keep_one_more(self, broken: dict[str, object]) -> None:
         policy = replace(self.policy, keep_last=9)
-        assert deleted(decide([made(DAYS[0]), made(DAYS[1], **broken)], policy, NOW)) == [DAYS[1]]
+        assert deleted(decide([made(DAYS[0], verdict="verified"), made(DAYS[1], **broken)], policy, NOW)) == [DAYS[1]]
 
     def test_stays_while_it_is_the_newest(self, broken: dict[str, object]) -> None:
         assert deleted(decide([made(DAYS[0], **broken), made(DAYS[1])], self.policy, NOW)) == []
@@ -146,7 +146,38 @@ class TestWhatCannotBeUsed:
 
     def test_stays_while_it_is_young(self, broken: dict[str, object]) -> None:
         policy = replace(self.policy, min_age_s=DAY_S)
-        assert deleted(decide([made(DAYS[0]), made(DAYS[1], **broken)], policy, NOW)) == []
+        assert deleted(decide([made(DAYS[0], verdict="verified"), made(DAYS[1], **broken)], policy, NOW)) == []
+
+
+@pytest.mark.parametrize("newer", [None, "inconclusive", "failed"])
+def test_what_failed_stays_while_no_newer_backup_is_proven(newer: str | None) -> None:
+    backups = [made(DAYS[0]), made(DAYS[1], verdict=newer), made(DAYS[2], verdict="failed"), made(DAYS[3])]
+    decision = decide([*backups, made(DAYS[4], verdict="verified")], Policy(keep_last=1), NOW)
+    assert "no newer backup is verified" in reasons(decision, DAYS[2])[0]
+    assert DAYS[3] in deleted(decision)
+
+
+def test_what_is_damaged_goes_without_a_proof() -> None:
+    damaged = made(DAYS[1], verdict="failed", readable=False, damaged=True)
+    decision = decide([made(DAYS[0]), damaged], Policy(keep_last=1, keep_unreadable=False), NOW)
+    assert deleted(decision) == [DAYS[1]]
+
+
+def test_clusters_do_not_push_out_each_others_backups() -> None:
+    backups = [made(text, cluster="12"[number % 2]) for number, text in enumerate(DAYS[:6])]
+    backups[3] = replace(backups[3], verdict="verified")
+    decision = decide(backups, Policy(keep_last=1), NOW)
+    assert kept(decision) == [DAYS[0], DAYS[1], DAYS[3]]
+    assert reasons(decision, DAYS[1]) == ["keep_last: 1 of 1", "newest"]
+    assert deleted(decision) == [DAYS[2], DAYS[4], DAYS[5]]
+
+
+def test_what_does_not_say_of_which_cluster_it_is_counts_as_of_the_only_one() -> None:
+    policy = Policy(keep_last=1, keep_unreadable=False)
+    unknown = made(DAYS[1], readable=False, damaged=True)
+    assert deleted(decide([made(DAYS[0], cluster="1"), unknown, made(DAYS[2], cluster="1")], policy, NOW)) == DAYS[1:3]
+    mixed = [made(DAYS[0], cluster="1"), unknown, made(DAYS[2], cluster="2")]
+    assert deleted(decide(mixed, policy, NOW)) == []
 
 
 def test_the_unreadable_stay_unless_told_otherwise() -> None:
@@ -211,6 +242,7 @@ def test_an_empty_catalog_is_no_problem() -> None:
 def candidates(draw: st.DrawFn) -> list[Candidate]:
     # Quarters of a day: several on one day are common, and so are days, weeks and months without any.
     quarters = draw(st.sets(st.integers(-8, 400), max_size=25))
+    cluster = draw(st.sampled_from([None, "1"]))
     kinds = st.sampled_from(["plain", "plain", "verified", "failed", "inconclusive", "damaged", "unknown"])
     found = []
     for quarter in draw(st.permutations(sorted(quarters))):
@@ -227,6 +259,7 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
                 damaged=kind == "damaged",
                 size_bytes=1,
                 user=draw(st.sampled_from([None] * 9 + ["a restore"])),
+                cluster=cluster if kind not in ("damaged", "unknown") else None,
             )
         )
     return found
@@ -289,6 +322,24 @@ def test_as_many_usable_backups_stay_as_were_asked_for(backups: list[Candidate],
     ):
         there = {each.taken.strftime(form) for each in usable(backups)}
         assert len({each.taken.strftime(form) for each in left}) >= min(wanted or 0, len(there))
+
+
+@given(candidates(), candidates(), POLICIES)
+def test_no_cluster_minds_another_one(some: list[Candidate], others: list[Candidate], policy: Policy) -> None:
+    ours = [replace(each, id=f"a{each.id}", cluster="1") for each in some]
+    theirs = [replace(each, id=f"z{each.id}", cluster="2") for each in others]
+    assert set(deleted(decide(ours + theirs, policy, NOW))) == {
+        *deleted(decide(ours, policy, NOW)),
+        *deleted(decide(theirs, policy, NOW)),
+    }
+
+
+@given(candidates(), POLICIES)
+def test_what_failed_goes_only_after_a_proof(backups: list[Candidate], policy: Policy) -> None:
+    proofs = [each.taken for each in usable(backups) if each.verdict == "verified"]
+    for each in decide(backups, policy, NOW).deleted:
+        if each.backup.readable and each.backup.verdict == "failed":
+            assert each.backup.taken < max(proofs)
 
 
 @given(candidates(), POLICIES)

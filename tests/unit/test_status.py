@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.catalog import Verification
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.verifications import Verification
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import Finding
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.status import (
@@ -36,6 +36,11 @@ def made(age_s: int, verdict: str | None = None, verified_age_s: int = 0, proble
     summary = {} if problem else {"size_bytes": 1024}
     taken = NOW - timedelta(seconds=age_s)
     return Backup(f"app_{age_s}", "app", f"/b/app/app_{age_s}", taken, age_s, summary, problem, found)
+
+
+def of(cluster: str | None, *ages_s: int) -> list[Backup]:
+    """Backups of these ages, of this cluster."""
+    return [replace(made(age_s), cluster=cluster) for age_s in ages_s]
 
 
 def state(*backups: Backup, incomplete: Sequence[Incomplete] = (), busy: str | None = None) -> DatabaseState:
@@ -163,6 +168,25 @@ def test_an_unreadable_backup_is_critical_and_says_why() -> None:
 def test_a_backup_from_the_future_is_a_warning_about_the_clock() -> None:
     found = finding("backup_clock", state(made(-HOUR_S), made(60)))
     assert (found.severity, found.subject, found.value) == ("warning", "app_-3600", -HOUR_S)
+
+
+@pytest.mark.parametrize(
+    ("backups", "severities"),
+    [
+        ([*of("1", 10, 20), *of(None, 30)], []),
+        ([*of("2", 10), *of("1", 20, 30)], ["warning"]),
+        ([*of("2", 10), *of(None, 15), *of("2", 17), *of("1", 20)], ["warning"]),
+        ([*of("2", 10), *of("1", 20), *of("2", 30)], ["critical"]),
+        ([*of("3", 10), *of("2", 20), *of("1", 30), *of("2", 40)], ["critical"]),
+    ],
+    ids=["one", "moved", "moved, one says nothing", "side by side", "both"],
+)
+def test_clusters_that_share_a_directory_are_told(backups: list[Backup], severities: list[str]) -> None:
+    found = [each for each in judge([state(*backups)], Standards(), NOW) if each.check == "backup_clusters"]
+    assert [each.severity for each in found] == severities
+    for each in found:
+        assert "app_10 of" in each.message
+        assert ("postgres_backup_dir" in each.remedy) == (each.severity == "critical")
 
 
 def test_what_a_dead_run_left_is_a_warning() -> None:

@@ -14,22 +14,22 @@ A backup comes into being, and ceases to be, by one rename.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
 from urllib.parse import quote, unquote
 
 from .._errors import BackupNotFound, InvalidInput, ManifestProblem, NewerManifest, NotEnoughSpace, RunbookError
-from .._target.base import Files, Target
-from .._units import from_rfc3339
+from .._fingerprint.figures import Difference
+from .._target.base import FileInfo, Files, Target
 from . import manifest as manifests
+from . import verifications
+from .integrity import compare_sizes
 from .manifest import Manifest
+from .verifications import Verification
 
-VERDICTS = ("verified", "failed", "inconclusive")
 _ID = re.compile(r"(?P<database>.+)_(?P<stamp>\d{8}T\d{6}Z)")
 _UNFINISHED = re.compile(r".+_\d{8}T\d{6}Z\.(partial|deleted)")
 _DIRECTORY = re.compile(r"(?!.*%00)[A-Za-z0-9_%-][A-Za-z0-9_.%-]*")
@@ -52,18 +52,12 @@ def directory_name(database: str) -> str:
 
 
 @dataclass(frozen=True)
-class Verification:
-    """The record of one verification; `checked_at` is RFC 3339 in UTC."""
-
-    verdict: str
-    checked_at: str
-    reason: str
-    details: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Entry:
-    """A directory of the catalog that has a backup's name. `problem` says why its manifest cannot be used."""
+    """A directory of the catalog that has a backup's name.
+
+    `problem` says why its manifest cannot be used, and `differences` how the names and sizes of its files are not those
+    of its manifest; what is in them is not read.
+    """
 
     id: str
     database: str
@@ -72,6 +66,7 @@ class Entry:
     manifest: Manifest | None
     problem: RunbookError | None
     verification: Verification | None
+    differences: Sequence[Difference] = ()
 
     @property
     def verdict(self) -> str | None:
@@ -79,8 +74,32 @@ class Entry:
         return self.verification.verdict if self.verification else None
 
     @property
+    def trouble(self) -> RunbookError | None:
+        """Why nobody can count on it, as far as is seen without reading its data."""
+        if self.problem is not None or not self.differences:
+            return self.problem
+        more = len(self.differences) - 1
+        return ManifestProblem(
+            "The files of a backup are not those that were written",
+            subject=self.path,
+            why=f"{self.differences[0]}{f', and {more} more' if more else ''}",
+            remedy="Do not trust this backup: use another one.",
+        )
+
+    @property
+    def cluster(self) -> str | None:
+        """The system identifier of the cluster that it is of: standbys share it, and initdb makes another one."""
+        return (self.manifest.system_identifier or None) if self.manifest else None
+
+    def may_be_of(self, cluster: str | None) -> bool:
+        """Whether it is a backup of this cluster, or does not say of which; None: of any."""
+        return cluster is None or self.cluster in (None, cluster)
+
+    @property
     def damaged(self) -> bool:
         """Whether its own content is what makes it unusable, and not our way to it, our version or its place."""
+        if self.problem is None and self.differences:
+            return True
         if isinstance(self.problem, NewerManifest) or not isinstance(self.problem, ManifestProblem):
             return False
         return "belongs_to" not in self.problem.details
@@ -128,9 +147,11 @@ class Catalog:
 
     def entries(self, database: str) -> Iterator[Entry]:
         """The backups of a database, newest first, read one by one."""
-        for taken, path in self._named(database):
-            entry = self._entry(database, path, taken)
-            if entry.problem is None or self._files.info(path) is not None:  # else it was removed meanwhile
+        named = self._named(database)
+        trees = self._files.trees([path for dummy, path in named])
+        for (taken, path), (dummy, tree) in zip(named, trees):
+            entry = self._entry(database, path, taken, tree)
+            if entry.trouble is None or self._files.info(path) is not None:  # else it was removed meanwhile
                 yield entry
 
     def _named(self, database: str) -> list[tuple[datetime, str]]:
@@ -164,7 +185,8 @@ class Catalog:
         for taken, path in self._named(database):
             known.append(path.rsplit("/", 1)[-1])
             if reference in ("latest", known[-1]):
-                return self._entry(database, path, taken)
+                [(dummy, tree)] = self._files.trees([path])
+                return self._entry(database, path, taken, tree)
         raise BackupNotFound(
             "There is no such backup",
             subject=f"{reference} of database {database!r} in {self.root}",
@@ -173,6 +195,45 @@ class Catalog:
             else "the catalog has no backup of this database",
             remedy="Take one with the playbook godel.postgres_runbook.backup." if not known else "Name one of these.",
         )
+
+    def latest(
+        self,
+        database: str,
+        cluster: str | None,
+        fits: Callable[[Entry], bool] = lambda entry: True,
+        *,
+        wanted: str = "backup",
+        remedy: str = "Take one with the playbook godel.postgres_runbook.backup.",
+    ) -> Entry:
+        """The newest backup of a cluster that fits: what `latest` means where a server is at hand.
+
+        Args:
+            cluster: its system identifier; None when nobody can be asked, and then all have to be of one cluster.
+            wanted: what is looked for, in words, and `remedy` how to come by one.
+
+        Raises:
+            BackupNotFound: there is none. One of another cluster has to be named by its id, which the message does.
+        """
+        newest: dict[str, str] = {}
+        found: Entry | None = None
+        for entry in self.entries(database):
+            if not fits(entry):
+                continue
+            if entry.cluster is not None:
+                newest.setdefault(entry.cluster, entry.id)
+            if found is None and entry.may_be_of(cluster):
+                found = entry
+                if cluster is not None:
+                    break
+        if found is not None and (cluster is not None or len(newest) < 2):
+            return found
+        others = ", ".join(f"{id_} is of cluster {its}" for its, id_ in newest.items())
+        if found is not None:
+            what, remedy = "Which backups are of this server is not known", "Name one by its id."
+        else:
+            what = f"There is no {wanted} of this server"
+            remedy = f"{remedy} One of another cluster is only taken when it is named by its id." if others else remedy
+        raise BackupNotFound(what, subject=f"database {database!r} in {self.root}", why=others, remedy=remedy)
 
     def lock(self, database: str, purpose: str) -> AbstractContextManager[None]:
         """Keep everybody else from writing or removing backups of this database."""
@@ -235,30 +296,22 @@ class Catalog:
         self._files.remove_tree(self._use_lock(entry))
 
     def record(self, entry: Entry, verification: Verification) -> None:
-        """Add a verification to a backup's record."""
+        """Add a verification to a backup's record. The last one that was written counts, whatever the clock says."""
         if self._files.info(entry.path) is None:  # else a directory without a manifest would come into being
             raise BackupNotFound("A backup was removed meanwhile", subject=entry.path, remedy="Use another one.")
-        directory = f"{entry.path}/verifications"
-        self._files.make_dir(directory)
-        stamp = from_rfc3339(verification.checked_at).strftime(_STAMP)
-        document = {
-            "schema_version": 1,
-            "verdict": verification.verdict,
-            "checked_at": verification.checked_at,
-            "reason": verification.reason,
-            **verification.details,
-        }
-        self._files.write(f"{directory}/{stamp}.json", json.dumps(document, indent=1, sort_keys=True).encode() + b"\n")
+        verifications.record(self._files, entry.path, verification)
 
-    def _entry(self, database: str, path: str, taken: datetime) -> Entry:
+    def _entry(self, database: str, path: str, taken: datetime, tree: Sequence[FileInfo] | None) -> Entry:
         manifest: Manifest | None = None
         problem: RunbookError | None = None
         verification: Verification | None = None
+        differences: Sequence[Difference] = ()
         at = f"{path}/{manifests.FILE_NAME}"
         id_ = path.rsplit("/", 1)[-1]
         try:
-            verification = self._verification(path)
-            if self._files.info(at) is None:
+            there = self._files.walk(path) if tree is None else tree  # which says why it cannot be read
+            verification = verifications.newest(self._files, path, there)
+            if not any(info.path == at for info in there) and self._files.info(at) is None:
                 raise ManifestProblem(
                     "A backup has no manifest", subject=path, remedy="It is not a backup: use another one."
                 )
@@ -271,28 +324,10 @@ class Catalog:
                     remedy="Somebody moved it here. Do not restore it under this name.",
                     details={"belongs_to": manifest.id},
                 )
+            differences = compare_sizes(path, there, manifest)
         except RunbookError as exc:
             manifest, problem = None, exc
-        return Entry(id_, database, path, taken, manifest, problem, verification)
-
-    def _verification(self, path: str) -> Verification | None:
-        directory = f"{path}/verifications"
-        if self._files.info(directory) is None:
-            return None
-        for info in reversed(self._files.entries(directory)):
-            if info.is_dir or not info.name.endswith(".json"):
-                continue
-            try:
-                document = json.loads(self._files.read(info.path))
-                if document["verdict"] not in VERDICTS:
-                    continue
-                from_rfc3339(document["checked_at"])
-                known = {"schema_version", "verdict", "checked_at", "reason"}
-                details = {name: value for name, value in document.items() if name not in known}
-                return Verification(document["verdict"], document["checked_at"], str(document["reason"]), details)
-            except (ValueError, KeyError, TypeError, RecursionError):
-                continue  # a torn or foreign file proves nothing; an older record may
-        return None
+        return Entry(id_, database, path, taken, manifest, problem, verification, differences)
 
 
 class Draft:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._errors import FileProblem
 from .._fingerprint.figures import Difference
-from .._target.base import Files
+from .._target.base import FileInfo, Files
 from .manifest import FILE_NAME, FileRecord, Manifest
 
 # Beside the data: neither stands in the list of files that the manifest keeps.
@@ -31,13 +30,17 @@ def check_files(files: Files, path: str, manifest: Manifest, jobs: int) -> list[
 
 def check_sizes(files: Files, path: str, manifest: Manifest) -> list[Difference]:
     """Files that are missing or of another size, and what does not belong there."""
-    try:
-        found = {info.path[len(path) + 1 :]: info.size_bytes for info in files.walk(path)}
-    except FileProblem as exc:
-        if "irregular" not in exc.details:
-            raise
-        return [Difference("file", exc.subject[len(path) + 1 :], "a regular file", "a link or a special file")]
-    return _compare_lists(manifest, {name: size for name, size in found.items() if not name.startswith(_OWN)})
+    [(dummy, found)] = files.trees([path])
+    return compare_sizes(path, files.walk(path) if found is None else found, manifest)  # walk says why it cannot
+
+
+def compare_sizes(path: str, found: Sequence[FileInfo], manifest: Manifest) -> list[Difference]:
+    """The same for a list that is there already, of all below the backup's path."""
+    odd = next((info for info in found if info.irregular), None)
+    if odd is not None:
+        return [Difference("file", odd.path[len(path) + 1 :], "a regular file", "a link or a special file")]
+    sizes = {info.path[len(path) + 1 :]: info.size_bytes for info in found}
+    return _compare_lists(manifest, {name: size for name, size in sizes.items() if not name.startswith(_OWN)})
 
 
 def _compare_lists(manifest: Manifest, found: dict[str, int]) -> list[Difference]:

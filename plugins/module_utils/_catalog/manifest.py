@@ -36,7 +36,12 @@ class Surroundings:
     """What a restore needs to know of the source beside its content.
 
     `bootstrap_role` is the superuser that initdb made; `roles` and `extensions` are those of the source; `settings`
-    are those of ALTER DATABASE SET; the rest is how CREATE DATABASE made the database.
+    are those of ALTER DATABASE SET; the rest is how CREATE DATABASE made the database. Of the roles, `superusers` and
+    `bypassrls` are those that may, and `members` tells by role who has its rights. Manifests of before have none of it.
+
+    Nor have they what follows: `comment` and `connection_limit` (-1: none) are those of the database, `role_settings`
+    by role those of ALTER ROLE IN DATABASE SET, and `grants` by role (`public`: everybody; no role can have that name)
+    the privileges on it, with ` WITH GRANT OPTION` behind those that may be passed on. None: nobody knows them.
     """
 
     owner: str
@@ -50,6 +55,13 @@ class Surroundings:
     roles: list[str] = field(default_factory=list)
     extensions: list[str] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
+    superusers: list[str] = field(default_factory=list)
+    bypassrls: list[str] = field(default_factory=list)
+    members: Mapping[str, list[str]] = field(default_factory=dict)
+    comment: str | None = None
+    connection_limit: int = -1
+    role_settings: Mapping[str, list[str]] = field(default_factory=dict)
+    grants: Mapping[str, list[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,10 +171,18 @@ def _sealed(data: bytes) -> bool:
 
 def _from_document(document: Mapping[str, Any]) -> Manifest:
     values = {name: value for name, value in document.items() if name not in ("schema_version", "manifest_sha256")}
-    values["surroundings"] = checked(Surroundings(**values["surroundings"]))
+    values["surroundings"] = _surroundings(values["surroundings"])
     values["files"] = {name: checked(FileRecord(**record)) for name, record in values["files"].items()}
     if values["fingerprint"] is not None:
         values["fingerprint"] = Fingerprint.from_dict(values["fingerprint"])
     manifest = checked(Manifest(**values))
     from_rfc3339(manifest.started)
     return manifest
+
+
+def _surroundings(document: Mapping[str, Any]) -> Surroundings:
+    found = checked(Surroundings(**document))
+    for texts in (*found.members.values(), *found.role_settings.values(), *(found.grants or {}).values()):
+        if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+            raise TypeError("members, role_settings or grants are not lists of texts")
+    return found

@@ -19,13 +19,15 @@ from .._sql import schema
 from .figures import Fingerprint, LargeObjects, SequenceFigure, TableFigure
 from .snapshot import enter, held, locked_snapshot, refuse_replaced, storage
 
-# By the oldest major that can compute it. `record-1` hashes a record (since 14), `text-1` its text form.
-ALGORITHMS = {"record-1": 14, "text-1": 13}
+# By the oldest major that can compute it. `record` hashes a record (since 14), `text` its text form. The first version
+# of each sorted the lists inside of definitions in the order of the database's locale.
+ALGORITHMS = {"record-2": 14, "text-2": 13, "record-1": 14, "text-1": 13}
+_FIRST = ("record-1", "text-1")
 # A record's hash is a linear sum of its columns' hashes (31 * a + b): added up over rows, it would not notice values
 # that swap rows. Hashing it once more, as eight bytes, ends that; it is as fast.
 _ROW_HASH = {
-    "record-1": "pg_catalog.hashfloat8extended(pg_catalog.float8(pg_catalog.hash_record_extended(ROW({}), 0)), 0)",
-    "text-1": "pg_catalog.hashtextextended(ROW({})::pg_catalog.text, 0)",
+    "record": "pg_catalog.hashfloat8extended(pg_catalog.float8(pg_catalog.hash_record_extended(ROW({}), 0)), 0)",
+    "text": "pg_catalog.hashtextextended(ROW({})::pg_catalog.text, 0)",
 }
 _T = TypeVar("_T")
 # How long, in seconds, a lost connection is made anew, where connections may break while the server lives.
@@ -36,7 +38,7 @@ _SEQUENCES_AT_ONCE = 200
 
 def best_algorithm(server_version: int) -> str:
     """The fastest algorithm that a server of this version has."""
-    return "record-1" if server_version >= 140000 else "text-1"
+    return "record-2" if server_version >= 140000 else "text-2"
 
 
 class Recorder:
@@ -117,7 +119,9 @@ class Recorder:
         self._storage = storage(session) if self._locks else {}
         self.position = session.query(sql.POSITION)[0]
         self.surroundings: dict[str, Any] = session.query(sql.SURROUNDINGS)[0]._asdict()
-        self._sequence_rows = session.query(sql.SEQUENCES)
+        sequences = session.query(sql.SEQUENCES)
+        self._sequence_rows = [row for row in sequences if not row.unread]
+        self._unread = [row.identity for row in sequences if row.unread]
 
     def _read(self, work: Callable[[Session], _T]) -> _T:
         """Do some reading under the snapshot, in the session that holds it, or in one that can be made anew."""
@@ -167,7 +171,7 @@ class Recorder:
         Raises:
             QueryFailed: a table cannot be read; the subject names it.
         """
-        self._objects = self._read(_read_objects)
+        self._objects = self._read(self._read_objects)
         self._large_objects = self._read(self._read_large_objects)
         self._tables = self._read_tables()
 
@@ -190,11 +194,20 @@ class Recorder:
             },
             objects=self._objects,
             large_objects=self._large_objects,
+            unread=self._unread,
         )
 
     def _look_again(self, session: Session) -> dict[str, int]:
         refuse_replaced(self._storage, storage(session) if self._locks else {})
         return _positions_that_are_left(session, self._sequence_rows)
+
+    def _read_objects(self, session: Session) -> dict[str, str]:
+        statements = schema.OBJECTS_BY_LOCALE if self._algorithm in _FIRST else schema.OBJECTS
+        return {
+            f"{row.kind} {row.identity}": row.digest
+            for part, statement in statements.items()
+            for row in _naming(part, session, statement)
+        }
 
     def _read_large_objects(self, session: Session) -> LargeObjects:
         if self._mode == "counts":
@@ -247,21 +260,15 @@ class Recorder:
                 raise
 
     def _read_table(self, session: Session, row: Any) -> TableFigure:
+        if row.unread:
+            return TableFigure(0, "0" if self._mode == "content" and row.expressions else None)
         source = f"FROM ONLY {row.identity} AS t {row.condition}"
         if self._mode == "counts" or not row.expressions:
             return TableFigure(_naming(row.identity, session, f"SELECT count(*) {source}")[0][0])
         # sum(bigint) adds up in 128 bits and cannot overflow; unlike an XOR it notices doubled rows.
-        row_hash = _ROW_HASH[self._algorithm or ""].format(row.expressions)
+        row_hash = _ROW_HASH[(self._algorithm or "").split("-")[0]].format(row.expressions)
         found = _naming(row.identity, session, f"SELECT count(*), coalesce(sum({row_hash}), 0)::text {source}")[0]
         return TableFigure(found[0], found[1])
-
-
-def _read_objects(session: Session) -> dict[str, str]:
-    return {
-        f"{row.kind} {row.identity}": row.digest
-        for part, statement in schema.OBJECTS.items()
-        for row in _naming(part, session, statement)
-    }
 
 
 def _together(rows: Sequence[Any], figures: Mapping[str, TableFigure]) -> dict[str, TableFigure]:

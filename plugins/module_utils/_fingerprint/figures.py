@@ -85,6 +85,7 @@ class Fingerprint:
         sequences: by qualified, quoted name.
         objects: digest of the definition by kind and name, for example `index public.users_pkey`.
         large_objects: all of them together.
+        unread: sequences that a standby cannot read, so that the dump has no value of them.
     """
 
     mode: str
@@ -94,6 +95,7 @@ class Fingerprint:
     sequences: Mapping[str, SequenceFigure] = field(default_factory=dict)
     objects: Mapping[str, str] = field(default_factory=dict)
     large_objects: LargeObjects = LargeObjects(0)
+    unread: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -115,6 +117,7 @@ class Fingerprint:
             sequences={name: checked(SequenceFigure(**figure)) for name, figure in data["sequences"].items()},
             objects={str(name): str(digest) for name, digest in data["objects"].items()},
             large_objects=checked(LargeObjects(**data["large_objects"])),
+            unread=[str(name) for name in data.get("unread", [])],
         )
 
     def summary(self) -> dict[str, object]:
@@ -190,7 +193,7 @@ def _compare_tables(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
 
 def _compare_sequences(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
     differences = []
-    for name in sorted(source.sequences.keys() | copy.sequences.keys()):
+    for name in sorted((source.sequences.keys() | copy.sequences.keys()) - {*source.unread, *copy.unread}):
         expected, found = source.sequences.get(name), copy.sequences.get(name)
         if expected is None or found is None:
             differences.append(Difference("sequence", name, expected and expected.first, found and found.first))

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from .._catalog.catalog import Catalog, Draft, Entry
 from .._catalog.manifest import FileRecord, Manifest, Surroundings
+from .._catalog.verifications import CLOCK_SKEW_S
 from .._db import Server
 from .._errors import FileProblem, InvalidInput, NotEnoughSpace, QueryFailed
 from .._fingerprint.capture import Recorder
@@ -24,11 +25,11 @@ from .._target.base import Job, Target
 from .._units import human_duration, human_size, to_rfc3339, utc_now
 from .._version import COLLECTION_VERSION
 from . import dump
+from .origin import cluster_of
 
 _POLL_S = 0.1
 _MAX_JOBS = 8
 _MAX_LOCK_TIMEOUT_S = 2147483  # PostgreSQL keeps milliseconds in 31 bits
-_CLOCKS_DIFFER_S = 300
 # Before a first backup is there to learn from: a dump is about the size of the tables without their indexes, and
 # even fast compression halves it.
 _FIRST_GUESS = {True: 0.5, False: 1.1}
@@ -103,22 +104,30 @@ class Taken:
     removed: list[str]
 
 
-def young_enough(catalog: Catalog, plan: BackupPlan, now: datetime) -> Entry | None:
-    """The newest backup, if it is younger than the plan's `max_age` and has what the plan asks for."""
+def young_enough(catalog: Catalog, server: Server, plan: BackupPlan, now: datetime) -> Entry | None:
+    """The newest backup of this server, if it is younger than the plan's `max_age` and has what the plan asks for."""
     if not plan.max_age_s:
         return None
-    return newest_within(catalog, plan.db, plan.max_age_s, plan.fingerprint != "none", now)
+    cluster = cluster_of(server, plan.db)
+    return newest_within(catalog, plan.db, plan.max_age_s, plan.fingerprint != "none", now, cluster)
 
 
-def newest_within(catalog: Catalog, db: str, age_s: float, provable: bool, now: datetime) -> Entry | None:
-    """The newest usable backup that is not older than this; `provable` wants one with a fingerprint."""
+def newest_within(
+    catalog: Catalog, db: str, age_s: float, provable: bool, now: datetime, cluster: str | None = None
+) -> Entry | None:
+    """The newest usable backup that is not older than this.
+
+    Args:
+        provable: it has to have a fingerprint.
+        cluster: the system identifier of the cluster that it has to be of; None: of any.
+    """
     for entry in catalog.entries(db):
         found_s = (now - entry.taken).total_seconds()
         if found_s > age_s:
             return None  # they come newest first
-        if found_s < -_CLOCKS_DIFFER_S:
+        if found_s < -CLOCK_SKEW_S:
             continue  # some clock was wrong: who knows how old it is
-        if entry.manifest is None or entry.verdict == "failed":
+        if entry.manifest is None or entry.differences or entry.verdict == "failed" or not entry.may_be_of(cluster):
             continue
         if provable and entry.manifest.fingerprint is None:
             continue  # it cannot be proven, and the plan wants one that can

@@ -10,9 +10,9 @@ the database through every rename, in the same transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,14 +20,20 @@ from .._db import Server, Session, compose
 from .._errors import ConnectionFailed, InvalidInput, Locked, ObjectNotFound, QueryFailed
 from .._findings import Finding
 from .._sql import databases as sql
+from .._sql.fingerprint import NO_TIMEOUTS
 
 MAINTENANCE_DB = "postgres"
+NO_LIMIT = -1
 _MARK = "pg_runbook.mark"
-SET_MARK = f"ALTER DATABASE {{}} SET {_MARK} = {{mark}}"
+_SET_MARK = f"ALTER DATABASE {{}} SET {_MARK} = {{mark}}"
+# A session that works neither ends while it waits, nor may it only read, whatever its login or the server are set to.
+_WORKING = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+}
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _STAMP = "%Y%m%dT%H%M%SZ"
-# Their values are lists of quoted names already (GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c).
-_LISTS = ("local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces")
 _REMEDIES = {
     "prepared_transaction": "COMMIT PREPARED or ROLLBACK PREPARED it.",
     "replication_slot": "Stop its consumer and drop the slot; make it anew after the swap, with a new initial copy.",
@@ -44,7 +50,9 @@ class Mark:
 
     `state` is `staging` (being loaded, or left half-way), `staged` (proven, to be swapped in), `live` (in production,
     restored from `backup`) or `replaced` (was in production until `at`, kept until `keep_until`). Times are RFC 3339.
-    `rolled_back` says that it came back to production after something else had replaced it.
+    `rolled_back` says that it came back to production after something else had replaced it. `name` is the name that it
+    was given with the mark; `digest` is the SHA-256 of a backup made by hand, whose path says little;
+    `connection_limit` is what a stage gets in production, when none is there by then.
     """
 
     state: str
@@ -55,6 +63,9 @@ class Mark:
     verdict: str | None = None
     rows: int | None = None
     rolled_back: bool = False
+    name: str = ""
+    digest: str | None = None
+    connection_limit: int = NO_LIMIT
 
     def as_text(self) -> str:
         """As it stands in the setting."""
@@ -73,6 +84,19 @@ class Database:
     comment: str | None
     mark: Mark | None
 
+    @property
+    def is_as_marked(self) -> bool:
+        """Whether it still has the name that it was marked under."""
+        return self.mark is not None and self.mark.name == self.name
+
+
+@contextmanager
+def working(server: Server, db: str = MAINTENANCE_DB) -> Iterator[Session]:
+    """A session to change something in, which may take its time."""
+    with server.connect(db, settings=_WORKING) as session:
+        session.query(NO_TIMEOUTS)
+        yield session
+
 
 def known(session: Session) -> dict[str, Database]:
     """All databases by name."""
@@ -82,13 +106,19 @@ def known(session: Session) -> dict[str, Database]:
 
 def _read(text: str | None) -> Mark | None:
     with suppress(ValueError, TypeError):  # somebody else's words
-        return Mark(**json.loads(text or ""))
+        mark = Mark(**json.loads(text or ""))
+        return mark if isinstance(mark.connection_limit, int) else None
     return None
+
+
+def marking(name: str, mark: Mark) -> Any:
+    """The statement that marks a database."""
+    return compose(_SET_MARK, name, mark=replace(mark, name=name).as_text())
 
 
 def put_mark(session: Session, name: str, mark: Mark) -> None:
     """Mark a database; part of the transaction, if there is one."""
-    session.execute(compose(SET_MARK, name, mark=mark.as_text()))
+    session.execute(marking(name, mark))
 
 
 def find(session: Session, name: str) -> Database:
@@ -100,9 +130,27 @@ def find(session: Session, name: str) -> Database:
 
 
 def marked(session: Session, database: str, *states: str) -> list[Database]:
-    """The databases that are marked for this one in one of these states, the newest first."""
-    found = [item for item in known(session).values() if item.mark and item.mark.database == database]
+    """The databases that are marked for this one in one of these states, the newest first.
+
+    A mark goes with every rename. What has another name than it was marked under was renamed by somebody, to keep it or
+    to put it into production by hand: it is his, and not among these.
+    """
+    found = [item for item in _marked(session, database) if item.is_as_marked and item.name != database]
     return sorted((item for item in found if item.mark and item.mark.state in states), key=_age, reverse=True)
+
+
+def renamed(session: Session, database: str) -> list[str]:
+    """Sentences on those that somebody has renamed, apart from what is in production."""
+    return [
+        f"{item.name} is marked as {item.mark.name or 'another one'} ({item.mark.state}), but was renamed by somebody:"
+        " it is not touched."
+        for item in _marked(session, database)
+        if item.mark and item.mark.state != "live" and not item.is_as_marked and item.name != database
+    ]
+
+
+def _marked(session: Session, database: str) -> list[Database]:
+    return [item for item in known(session).values() if item.mark and item.mark.database == database]
 
 
 def _age(database: Database) -> str:
@@ -148,31 +196,6 @@ def refuse_maintenance_db(database: str) -> None:
         )
 
 
-def make_like(session: Session, name: str, model: Database) -> None:
-    """Give a database the owner, the settings, the grants and the comment of another one of the same server."""
-    session.execute(compose("ALTER DATABASE {} OWNER TO {}", name, model.owner))
-    if model.comment is not None:
-        session.execute(compose("COMMENT ON DATABASE {} IS {text}", name, text=model.comment))
-    for row in session.query(sql.SETTINGS, (model.oid,)):
-        put_setting(session, name, row.name, row.value, row.role)
-    if session.value(sql.HAS_GRANTS, (model.oid,)):
-        session.execute(compose("REVOKE ALL ON DATABASE {} FROM PUBLIC", name))
-        for row in session.query(sql.GRANTS, (model.oid,)):
-            to = "PUBLIC" if row.grantee is None else "{}"
-            option = " WITH GRANT OPTION" if row.grantable and row.grantee is not None else ""
-            names = (name,) if row.grantee is None else (name, row.grantee)
-            session.execute(compose(f"GRANT {row.privilege} ON DATABASE {{}} TO {to}{option}", *names))
-
-
-def put_setting(session: Session, database: str, name: str, value: str, role: str = "") -> None:
-    """ALTER DATABASE SET, or ALTER ROLE IN DATABASE SET, of a value as the catalog has it."""
-    from psycopg2 import sql as pieces
-
-    whose = compose("ALTER ROLE {} IN DATABASE {}", role, database) if role else compose("ALTER DATABASE {}", database)
-    given: Any = pieces.SQL(value or "''") if name.lower() in _LISTS else pieces.Literal(value)
-    session.execute(pieces.SQL("{} SET {} TO {}").format(whose, pieces.Identifier(*name.split(".")), given))
-
-
 def dependents(server: Server, session: Session, database: Database) -> list[Finding]:
     """What is tied to a database and would break, or has to be thought of, when another one takes its name."""
     names = {"oid": database.oid, "name": database.name}
@@ -197,9 +220,9 @@ def dependents(server: Server, session: Session, database: Database) -> list[Fin
     ]
 
 
-def refuse_blocking(findings: list[Finding], database: str) -> None:
-    """Raise InvalidInput if something would break."""
-    blocking = [finding for finding in findings if finding.severity == "critical"]
+def refuse_blocking(findings: Sequence[Finding], database: str, allow: Sequence[str]) -> None:
+    """Raise InvalidInput if something would break that is not to be broken knowingly."""
+    blocking = [finding for finding in findings if finding.severity == "critical" and finding.value not in allow]
     if blocking:
         raise InvalidInput(
             "The database cannot be replaced now",

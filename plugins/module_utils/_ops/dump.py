@@ -71,7 +71,11 @@ class DumpCommand:
             f"--compress={self._compress_argument()}",
             "--no-sync",  # the backup is made durable as a whole, while its checksums are computed
         ]
-        return [*argv, f"--jobs={self.jobs}"] if self.format == "directory" else argv
+        if self.format == "directory":
+            argv.append(f"--jobs={self.jobs}")
+        if self.format == "plain":  # of an archive, pg_restore leaves them out
+            argv += ["--no-tablespaces", "--no-subscriptions"]
+        return argv
 
     def _compress_argument(self) -> str:
         if self.programs.major >= 16:

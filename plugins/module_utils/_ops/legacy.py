@@ -25,7 +25,8 @@ _END_LINES = 12  # what may follow the end mark: comments, blanks and \unrestric
 # end mark; rows of COPY are dropped first, so that they forge nothing. POSIX sed, constant script.
 _WANTED = (
     "OWNER TO ", "^GRANT ", "^REVOKE ", "SESSION AUTHORIZATION", "DEFAULT PRIVILEGES", "^CREATE POLICY ",
-    "^CREATE EXTENSION ", r"^\\connect ", "^SET client_encoding ", "^-- Dumped by pg_dump version ",
+    "^CREATE EXTENSION ", "^CREATE SUBSCRIPTION ", r"^\\connect ", "^SET client_encoding ",
+    "^-- Dumped by pg_dump version ",
 )  # fmt: skip
 _SIFT = "sed -n -e '/^COPY .* FROM stdin;$/,/^\\\\\\.$/d'" + "".join(f" -e '/{pattern}/p'" for pattern in _WANTED)
 _SIFT += f" -e '/^{_END_MARK}$/=' -e '$='"
@@ -35,10 +36,13 @@ _SIFT_ARCHIVE = '"$2" --schema-only --file=- -- "$1" | ' + _SIFT
 _SIFT_PACKED_ARCHIVE = '"$3" -dc -- "$1" | "$2" --schema-only --file=- | ' + _SIFT
 
 # pg_restore takes a tar archive or an unpacked table that is cut off between two rows for a whole one. The ends tell:
-# a tar archive's is 1024 NULs, a table's that of COPY or of INSERT, or blank.
+# a tar archive's is 1024 NULs, a table's that of COPY or of INSERT in one of its forms, or blank.
 _TAR_END = '"${2:-cat}" ${2:+-dc} -- "$1" | tail -c 1024'
-_TABLE_ENDS = """find "$1" -name '[0-9]*.dat' -exec sh -c 'for f; do tail -c 5 -- "$f"; printf "|"; done' sh {} +"""
-_WHOLE_TABLES = (b"\\.\n\n\n", b");\n\n\n", b"\n\n", b"")
+_TABLE_ENDS = (
+    """find "$1" -name '[0-9]*.dat' -exec sh -c 'for f; do tail -c 32 -- "$f"; printf "\\\\0"; done' sh {} +"""
+)
+_ENDS_OF_ROWS = (b"\\.\n\n\n", b");\n\n\n", b" DEFAULT VALUES;\n\n\n", b" ON CONFLICT DO NOTHING;\n\n\n")
+_ENDS_WITHOUT_ROWS = (b"\n\n", b"")
 
 _NAME = r'("(?:[^"]|"")+"|[\w$]+)'
 _ROLES = (
@@ -59,7 +63,8 @@ class HandMade:
     """A hand-made backup: where and what it is, what it needs, and whether it ends as a dump ends.
 
     `database` is set when the dump creates and enters a database of its own (`pg_dump --create`); `tool_major` is the
-    version of the pg_dump that wrote it; `encoding` when its text fits only a database of that encoding.
+    version of the pg_dump that wrote it; `encoding` when its text fits only a database of that encoding; `subscribes`
+    says that a script creates subscriptions.
     """
 
     dump: Dump
@@ -70,6 +75,7 @@ class HandMade:
     tool_major: int
     complete: bool
     encoding: str | None
+    subscribes: bool
 
 
 def identify(target: Target, path: str) -> Dump:
@@ -161,6 +167,7 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
         complete=_ends_well(lines) if dump.format == "plain" else _is_whole(target, dump),
         # All else is converted on the way in.
         encoding=encoding if encoding == "SQL_ASCII" else None,
+        subscribes=dump.format == "plain" and any(line.startswith("CREATE SUBSCRIPTION ") for line in lines),
     )
 
 
@@ -173,7 +180,7 @@ def _is_whole(target: Target, dump: Dump) -> bool:
         return blocks and len(end) == 1024 and not end.strip(b"\0")
     if dump.format == "directory":
         ends = target.run(["/bin/sh", "-c", _TABLE_ENDS, "ends", dump.path]).stdout
-        return all(end in _WHOLE_TABLES for end in ends.split(b"|"))
+        return all(end in _ENDS_WITHOUT_ROWS or end.endswith(_ENDS_OF_ROWS) for end in ends.split(b"\0"))
     return True
 
 

@@ -5,35 +5,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from .._catalog.catalog import Catalog, Entry
 from .._catalog.manifest import Manifest
 from .._db import Server, Session
-from .._errors import (
-    BackupNotFound,
-    ConnectionFailed,
-    InvalidInput,
-    NotEnoughSpace,
-    ProofFailed,
-    QueryFailed,
-)
+from .._errors import InvalidInput, NotEnoughSpace, ProofFailed
 from .._findings import Finding
-from .._fingerprint import capture
 from .._fingerprint.figures import Fingerprint
 from .._programs import CLIENT, Programs, find, find_newest
 from .._sql import databases as sql
+from .._sql.fingerprint import SYSTEM_IDENTIFIER
 from .._target.base import Target
 from .._units import human_size
-from . import databases, legacy, rehearsal, restore, verify
-from .databases import Database
+from . import changes, databases, legacy, rehearsal, restore, verify
+from .changes import Change
+from .databases import Database, Mark
 from .rehearsal import Needs
 
 _SPARE_CONNECTIONS = 2
-_COUNT_TIMEOUT_S = 60
 _CHANGES_SHOWN = 50
 
 
@@ -62,6 +56,7 @@ class StagePlan:
     nice: int
     max_lag_bytes: int | None = None
     smoke_queries: Sequence[SmokeQuery] = ()
+    allow: Sequence[str] = ()
 
     def check(self) -> None:
         """Raise InvalidInput for what cannot work."""
@@ -73,28 +68,32 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Which backup it is: an id of the catalog, or the path of a file made by hand and the SHA-256 of what is in it."""
+
+    name: str
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """The backup to restore: an entry of the catalog, or a file made by hand; and what a restore needs to know."""
 
-    name: str
+    identity: Identity
     dump: restore.Dump
     needs: Needs
     manifest: Manifest | None
     predicted_s: float | None
 
     @property
+    def name(self) -> str:
+        """How people call it."""
+        return self.identity.name
+
+    @property
     def fingerprint(self) -> Fingerprint | None:
         """Its proof, if it has one."""
         return self.manifest.fingerprint if self.manifest else None
-
-
-@dataclass(frozen=True)
-class Change:
-    """A table whose number of rows the restore would change; None for none of the kind."""
-
-    table: str
-    now: int | None
-    restored: int | None
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,8 @@ class Outlook:
         }
 
 
-def choose(target: Target, catalog: Catalog, plan: StagePlan) -> Entry | restore.Dump:
-    """The backup that the plan names; `latest` is the newest one that was verified.
+def choose(target: Target, session: Session, catalog: Catalog, plan: StagePlan) -> Entry | restore.Dump:
+    """The backup that the plan names; `latest` is the newest one of this server's cluster that was verified.
 
     Raises:
         BackupNotFound: there is none, or none that was verified.
@@ -136,15 +135,15 @@ def choose(target: Target, catalog: Catalog, plan: StagePlan) -> Entry | restore
     if plan.reference != "latest":
         entry = catalog.find(plan.db, plan.reference)
     else:
-        found = (each for each in catalog.entries(plan.db) if each.verdict == "verified" and each.manifest)
-        first = next(found, None)
-        if first is None:
-            raise BackupNotFound(
-                "There is no verified backup",
-                subject=f"database {plan.db!r} in {catalog.root}",
-                remedy="Verify one with the playbook godel.postgres_runbook.backup_verify, or name one by its id.",
-            )
-        entry = first
+        entry = catalog.latest(
+            plan.db,
+            str(session.value(SYSTEM_IDENTIFIER)),
+            lambda each: (
+                each.manifest is not None and each.verdict == "verified"
+            ),  # a damaged one is told, not passed over
+            wanted="verified backup",
+            remedy="Verify one with the playbook godel.postgres_runbook.backup_verify, or name one by its id.",
+        )
     if entry.verification and entry.verdict == "failed":
         raise ProofFailed(
             "This backup was found to be damaged",
@@ -156,49 +155,82 @@ def choose(target: Target, catalog: Catalog, plan: StagePlan) -> Entry | restore
     return entry
 
 
-def already_live(session: Session, plan: StagePlan, subject: Entry | restore.Dump) -> bool:
+def identify(target: Target, subject: Entry | restore.Dump, jobs: int) -> Identity:
+    """Which backup it is. The next nightly dump has the same path, and is another one."""
+    if isinstance(subject, Entry):
+        return Identity(subject.id)
+    found = target.files.info(subject.path)
+    paths = [each.path for each in target.files.walk(subject.path)] if found and found.is_dir else [subject.path]
+    digests = target.files.sha256(paths, jobs)
+    text = "".join(f"{digests[path]} {path[len(subject.path) :]}\n" for path in sorted(paths))
+    return Identity(subject.path, hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest())
+
+
+def already_live(session: Session, plan: StagePlan, identity: Identity) -> bool:
     """Whether production came from this very backup."""
     production = databases.known(session).get(plan.db)
-    mark = production.mark if production else None
-    return not plan.force and mark is not None and (mark.state, mark.backup) == ("live", name_of(subject))
+    mark = production.mark if production and production.is_as_marked else None
+    return not plan.force and mark is not None and mark.state == "live" and _is_of(mark, identity)
 
 
-def name_of(subject: Entry | restore.Dump) -> str:
-    return subject.id if isinstance(subject, Entry) else subject.path
+def _is_of(mark: Mark, identity: Identity) -> bool:
+    return (mark.backup, mark.digest) == (identity.name, identity.digest)
+
+
+def ready(session: Session, plan: StagePlan, identity: Identity) -> Database | None:
+    """A stage of this very backup that an earlier run has proven as well as this one asks for."""
+    for item in databases.marked(session, plan.db, "staged"):
+        good = item.mark and _is_of(item.mark, identity) and (item.mark.verdict == "verified" or plan.accept_unproven)
+        if good and not plan.force:
+            return item
+    return None
 
 
 def preflight(
-    target: Target, server: Server, session: Session, plan: StagePlan, subject: Entry | restore.Dump
+    target: Target,
+    server: Server,
+    session: Session,
+    plan: StagePlan,
+    subject: Entry | restore.Dump,
+    identity: Identity,
 ) -> Outlook:
     """Find out whether the restore can succeed, changing nothing.
 
     Raises:
         InvalidInput, ProgramMissing, NotEnoughSpace, ProofFailed: it cannot, and why.
     """
-    source = _source(target, plan, subject)
+    source = _source(target, plan, subject, identity)
     room = session.query(sql.ROOM)[0]
-    _refuse(plan, session, source, room)
+    loads = ready(session, plan, identity) is None
+    _refuse(plan, session, source, room, loads=loads)
     programs = find(target, source.needs.tool_major, bin_dir=plan.bin_dir, needed=CLIENT, purpose="to restore this")
-    notes: list[str] = []
+    notes = databases.renamed(session, plan.db)
     free = _free_bytes(target, room.data_directory, notes)
+    if plan.check_space and loads and free is not None:
+        _refuse_cramped(session, plan, source, room.data_directory, free)
+    production = databases.known(session).get(plan.db)
+    findings = databases.dependents(server, session, production) if production else []
+    databases.refuse_blocking(findings, plan.db, plan.allow)
+    changed = changes.find(server, plan.db, source.fingerprint, notes) if production else []
+    return Outlook(source, programs, production, free, findings, changed, notes)
+
+
+def _refuse_cramped(session: Session, plan: StagePlan, source: Source, where: str, free: int) -> None:
+    """Raise NotEnoughSpace, unless there is room once that is dropped which runs that died have left."""
+    left = [item.oid for item in databases.marked(session, plan.db, "staging")]
     needed = rehearsal.space_for(source.needs.size_bytes)
-    if plan.check_space and free is not None and needed > free:
+    if needed > free + session.value(sql.SIZE, (left,)):
         raise NotEnoughSpace(
             "There is not enough space for a second copy of the database",
-            subject=room.data_directory,
+            subject=where,
             why=f"it takes about {human_size(needed)}, and {human_size(free)} are free",
-            remedy="Free some space there (the playbook godel.postgres_runbook.restore_rollback discards old copies)."
+            remedy="Free some space there (the playbook godel.postgres_runbook.restore_discard drops former copies)."
             " check_space: false tries it all the same.",
             details={"estimate_bytes": needed, "free_bytes": free},
         )
-    production = databases.known(session).get(plan.db)
-    findings = databases.dependents(server, session, production) if production else []
-    databases.refuse_blocking(findings, plan.db)
-    changes = _changes(server, plan, source, notes) if production else []
-    return Outlook(source, programs, production, free, findings, changes, notes)
 
 
-def _source(target: Target, plan: StagePlan, subject: Entry | restore.Dump) -> Source:
+def _source(target: Target, plan: StagePlan, subject: Entry | restore.Dump, identity: Identity) -> Source:
     if isinstance(subject, Entry):
         manifest = subject.usable()
         damaged = verify.damage(target, subject, plan.jobs)
@@ -214,7 +246,7 @@ def _source(target: Target, plan: StagePlan, subject: Entry | restore.Dump) -> S
         dump, needs = rehearsal.dump_of(subject.path, manifest), rehearsal.needs_of(manifest)
         steps = subject.verification.details.get("steps") if subject.verification else None
         seconds = steps.get("restore_s") if isinstance(steps, Mapping) else None
-        return Source(subject.id, dump, needs, manifest, seconds)
+        return Source(identity, dump, needs, manifest, seconds)
     programs = find_newest(target, bin_dir=plan.bin_dir, needed=CLIENT, purpose="to restore this backup")
     found = legacy.examine(target, programs, subject)
     if not found.complete:
@@ -225,7 +257,7 @@ def _source(target: Target, plan: StagePlan, subject: Entry | restore.Dump) -> S
             remedy="Name another one. Production was not touched.",
         )
     _refuse_unproven(plan, subject.path, "it was made by hand, and nobody recorded what its source held")
-    return Source(subject.path, found.dump, verify.needs_of_hand_made(found), None, None)
+    return Source(identity, found.dump, verify.needs_of_hand_made(found), None, None)
 
 
 def _refuse_unproven(plan: StagePlan, name: str, why: str) -> None:
@@ -238,8 +270,8 @@ def _refuse_unproven(plan: StagePlan, name: str, why: str) -> None:
         )
 
 
-def _refuse(plan: StagePlan, session: Session, source: Source, room: Any) -> None:
-    """Raise InvalidInput for what would only be found out in the middle of the load."""
+def _refuse(plan: StagePlan, session: Session, source: Source, room: Any, *, loads: bool) -> None:
+    """Raise InvalidInput for what would only be found out in the middle of the load; if it `loads` at all."""
     server_major = session.server_version // 10000
     there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
     roles = [role for role in source.needs.roles if role not in there]
@@ -254,6 +286,9 @@ def _refuse(plan: StagePlan, session: Session, source: Source, room: Any) -> Non
     elif source.needs.database is not None:
         why = f"the script creates and enters a database of its own ({source.needs.database})"
         remedy = "Make a new dump without pg_dump's option --create."
+    elif source.needs.subscribes:
+        why = "the script creates subscriptions, which may take the changes that another server waits to send"
+        remedy = "Make a new dump with pg_dump's option --no-subscriptions."
     elif source.manifest and source.manifest.server_major > server_major:
         why = f"it is of PostgreSQL {source.manifest.server_major}, and the server is {server_major}"
         remedy = "Restore it on a server of that version or newer."
@@ -263,7 +298,7 @@ def _refuse(plan: StagePlan, session: Session, source: Source, room: Any) -> Non
     elif extensions:
         why = f"extensions are not installed: {', '.join(extensions)}"
         remedy = "Install their packages on the server."
-    elif room.free < plan.jobs + _SPARE_CONNECTIONS:
+    elif loads and room.free < plan.jobs + _SPARE_CONNECTIONS:
         why = f"{max(room.free, 0)} connections are free, and it takes {plan.jobs + _SPARE_CONNECTIONS}"
         remedy = "Lower jobs, or raise max_connections."
     if why:
@@ -280,30 +315,6 @@ def _free_bytes(target: Target, data_directory: str | None, notes: list[str]) ->
         return target.files.space(data_directory).free_bytes
     notes.append("The space of the server is not known: its data directory is not on this host.")
     return None
-
-
-def _changes(server: Server, plan: StagePlan, source: Source, notes: list[str]) -> list[Change]:
-    """The tables whose number of rows differs now. Rows that were only updated cannot be told by counting."""
-    if source.fingerprint is None:
-        return []
-    settings = {"statement_timeout": str(_COUNT_TIMEOUT_S * 1000)}
-    limited = replace(server.login, connect_params={**server.login.connect_params, "options": _options(settings)})
-    try:
-        now = capture.take(Server(server.target, limited), plan.db, mode="counts", workers=1).tables
-    except (QueryFailed, ConnectionFailed) as exc:
-        notes.append(f"The rows of production could not be counted: {exc.why}")
-        return []
-    then = source.fingerprint.tables
-    found = []
-    for name in sorted(now.keys() | then.keys()):
-        rows, restored = (tables[name].rows if name in tables else None for tables in (now, then))
-        if rows != restored:
-            found.append(Change(name, rows, restored))
-    return found
-
-
-def _options(settings: Mapping[str, str]) -> str:
-    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 def difference(outlook: Outlook, now: datetime) -> dict[str, str]:

@@ -99,10 +99,11 @@ def _candidate(catalog: Catalog, entry: Entry) -> Candidate:
         id=entry.id,
         taken=entry.taken,
         verdict=entry.verdict,
-        readable=entry.manifest is not None,
+        readable=entry.trouble is None,
         damaged=entry.damaged,
         size_bytes=entry.manifest.size_bytes if entry.manifest else None,
         user=catalog.user(entry),
+        cluster=entry.cluster,
     )
 
 
@@ -130,10 +131,12 @@ def describe(pruned: Pruned, db: str, *, check_mode: bool) -> str:
     if not pruned.deleted and not pruned.kept:
         return f"The catalog has no backup of {db!r}."
     count = len(pruned.deleted)
+    clusters = {each.backup.cluster for each in pruned.deleted + pruned.kept} - {None}
     if not count:
         kept = len(pruned.kept)
         return f"All {kept} backups of {db!r} are kept." if kept > 1 else f"The one backup of {db!r} is kept."
     verb = "Would delete" if check_mode else "Deleted"
     noun = "backup" if count == 1 else "backups"
     stay = "keep" if check_mode else "kept"
-    return f"{verb} {count} {noun} of {db!r} ({human_size(pruned.freed_bytes)}), {stay} {len(pruned.kept)}."
+    text = f"{verb} {count} {noun} of {db!r} ({human_size(pruned.freed_bytes)}), {stay} {len(pruned.kept)}."
+    return f"{text} They are of {len(clusters)} clusters, and the rules hold for each." if len(clusters) > 1 else text

@@ -16,9 +16,11 @@ from .._errors import ConnectionFailed, InvalidInput, ManifestProblem, NotEnough
 from .._fingerprint import capture
 from .._fingerprint.figures import Fingerprint
 from .._programs import CLIENT, SCRATCH, Programs, find
+from .._sql.databases import ROOM
 from .._target.base import Target
 from .._units import human_size
 from . import restore, scratch, scratch_database
+from .databases import MAINTENANCE_DB
 
 PLACES = ("instance", "database")
 _SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
@@ -67,7 +69,7 @@ class Needs:
 
     `tool_major` is the version of the program that wrote it; `size_bytes` an estimate of the restored database;
     `database` is set when the dump creates and enters a database of its own; `encoding` when only a database of that
-    encoding takes what a dump without a manifest holds.
+    encoding takes what a dump without a manifest holds; `subscribes` when it creates subscriptions.
     """
 
     tool_major: int
@@ -77,6 +79,7 @@ class Needs:
     like: Surroundings | None = None
     database: str | None = None
     encoding: str | None = None
+    subscribes: bool = False
 
 
 def needs_of(manifest: Manifest) -> Needs:
@@ -92,15 +95,16 @@ def needs_of(manifest: Manifest) -> Needs:
 
 def dump_of(path: str, manifest: Manifest) -> restore.Dump:
     """The dump inside a backup of the catalog."""
+    absent = restore.absent_from(manifest)
     if manifest.format == "directory":
-        return restore.Dump(f"{path}/data", "directory")
+        return restore.Dump(f"{path}/data", "directory", absent=absent)
     name = next((name for name in manifest.files if name.startswith("data.")), None)
     if manifest.format not in ("custom", "plain") or name is None:
         raise ManifestProblem(
             "A manifest does not fit its files", subject=path, why=f"there is no dump of the format {manifest.format!r}"
         )
     unpacker = next((program for suffix, program in restore.UNPACKERS.items() if name.endswith(suffix)), None)
-    return restore.Dump(f"{path}/{name}", manifest.format, unpacker if manifest.format == "plain" else None)
+    return restore.Dump(f"{path}/{name}", manifest.format, unpacker if manifest.format == "plain" else None, absent)
 
 
 def space_for(size_bytes: int) -> int:
@@ -117,16 +121,8 @@ def preflight(target: Target, place: Place, needs: Needs) -> Programs:
     """
     wanted = SCRATCH if place.where == "instance" else CLIENT
     programs = find(target, needs.tool_major, bin_dir=place.bin_dir, needed=wanted, purpose="to restore this backup")
-    needed = space_for(needs.size_bytes)
-    free = target.files.space(place.scratch_dir).free_bytes
-    if place.check_space and place.where == "instance" and needed > free:
-        raise NotEnoughSpace(
-            "There is not enough space to restore the backup",
-            subject=place.scratch_dir,
-            why=f"it needs about {human_size(needed)}, and {human_size(free)} are free",
-            remedy="Name a directory with more room in scratch_dir. check_space: false tries it all the same.",
-            details={"estimate_bytes": needed, "free_bytes": free},
-        )
+    if place.check_space and place.where == "instance":
+        _refuse_full(target, place.scratch_dir, needs, "Name a directory with more room in scratch_dir.")
     if target.files.info(place.scratch_dir) is None or not target.files.writable(place.scratch_dir):
         raise InvalidInput(
             "scratch_dir cannot be written",
@@ -134,6 +130,18 @@ def preflight(target: Target, place: Place, needs: Needs) -> Programs:
             remedy="Name a directory that can, or create it.",
         )
     return programs
+
+
+def _refuse_full(target: Target, path: str, needs: Needs, remedy: str) -> None:
+    needed, free = space_for(needs.size_bytes), target.files.space(path).free_bytes
+    if needed > free:
+        raise NotEnoughSpace(
+            "There is not enough space to restore the backup",
+            subject=path,
+            why=f"it needs about {human_size(needed)}, and {human_size(free)} are free",
+            remedy=f"{remedy} check_space: false tries it all the same.",
+            details={"estimate_bytes": needed, "free_bytes": free},
+        )
 
 
 def rehearse(
@@ -189,6 +197,12 @@ def _database(
                 f"The dump enters a database of its own ({needs.database}), which is not safe beside production. "
                 "Verify it with verify_in: instance."
             )
+        if needs.subscribes:
+            raise CannotTell(
+                "The script creates subscriptions, which may take the changes that another server waits to send. "
+                "Verify it with verify_in: instance."
+            )
+        _refuse_cramped(target, server, place, needs)
         with scratch_database.created(server, needs.like, needs.encoding) as (db, notes):
             with server.connect(db) as session:
                 _refuse_missing(restore.missing_extensions(session, needs.extensions), "The server")
@@ -204,12 +218,21 @@ def _database(
                 _refuse_missing(
                     restore.missing_extensions(session, needs.extensions), f"The scratch server ({programs.bin_dir})"
                 )
-                restore.create_roles(session, needs.roles)
+                restore.create_roles(session, needs.roles, needs.like)
                 notes = restore.create_database(session, _RESTORED, needs.like, needs.encoding)
             if needs.database == "postgres":
                 with scratch_server.connect(_RESTORED) as session:
                     session.execute("DROP DATABASE postgres")
         yield scratch_server, _RESTORED, notes
+
+
+def _refuse_cramped(target: Target, server: Server, place: Place, needs: Needs) -> None:
+    """Raise NotEnoughSpace if production's own disk would fill up, as far as it can be seen from here."""
+    if place.check_space:
+        with server.connect(MAINTENANCE_DB) as session:
+            directory = session.query(ROOM)[0].data_directory
+        if directory and target.files.info(directory) is not None:
+            _refuse_full(target, directory, needs, "Free some space there, or use verify_in: instance.")
 
 
 def _refuse_missing(extensions: list[str], who: str) -> None:

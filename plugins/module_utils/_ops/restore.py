@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from uuid import uuid4
 
-from .._catalog.manifest import Surroundings
+from .._catalog.manifest import Manifest, Surroundings
 from .._db import Server, Session, compose
 from .._errors import ProgramMissing, QueryFailed, RunbookError
 from .._programs import Programs
 from .._target.base import Job, Target, describe_status
+from . import databases, passes
 
 ARCHIVE_FORMATS = ("directory", "custom", "tar")
 # A decompressor that is told to write to standard output, by the suffix that pg_dump and people use.
@@ -30,12 +31,6 @@ _TAIL_BYTES = 1024 * 1024  # a message may be followed by the whole statement
 _SAMPLE_S = 2.0
 _CRAMPED_BYTES = 32 * 1024 * 1024  # two files of WAL
 
-# Lines of `pg_restore --list`: number, two OIDs, kind, name.
-_RIGHTS = re.compile(rb"\d+; \d+ \d+ (?:DEFAULT )?ACL(?: LANGUAGE)? ")
-_HEAVY = re.compile(rb"\d+; \d+ \d+ (?:TABLE DATA|INDEX|CONSTRAINT|FK CONSTRAINT|MATERIALIZED VIEW DATA|BLOBS) ")
-_HEAVY_AT_ONCE = 2  # for each job
-_AFTER_RIGHTS = re.compile(rb"\d+; \d+ \d+ (?:MATERIALIZED VIEW DATA|EVENT TRIGGER|COMMENT - EVENT TRIGGER) ")
-
 # Messages of the programs and of the server. What quotes the dump (CONTEXT, LINE, Command was) begins with other words.
 _MESSAGE = re.compile(
     r"^(?:(?:pg_restore|psql)\b.*(?:error|ERROR|FATAL|PANIC|closed)|ERROR:  |FATAL:  |PANIC:  |server closed ).*", re.M
@@ -47,6 +42,12 @@ _PLACE_TO_BLAME = re.compile(
             "No space left on device",
             "[Pp]ermission denied",  # also of verify_in: database, whose login need not be a superuser
             "must be (?:superuser|owner|member|able to)",
+            "affected by row-level security",  # of an owner that may bypass it in the source
+            "must be (?:pre)?loaded",  # a library that this server does not load at its start
+            "shared_preload_libraries",
+            'security label provider ".*" is not loaded',
+            'parameter "default_tablespace"',  # one that this server has not
+            'tablespace ".*" does not exist',
             'role ".*" does not exist',  # no dump of one database carries roles
             'collation ".*" does not exist',  # one of the operating system's; own ones are carried
             "could not access file",  # a library that is not installed here
@@ -71,6 +72,19 @@ _PLACE_TO_BLAME = re.compile(
     )
 )
 
+# What CREATE DATABASE says of a locale that this server, or its operating system, has not.
+_NO_SUCH_LOCALE = re.compile("locale|collator|ICU")
+# https://www.postgresql.org/docs/current/predefined-roles.html
+_REACHES_THE_HOST = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
+_MADE = """
+SELECT pg_catalog.pg_get_userbyid(d.datdba) AS owner, pg_catalog.pg_encoding_to_char(d.encoding) AS encoding,
+       d.datcollate AS collate, d.datctype AS ctype,
+       coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') AS locale_provider,
+       coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale') AS locale,
+       pg_catalog.to_jsonb(d) ->> 'daticurules' AS icu_rules
+FROM pg_catalog.pg_database d WHERE d.datname = %s
+"""
+
 
 class RestoreRefused(RunbookError):
     """The dump does not load. With `place_to_blame` that says something about this host, not about the backup."""
@@ -85,29 +99,47 @@ class RestoreRefused(RunbookError):
 
 @dataclass(frozen=True)
 class Dump:
-    """A dump on the target: its path, its format (`directory`, `custom`, `tar` or `plain`), and how it is packed."""
+    """A dump on the target: its path, its format (`directory`, `custom`, `tar` or `plain`), and how it is packed.
+
+    `absent` is what a new database has and the source had not, in the words of DROP.
+    """
 
     path: str
     format: str
     unpacker: str | None = None
+    absent: tuple[str, ...] = ()
+
+
+def absent_from(manifest: Manifest) -> tuple[str, ...]:
+    """What template0 brings that was dropped in the source. No dump says that it is gone."""
+    found = []
+    if "plpgsql" not in manifest.surroundings.extensions:
+        found.append("EXTENSION IF EXISTS plpgsql")
+    figures = manifest.fingerprint
+    if figures is not None and "schema public" not in figures.objects:
+        names = (*figures.tables, *figures.sequences, *figures.objects)
+        if not any(" public." in f" {name}" for name in names):
+            found.append("SCHEMA IF EXISTS public")
+    return tuple(found)
 
 
 def create_database(session: Session, name: str, like: Surroundings | None, encoding: str | None = None) -> list[str]:
     """Create an empty database that is made like the source. Returns notes on what could not be had here.
 
-    Without a source to be like, it gets this encoding.
+    With `encoding` it gets that one, whatever it is to be like.
     """
     template = "CREATE DATABASE {} TEMPLATE template0"
+    # Before 15 there was no other provider. Else template0 has its own, which is that of initdb.
+    libc = " LOCALE_PROVIDER libc" if session.server_version >= 150000 else ""
+    plain = f" ENCODING {{encoding}} LC_COLLATE 'C' LC_CTYPE 'C'{libc}"
     if like is None:
-        clauses = " ENCODING {encoding} LC_COLLATE 'C' LC_CTYPE 'C'" if encoding else ""
-        session.execute(compose(template + clauses, name, encoding=encoding or ""))
+        session.execute(compose(template + (plain if encoding else ""), name, encoding=encoding or ""))
         return []
-    clauses = " ENCODING {encoding} LC_COLLATE {collate} LC_CTYPE {ctype}"
-    if like.locale_provider in ("i", "b"):
-        clauses += {
-            "i": " LOCALE_PROVIDER icu ICU_LOCALE {locale}",
-            "b": " LOCALE_PROVIDER builtin BUILTIN_LOCALE {locale}",
-        }[like.locale_provider]
+    like = replace(like, encoding=encoding or like.encoding)
+    clauses = " ENCODING {encoding} LC_COLLATE {collate} LC_CTYPE {ctype}" + {
+        "i": " LOCALE_PROVIDER icu ICU_LOCALE {locale}",
+        "b": " LOCALE_PROVIDER builtin BUILTIN_LOCALE {locale}",
+    }.get(like.locale_provider, libc)
     if like.icu_rules:
         clauses += " ICU_RULES {icu_rules}"
     values = {word: value or "" for word, value in asdict(like).items() if isinstance(value, (str, type(None)))}
@@ -115,20 +147,37 @@ def create_database(session: Session, name: str, like: Surroundings | None, enco
         session.execute(compose(template + clauses, name, **values))
         return []
     except QueryFailed as exc:
-        plain = " ENCODING {encoding} LC_COLLATE 'C' LC_CTYPE 'C'"
+        if not _NO_SUCH_LOCALE.search(exc.why):
+            raise
         session.execute(compose(template + plain, name, **values))
-        return [f"Restored under the locale C, since {like.collate} is not to be had here: {exc.why}"]
+        locale = like.locale if like.locale_provider in ("i", "b") else like.collate
+        return [f"Restored under the locale C, since {locale} is not to be had here: {exc.why}"]
 
 
-def create_roles(session: Session, names: Sequence[str]) -> list[str]:
+def like_of(session: Session, name: str) -> Surroundings | None:
+    """How a database of this server was made; None if there is none of this name."""
+    rows = session.query(_MADE, (name,))
+    return Surroundings(**rows[0]._asdict(), bootstrap_role="") if rows else None
+
+
+def create_roles(session: Session, names: Sequence[str], like: Surroundings | None) -> list[str]:
     """Create the roles that are not there, none of which can log in. Returns the created ones.
 
-    They are superusers, as event triggers and foreign-data wrappers need such an owner: fit for a scratch server only.
+    They can do what they could in the source, and nothing more: what the dump has of theirs is run in their name, and a
+    superuser may run programs of this host. Without a source to be like, they have no more than the dump grants them.
     """
     there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
     missing = [name for name in dict.fromkeys(names) if name not in there]
     for name in missing:
-        session.execute(compose("CREATE ROLE {} SUPERUSER NOLOGIN", name))
+        mighty = " SUPERUSER" if like and name in like.superusers else ""
+        blind = " BYPASSRLS" if like and name in like.bypassrls else ""
+        session.execute(compose(f"CREATE ROLE {{}} NOLOGIN{mighty}{blind}", name))
+    # They have its rights, but cannot become it.
+    only = " WITH INHERIT TRUE, SET FALSE" if session.server_version >= 160000 else ""
+    for role, members in (like.members if like else {}).items():
+        if role not in _REACHES_THE_HOST and role in there.union(missing):
+            for member in set(members).intersection(missing):
+                session.execute(compose(f"GRANT {{}} TO {{}}{only}", role, member))
     return missing
 
 
@@ -152,13 +201,15 @@ def load(
 ) -> None:
     """Load the dump. The first refused statement ends it. `before` is what starts the program, such as `nice`.
 
-    With `pause`, an archive is loaded in pieces of some tables or indexes, and `pause` is called before each.
+    With `pause`, an archive is loaded in pieces of some tables or indexes, and `pause` is called before each. What does
+    not load in parallel is loaded once more, one after the other, into a database that is made anew.
 
     Raises:
         RestoreRefused: it did not load as a whole.
     """
     conninfo = server.login.conninfo(db)
     run = _Runner(target, server.login.environ(), work_dir)
+    _take_away(server, db, dump)
     if dump.format == "plain":
         psql = [*before, programs.path("psql"), f"--dbname={conninfo}", "--no-password", "--no-psqlrc", "--quiet"]
         # The script gets one more line. It is obeyed only if all before it was complete: inside of a string, of a body
@@ -173,46 +224,46 @@ def load(
     if dump.unpacker or dump.format == "tar":  # neither can be read by several at once
         run(pg_restore if dump.unpacker else [*pg_restore, "--", dump.path], dump)
         return
-    passes = _passes(run, programs, dump)
-    for number, (entries, together) in enumerate(_in_pieces(passes, jobs) if pause else passes):
-        if pause:
-            pause()
-        chosen = f"{work_dir}/entries-{number}"
-        target.files.write(chosen, entries)
-        run([*pg_restore, f"--jobs={jobs if together else 1}", f"--use-list={chosen}", "--", dump.path], dump)
+    whole = passes.passes(run([programs.path("pg_restore"), "--list", "--verbose", "--", dump.path], dump))
+
+    def restore(jobs: int) -> None:
+        for number, (entries, together) in enumerate(passes.in_pieces(whole, jobs) if pause else whole):
+            if pause:
+                pause()
+            chosen = f"{work_dir}/entries-{number}"
+            target.files.write(chosen, entries)
+            run([*pg_restore, f"--jobs={jobs if together else 1}", f"--use-list={chosen}", "--", dump.path], dump)
+
+    try:
+        restore(jobs)
+    except RestoreRefused as exc:
+        if jobs == 1 or exc.place_to_blame:
+            raise
+        _make_anew(server, db)  # workers may stand in each other's way, which says nothing about the dump
+        _take_away(server, db, dump)
+        restore(1)
 
 
-def _passes(run: _Runner, programs: Programs, dump: Dump) -> list[tuple[bytes, bool]]:
-    """The archive's entries as lists to restore one after the other, and whether in parallel.
-
-    `pg_restore --jobs` restores rights in parallel as well, and may so use a right, as somebody who only has it through
-    another grant, before that is there. So rights come in a pass of their own. What needs them comes last: contents of
-    materialized views, and event triggers (RestorePass in src/bin/pg_dump/pg_backup_archiver.h).
-    """
-    lines = run([programs.path("pg_restore"), "--list", "--", dump.path], dump).splitlines(keepends=True)
-    rights = [line for line in lines if _RIGHTS.match(line)]
-    late = [line for line in lines if _AFTER_RIGHTS.match(line)]
-    apart = {*rights, *late}
-    main = [line for line in lines if line not in apart]
-    passes = ((main, True), (rights, False), (late, True))
-    return [(b"".join(entries), together) for entries, together in passes if entries]
+def _take_away(server: Server, db: str, dump: Dump) -> None:
+    """Drop what the new database has and the source had not."""
+    if dump.absent:
+        with server.connect(db) as session:
+            for what in dump.absent:
+                try:
+                    session.execute(f"DROP {what}")
+                except QueryFailed as exc:
+                    raise RestoreRefused(exc.why, program=f"DROP {what}", status=1, place_to_blame=True) from None
 
 
-def _in_pieces(passes: Sequence[tuple[bytes, bool]], jobs: int) -> list[tuple[bytes, bool]]:
-    """The same in the same order, cut so that each piece keeps every job busy with some large entries."""
-    pieces: list[tuple[bytes, bool]] = []
-    for entries, together in passes:
-        piece: list[bytes] = []
-        heavy = 0
-        for line in entries.splitlines(keepends=True):
-            piece.append(line)
-            heavy += bool(_HEAVY.match(line))
-            if heavy == jobs * _HEAVY_AT_ONCE:
-                pieces.append((b"".join(piece), together))
-                piece, heavy = [], 0
-        if piece:
-            pieces.append((b"".join(piece), together))
-    return pieces
+def _make_anew(server: Server, db: str) -> None:
+    """Put an empty database of the same kind into the place of one that is half loaded."""
+    with databases.working(server) as session:
+        like, known = like_of(session, db), databases.find(session, db)
+        session.execute(compose("DROP DATABASE {} WITH (FORCE)", db))
+        create_database(session, db, like)
+        if known.mark:
+            databases.put_mark(session, db, known.mark)
+        session.execute(compose(f"ALTER DATABASE {{}} CONNECTION LIMIT {known.connection_limit}", db))
 
 
 class _Runner:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from .._catalog.verifications import CLOCK_SKEW_S
 from .._errors import InvalidInput
 
-# A catalog may be written by several hosts; their clocks differ by no more than this unless one is wrong.
-CLOCK_SKEW_S = 300.0
-
 _NEVER_ALONE = "no newer backup could take its place"
+_UNPROVEN = "failed its verification, but its files are there, and no newer backup is verified"
 
 
 def _day(taken: datetime) -> str:
@@ -77,8 +76,9 @@ class Candidate:
         id: its name in the catalog.
         taken: when its snapshot was taken.
         verdict: the latest one, or None if it was never verified.
-        readable: whether its manifest could be read and is its own.
+        readable: whether its manifest could be read, is its own, and names the files that are there.
         damaged: not readable because its own content is broken, so that no other account, version or moment could.
+        cluster: the system identifier of the cluster that it is of; None when it does not say so.
         size_bytes: of its files, as its manifest says; None when that cannot be read.
         user: who reads it just now, in words, or None.
     """
@@ -90,11 +90,16 @@ class Candidate:
     damaged: bool = False
     size_bytes: int | None = None
     user: str | None = None
+    cluster: str | None = None
 
     @property
     def usable(self) -> bool:
         """Whether it can stand for its day. A failed one cannot; one that was never verified can."""
         return self.readable and self.verdict != "failed"
+
+
+def _age_order(backup: Candidate) -> tuple[datetime, str]:
+    return backup.taken, backup.id
 
 
 @dataclass(frozen=True)
@@ -114,29 +119,51 @@ class Decision:
 
 
 def decide(backups: Iterable[Candidate], policy: Policy, now: datetime) -> Decision:
-    """Judge all backups of one database.
+    """Judge all backups of one database, those of each cluster by themselves.
 
     The rules count usable backups only, never what is dated in the future: a wrong clock must not push out the real
-    ones. What is not usable goes when a newer usable backup is there. The newest usable and the newest verified
-    backup stay whatever the rules say, and without any usable backup nothing goes at all.
+    ones. What is not usable goes when a newer usable backup is there, and what failed its verification when a newer one
+    is proven: it may have been the verification that was wrong. The newest usable and the newest verified backup stay
+    whatever the rules say, and without any usable backup nothing goes at all.
     """
     policy.check()
-    ordered = sorted(backups, key=lambda each: (each.taken, each.id), reverse=True)
-    counted = [each for each in ordered if each.usable and not _future(each, now)]
-    reasons: dict[str, list[str]] = {each.id: [] for each in ordered}
-    _apply_rules(counted, policy, reasons)
-    newest_verified = next((each.id for each in counted if each.verdict == "verified"), None)
-    if newest_verified is not None:
-        reasons[newest_verified].append("newest verified")
-    newest = counted[0] if counted else None
+    ordered = sorted(backups, key=_age_order, reverse=True)
+    reasons: dict[str, list[str]] = {}
+    for group in _by_cluster(ordered):
+        reasons.update(_judge(group, policy, now))
     decision = Decision()
     for each in ordered:
-        why = reasons[each.id] + _protections(each, policy, newest, now)
-        if why:
-            decision.kept.append(Judged(each, why))
+        if reasons[each.id]:
+            decision.kept.append(Judged(each, reasons[each.id]))
         else:
             decision.deleted.append(Judged(each, [_why_deleted(each)]))
     return decision
+
+
+def _by_cluster(ordered: Iterable[Candidate]) -> list[list[Candidate]]:
+    """The backups of each cluster. Those that do not say of which are of the one there is, or else by themselves."""
+    groups: dict[str | None, list[Candidate]] = {}
+    for each in ordered:
+        groups.setdefault(each.cluster, []).append(each)
+    if len(groups) == 2 and None in groups:
+        return [sorted((each for group in groups.values() for each in group), key=_age_order, reverse=True)]
+    return list(groups.values())
+
+
+def _judge(ordered: Sequence[Candidate], policy: Policy, now: datetime) -> dict[str, list[str]]:
+    """Why each stays, by its id; no reason, and it goes."""
+    counted = [each for each in ordered if each.usable and not _future(each, now)]
+    reasons: dict[str, list[str]] = {each.id: [] for each in ordered}
+    _apply_rules(counted, policy, reasons)
+    proven = next((each for each in counted if each.verdict == "verified"), None)
+    if proven is not None:
+        reasons[proven.id].append("newest verified")
+    newest = counted[0] if counted else None
+    for each in ordered:
+        reasons[each.id] += _protections(each, policy, newest, now)
+        if each.readable and each.verdict == "failed" and (proven is None or each.taken > proven.taken):
+            reasons[each.id].append(_UNPROVEN)
+    return reasons
 
 
 def _future(backup: Candidate, now: datetime) -> bool:
@@ -180,5 +207,5 @@ def _why_deleted(backup: Candidate) -> str:
     if not backup.readable:
         return "unreadable, and a newer backup can be used"
     if backup.verdict == "failed":
-        return "failed its verification, and a newer backup can be used"
+        return "failed its verification, and a newer backup is verified"
     return "no rule keeps it"

@@ -13,58 +13,70 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from .._catalog.catalog import Catalog, Entry
-from .._db import Server, Session, compose
+from .._db import Login, Server, Session, compose
 from .._errors import ConnectionFailed, InvalidInput, ProofFailed, QueryFailed, RunbookError
 from .._fingerprint import capture
 from .._sql import databases as sql
 from .._sql.brakes import LAG
 from .._target.base import Target
 from .._units import human_size, to_rfc3339, utc_now
-from . import databases, restore, scratch, verify
-from .databases import MAINTENANCE_DB, Mark
+from . import databases, likeness, outlook, restore, scratch, verify
+from .databases import NO_LIMIT, Database, Mark
 from .outlook import Outlook, SmokeQuery, Source, StagePlan
 from .rehearsal import Clock
 
 _DROP_PATIENCE_S = 60.0
 _LAG_PATIENCE_S = 3600.0
 _LAG_EVERY_S = 1.0
+# Workers of pg_restore may be idle for long; the other limits it lifts itself.
+_LOADING = {"synchronous_commit": "off", "idle_session_timeout": "0", "default_transaction_read_only": "off"}
 
 
 @dataclass(frozen=True)
 class Staged:
-    """A proven database beside production."""
+    """A proven database beside production; `changed` if it was not there, or not made like production."""
 
     name: str
     mark: Mark
     created: bool
+    changed: bool
     steps: Mapping[str, float] = field(default_factory=dict)
     smoke: Sequence[Mapping[str, object]] = ()
     removed: Sequence[str] = ()
 
 
-def stage(target: Target, server: Server, plan: StagePlan, outlook: Outlook, clock: Clock) -> Staged:
+def stage(target: Target, server: Server, plan: StagePlan, found: Outlook, clock: Clock) -> Staged:
     """Restore and prove; returns the stage that is there already, if it is of the same backup.
 
     Raises:
         Locked: somebody else restores this database.
         restore.RestoreRefused, ProofFailed: it does not load, or is not what its source was.
     """
-    name = outlook.source.name
-    with server.connect(MAINTENANCE_DB) as session, databases.alone(session, plan.db):
+    source = found.source
+    with databases.working(server) as session, databases.alone(session, plan.db):
         removed = _sweep(session, plan.db)
-        for ready in databases.marked(session, plan.db, "staged"):
-            if ready.mark and ready.mark.backup == name and not plan.force:
-                return Staged(ready.name, ready.mark, created=False, removed=removed)
+        ready = outlook.ready(session, plan, source.identity)
+        if ready and ready.mark:
+            changed, mark = False, ready.mark
+            if found.production:
+                mark = replace(mark, connection_limit=_limit(found))
+                changed = _dress(session, ready, found)
+                if mark != ready.mark:
+                    changed = True
+                    databases.put_mark(session, ready.name, mark)
+            smoke = _smoke(server, ready.name, plan.smoke_queries)
+            return Staged(ready.name, mark, False, changed, {}, smoke, removed)
         now = utc_now()
         at = databases.beside(session, plan.db, "staged", now)
-        begun = Mark("staging", plan.db, name, to_rfc3339(now))
+        begun = Mark("staging", plan.db, source.name, to_rfc3339(now), digest=source.identity.digest)
         try:
             with clock.step("create"):
-                notes = restore.create_database(session, at, outlook.source.needs.like, outlook.source.needs.encoding)
+                like = source.needs.like or restore.like_of(session, plan.db)
+                lacks = restore.create_database(session, at, like, source.needs.encoding)
                 databases.put_mark(session, at, begun)
                 session.execute(compose("ALTER DATABASE {} CONNECTION LIMIT 0", at))  # superusers only
-            outlook.notes.extend(notes)
-            return _fill(target, server, session, plan, outlook, at, begun, clock, removed)
+            found.notes.extend(lacks)
+            return _fill(target, server, session, plan, found, at, begun, clock, lacks, removed)
         except BaseException as exc:
             if isinstance(exc, restore.RestoreRefused):
                 exc.remedy = "Production was not touched."
@@ -78,35 +90,40 @@ def _fill(
     server: Server,
     session: Session,
     plan: StagePlan,
-    outlook: Outlook,
+    found: Outlook,
     at: str,
     begun: Mark,
     clock: Clock,
+    lacks: Sequence[str],
     removed: Sequence[str],
 ) -> Staged:
-    source = outlook.source
-    lightly = replace(
-        server.login, connect_params={**server.login.connect_params, "options": "-c synchronous_commit=off"}
-    )
+    """Load, prove and dress it. `lacks` says how the empty database could not be made like the source's."""
+    source = found.source
     with scratch.home(target, plan.work_dir) as home, clock.step("restore"):
-        loader = Server(target, lightly)
+        loader = Server(target, _with_options(server.login, _LOADING))
         nice = ["nice", "-n", str(plan.nice)] if plan.nice else []
         restore.load(
-            target, loader, outlook.programs, source.dump, at,
+            target, loader, found.programs, source.dump, at,
             jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
         )  # fmt: skip
     with clock.step("compare"):
-        proof = _prove(server, plan, source, at, outlook.notes)
+        proof = _prove(server, plan, source, at, lacks)
     if plan.analyze:
         with clock.step("analyze"):
-            _analyze(server, at, plan.jobs, outlook.notes)
+            _analyze(server, at, plan.jobs, found.notes)
     with clock.step("settings"):
-        _dress(session, at, outlook)
+        _dress(session, databases.find(session, at), found)
     with clock.step("smoke"):
         smoke = _smoke(server, at, plan.smoke_queries)
-    mark = replace(begun, state="staged", verdict=proof.verdict, rows=proof.rows)
+    mark = replace(begun, state="staged", verdict=proof.verdict, rows=proof.rows, connection_limit=_limit(found))
     databases.put_mark(session, at, mark)
-    return Staged(at, mark, True, dict(clock.steps), smoke, removed)
+    return Staged(at, mark, True, True, dict(clock.steps), smoke, removed)
+
+
+def _with_options(login: Login, settings: Mapping[str, str]) -> Login:
+    """The login with settings for every session, after what its owner wants."""
+    words = [login.connect_params.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())]
+    return replace(login, connect_params={**login.connect_params, "options": " ".join(words).strip()})
 
 
 def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
@@ -136,13 +153,13 @@ class _Proof:
     rows: int
 
 
-def _prove(server: Server, plan: StagePlan, source: Source, at: str, notes: Sequence[str]) -> _Proof:
+def _prove(server: Server, plan: StagePlan, source: Source, at: str, lacks: Sequence[str]) -> _Proof:
     known = source.fingerprint
     mode = known.mode if known else "counts"
     copy = capture.take(server, at, mode=mode, workers=plan.jobs, algorithm=known.algorithm if known else None)
     if source.manifest is None or known is None:
         return _Proof("inconclusive", copy.rows)
-    verdict = verify.judge(source.manifest, copy, list(notes))
+    verdict = verify.judge(source.manifest, copy, list(lacks))
     if verdict.verdict == "verified" or (verdict.verdict == "inconclusive" and plan.accept_unproven):
         return _Proof(verdict.verdict, copy.rows)
     raise ProofFailed(
@@ -160,7 +177,7 @@ def _analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
         left = deque(row.identity for row in session.query(sql.ANALYZABLE))
 
     def work() -> None:
-        with server.connect(at) as own:
+        with databases.working(server, at) as own:
             while left:
                 try:
                     identity = left.popleft()
@@ -179,19 +196,28 @@ def _analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
             left.clear()  # when we are stopped, nobody begins another one
 
 
-def _dress(session: Session, at: str, outlook: Outlook) -> None:
-    """Owner, settings, grants and comment: those of production, or where there is none, of the backup's source."""
-    if outlook.production is not None:
-        databases.make_like(session, at, outlook.production)
-        return
-    like = outlook.source.needs.like
+def _dress(session: Session, stage: Database, found: Outlook) -> bool:
+    """Owner, settings, grants and comment: those of production, or where there is none, of the backup's source.
+
+    Returns whether anything was to be done.
+    """
+    now = likeness.of(session, stage)
+    if found.production is not None:
+        return likeness.apply(session, stage.name, now, likeness.of(session, found.production))
+    like = found.source.needs.like
     if like is None:
-        return
-    session.execute(compose("ALTER DATABASE {} OWNER TO {}", at, like.owner))
-    for setting in like.settings:
-        name, dummy, value = setting.partition("=")
-        if not name.startswith("pg_runbook."):
-            databases.put_setting(session, at, name, value)
+        return False
+    wanted = likeness.of_source(session, now, like, found.notes)
+    found.notes.extend(likeness.apply_each(session, stage.name, now, wanted))
+    return True
+
+
+def _limit(found: Outlook) -> int:
+    """The connection limit that the swap gives the stage, should there be no production then."""
+    if found.production is not None:
+        return found.production.connection_limit
+    like = found.source.needs.like
+    return like.connection_limit if like else NO_LIMIT
 
 
 def _smoke(server: Server, at: str, queries: Sequence[SmokeQuery]) -> list[dict[str, object]]:
@@ -234,7 +260,7 @@ def _drop(server: Server, name: str) -> None:
     deadline = time.monotonic() + _DROP_PATIENCE_S
     while True:
         try:
-            with server.connect(MAINTENANCE_DB) as session:
+            with databases.working(server) as session:
                 session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
             return
         except RunbookError as exc:

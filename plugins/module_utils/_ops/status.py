@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from .._catalog.catalog import Catalog, Entry, Verification
+from .._catalog.catalog import Catalog, Entry
+from .._catalog.verifications import CLOCK_SKEW_S, Verification
 from .._errors import InvalidInput
 from .._findings import Finding
 from .._target.base import Files
 from .._units import from_rfc3339, human_duration, human_size, to_rfc3339
-from .retention import CLOCK_SKEW_S
 
 _BACKUP = "Run the playbook godel.postgres_runbook.backup."
 _VERIFY = "Run the playbook godel.postgres_runbook.backup_verify."
@@ -37,7 +38,10 @@ class Standards:
 
 @dataclass(frozen=True)
 class Backup:
-    """One backup without the lists that grow with the database; `summary` is empty when it is unreadable."""
+    """One backup without the lists that grow with the database; `summary` is empty when it is unreadable.
+
+    `cluster` is the system identifier of the cluster that it is of, if it says so.
+    """
 
     id: str
     database: str
@@ -47,6 +51,7 @@ class Backup:
     summary: Mapping[str, object]
     problem: str
     verification: Verification | None
+    cluster: str | None = None
 
     @property
     def verdict(self) -> str | None:
@@ -55,7 +60,7 @@ class Backup:
 
     @property
     def usable(self) -> bool:
-        """Whether it counts: readable, not proven bad, and not dated in the future."""
+        """Whether it counts: readable, all there, not proven bad, and not dated in the future."""
         return not self.problem and self.verdict != "failed" and self.age_s >= -CLOCK_SKEW_S
 
     @property
@@ -166,15 +171,17 @@ def _survey(files: Files, catalog: Catalog, db: str, now: datetime) -> DatabaseS
 
 
 def _backup(entry: Entry, now: datetime) -> Backup:
+    trouble = entry.trouble
     return Backup(
         id=entry.id,
         database=entry.database,
         path=entry.path,
         taken=entry.taken,
         age_s=int((now - entry.taken).total_seconds()),
-        summary=entry.manifest.summary() if entry.manifest else {},
-        problem=entry.problem.message if entry.problem else "",
+        summary=entry.manifest.summary() if entry.manifest and trouble is None else {},
+        problem=trouble.message if trouble else "",
         verification=entry.verification,
+        cluster=entry.cluster,
     )
 
 
@@ -185,6 +192,7 @@ def judge(states: Iterable[DatabaseState], standards: Standards, now: datetime) 
         findings.append(_judge_rpo(state, standards.rpo_s))
         if any(not each.problem for each in state.backups):
             findings.append(_judge_verification(state, standards.verified_within_s, now))
+        findings += _judge_clusters(state)
         findings += _judge_entries(state)
     return findings
 
@@ -240,6 +248,25 @@ def _judge_verification(state: DatabaseState, within_s: float | None, now: datet
             ages = f"{human_duration(since)} ago; at most {human_duration(within_s)} are allowed"
             return finding("warning", f"A backup of {state.database!r} was last verified {ages}.")
     return finding("ok", f"Backup {id_} was verified at {last.checked_at}.", "")
+
+
+def _judge_clusters(state: DatabaseState) -> list[Finding]:
+    """Whether all are of one cluster. One after the other is a move; side by side, nobody knows whose the newest is."""
+    known = [each for each in state.backups if each.cluster is not None]
+    periods = [its for its, group in itertools.groupby(each.cluster for each in known)]
+    newest = {each.cluster: each.id for each in reversed(known)}
+    if len(newest) < 2:
+        return []
+    mixed = len(periods) > len(newest)
+    listed = ", ".join(f"{id_} of {its}" for its, id_ in sorted(newest.items(), key=lambda each: each[1], reverse=True))
+    message = f"{len(newest)} clusters have backups of a database {state.database!r} here; their newest are {listed}."
+    if mixed:
+        message += " They go on side by side, so that what is said of the newest one may be said of another cluster's."
+        remedy = "Give each cluster a postgres_backup_dir of its own, and take a backup of each there."
+    else:
+        remedy = "If the cluster was replaced, delete the backups of the old one when nobody needs them any more."
+    severity = "critical" if mixed else "warning"
+    return [Finding("backup_clusters", severity, state.database, len(newest), 1, message, remedy)]
 
 
 def _judge_entries(state: DatabaseState) -> list[Finding]:

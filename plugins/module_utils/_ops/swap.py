@@ -21,12 +21,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .._db import Server, Session, compose, together
-from .._errors import ConnectionFailed, InvalidInput, ObjectNotFound, QueryFailed, SwapFailed
+from .._errors import ConnectionFailed, InvalidInput, Locked, ObjectNotFound, QueryFailed, RunbookError, SwapFailed
 from .._findings import Finding
 from .._sql import databases as sql
 from .._units import from_rfc3339, human_duration, to_rfc3339
 from . import databases
-from .databases import MAINTENANCE_DB, Database, Mark
+from .databases import MAINTENANCE_DB, NO_LIMIT, Database, Mark
 
 _END_EVERY_S = 0.01
 _CALM_EVERY_S = 0.05
@@ -110,6 +110,7 @@ def choose(session: Session, plan: SwapPlan) -> Pair | None:
             raise ObjectNotFound(
                 f"There is no {plan.replacement} database",
                 subject=repr(plan.db),
+                why=" ".join(databases.renamed(session, plan.db)),
                 remedy="Stage one with the playbook godel.postgres_runbook.restore."
                 if plan.replacement == "staged"
                 else "It was discarded, or never was: restore a backup with the playbook restore.",
@@ -140,31 +141,47 @@ def preflight(server: Server, session: Session, plan: SwapPlan, pair: Pair) -> l
             remedy="Use a superuser's login at the primary.",
         )
     findings = databases.dependents(server, session, pair.production) if pair.production else []
-    databases.refuse_blocking([finding for finding in findings if finding.value not in plan.allow], plan.db)
+    databases.refuse_blocking(findings, plan.db, plan.allow)
     return findings
 
 
 def swap(server: Server, plan: SwapPlan, now: datetime) -> Swapped | None:
     """Exchange the two; None if there is nothing to do.
 
+    Every error that it raises says in its details whether they were exchanged all the same: `swapped` is False, or None
+    when the server did not come back to tell.
+
     Raises:
         Locked: somebody else is at it.
-        SwapFailed: sessions would not end in time; production is what it was.
+        SwapFailed: sessions would not end in time, or the connection was lost.
     """
-    with server.connect(MAINTENANCE_DB) as session, databases.alone(session, plan.db):
-        pair = choose(session, plan)
-        if pair is None:
-            return None
-        preflight(server, session, plan, pair)
-        _wait_for_calm(session, pair, plan.grace_s)
-        ended: list[Mapping[str, object]] = []
-        for attempt in range(1, plan.attempts + 1):
-            try:
-                replaced, mark, downtime_s = _exchange(server, session, plan, pair, now, ended)
-                return Swapped(replaced, mark, downtime_s, attempt, ended)
-            except QueryFailed as exc:
-                _after_failure(server, session, plan, pair, exc, last=attempt == plan.attempts)
-            time.sleep(_PAUSE_S)
+    try:
+        with databases.working(server) as session, databases.alone(session, plan.db):
+            pair = choose(session, plan)
+            if pair is None:
+                return None
+            preflight(server, session, plan, pair)
+            _wait_for_calm(session, pair, plan.grace_s)
+            return _try(server, session, plan, pair, now)
+    except RunbookError as exc:
+        exc.details.setdefault("swapped", False)
+        raise
+
+
+def _try(server: Server, session: Session, plan: SwapPlan, pair: Pair, now: datetime) -> Swapped:
+    ended: list[Mapping[str, object]] = []
+    mark = _live_mark(pair, plan, now)
+    for attempt in range(1, plan.attempts + 1):
+        started = time.monotonic()
+        try:
+            replaced, downtime_s = _exchange(server, session, plan, pair, mark, now, ended)
+            return Swapped(replaced, mark, downtime_s, attempt, ended)
+        except QueryFailed as exc:
+            if exc.details.get("lost"):
+                replaced = _after_loss(server, plan, pair, exc)
+                return Swapped(replaced, mark, round(time.monotonic() - started, 6), attempt, ended)
+            _after_refusal(session, plan, pair, exc, last=attempt == plan.attempts)
+        time.sleep(_PAUSE_S)
     raise AssertionError("not reached: the last attempt returns or raises")
 
 
@@ -183,19 +200,23 @@ def _oid(pair: Pair) -> int:
 
 
 def _exchange(
-    server: Server, session: Session, plan: SwapPlan, pair: Pair, now: datetime, ended: list[Mapping[str, object]]
-) -> tuple[str | None, Mark, float]:
-    """One attempt: the name of what was replaced, the mark of what is in production now, and the seconds it took."""
+    server: Server,
+    session: Session,
+    plan: SwapPlan,
+    pair: Pair,
+    mark: Mark,
+    now: datetime,
+    ended: list[Mapping[str, object]],
+) -> tuple[str | None, float]:
+    """One attempt: the name of what was replaced, and the seconds it took."""
     aside = databases.beside(session, plan.db, "replaced", now) if pair.production else None
-    mark = _live_mark(pair, plan, now)
     steps = [compose("BEGIN; SET LOCAL lock_timeout = {ms}; SET LOCAL statement_timeout = {ms}", ms=_limit(plan))]
     if pair.production and aside:
         steps.append(compose("ALTER DATABASE {} RENAME TO {}", plan.db, aside))
-        steps.append(compose(databases.SET_MARK, aside, mark=_replaced_mark(plan, pair.production, now).as_text()))
-    limit = int(pair.production.connection_limit) if pair.production else -1
+        steps.append(databases.marking(aside, _replaced_mark(plan, pair.production, now)))
     steps.append(compose("ALTER DATABASE {} RENAME TO {}", pair.other.name, plan.db))
-    steps.append(compose(f"ALTER DATABASE {{}} CONNECTION LIMIT {limit}", plan.db))
-    steps.append(compose(databases.SET_MARK, plan.db, mark=mark.as_text()))
+    steps.append(compose(f"ALTER DATABASE {{}} CONNECTION LIMIT {_connection_limit(pair)}", plan.db))
+    steps.append(databases.marking(plan.db, mark))
     with _ending_sessions(server, pair, ended):
         started = time.monotonic()
         try:
@@ -204,7 +225,17 @@ def _exchange(
             with suppress(QueryFailed):
                 session.execute("ROLLBACK")
             raise
-        return aside, mark, round(time.monotonic() - started, 6)
+        return aside, round(time.monotonic() - started, 6)
+
+
+def _connection_limit(pair: Pair) -> int:
+    """That of production; when that is lost, what the stage remembers, or what the replaced one has."""
+    mark = pair.other.mark
+    if pair.production:
+        limit = pair.production.connection_limit
+    else:
+        limit = mark.connection_limit if mark and mark.state == "staged" else pair.other.connection_limit
+    return max(int(limit), NO_LIMIT)  # one whose removal was interrupted has -2
 
 
 def _limit(plan: SwapPlan) -> str:
@@ -251,52 +282,73 @@ def _ending_sessions(server: Server, pair: Pair, ended: list[Mapping[str, object
             thread.join()
 
 
-def _after_failure(
-    server: Server, session: Session, plan: SwapPlan, pair: Pair, exc: QueryFailed, *, last: bool
-) -> None:
-    """Raise SwapFailed, saying what is in production now, unless it is worth another attempt."""
+def _after_refusal(session: Session, plan: SwapPlan, pair: Pair, exc: QueryFailed, *, last: bool) -> None:
+    """Raise SwapFailed unless it is worth another attempt."""
     if exc.details.get("sqlstate") in _TRY_AGAIN and not last:
         return
-    if not exc.details.get("lost"):
-        stayed = session.query(sql.SESSIONS, (_oid(pair),))
-        who = "; ".join(f"{row.backend_type} of {row.user or 'the server'}" for row in stayed[:5])
-        raise SwapFailed(
-            "The databases could not be exchanged",
-            subject=repr(plan.db),
-            why=exc.why + (f" (still connected: {who})" if who else ""),
-            remedy="Nothing was changed. Stop what keeps connecting, or allow more in grace, block and attempts.",
-        )
-    in_production = _look(server, plan.db)
-    restored = in_production is not None and in_production.oid == pair.other.oid
+    stayed = session.query(sql.SESSIONS, (_oid(pair),))
+    who = "; ".join(f"{row.backend_type} of {row.user or 'the server'}" for row in stayed[:5])
+    raise SwapFailed(
+        "The databases could not be exchanged",
+        subject=repr(plan.db),
+        why=exc.why + (f" (still connected: {who})" if who else ""),
+        remedy="Nothing was changed. Stop what keeps connecting, or allow more in grace, block and attempts.",
+    )
+
+
+def _after_loss(server: Server, plan: SwapPlan, pair: Pair, exc: QueryFailed) -> str | None:
+    """The server tells whether it was done before the connection was lost: then it is the name of what was replaced."""
+    there = _look(server, plan)
+    live = there.get(plan.db) if there else None
+    if there and live and live.oid == pair.other.oid:
+        former = pair.production
+        return next((item.name for item in there.values() if former and item.oid == former.oid), None)
     raise SwapFailed(
         "The connection was lost during the swap",
         subject=repr(plan.db),
         why=exc.why,
-        remedy=f"{'The restored' if restored else 'The former'} database is in production, whole. Run this again."
-        if in_production
-        else "See which database has the name when the server is back: it is one of the two, whole. Run this again.",
+        remedy="See which database has the name when the server is back: it is one of the two, whole. Run this again."
+        if there is None
+        else "The former database is in production, whole. Run this again.",
+        details={"swapped": None if there is None else False},
     )
 
 
-def _look(server: Server, db: str) -> Database | None:
-    """The database in production, once the server is back; None if it does not come back in time."""
-    deadline = time.monotonic() + _LOOK_PATIENCE_S
+def _look(server: Server, plan: SwapPlan) -> dict[str, Database] | None:
+    """What there is once the server is back; None if it does not come back in time.
+
+    Only alone: as long as the session that was lost lives on at the server, it may yet commit, and keeps its lock.
+    """
+    deadline = time.monotonic() + _LOOK_PATIENCE_S + plan.block_s
     while time.monotonic() < deadline:
-        with suppress(ConnectionFailed, QueryFailed), server.connect(MAINTENANCE_DB) as session:
-            return databases.known(session).get(db)
+        with (
+            suppress(ConnectionFailed, QueryFailed, Locked),
+            databases.working(server) as session,
+            databases.alone(session, plan.db),
+        ):
+            return databases.known(session)
         time.sleep(_PAUSE_S)
     return None
 
 
-def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> list[str]:
+@dataclass(frozen=True)
+class Discarded:
+    """What was dropped, and sentences on what was not although it is marked."""
+
+    dropped: Sequence[str]
+    notes: Sequence[str]
+
+
+def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> Discarded:
     """Drop what was replaced, once its time is over, and stages that died; or at once all that is not in production."""
-    with server.connect(MAINTENANCE_DB) as session, databases.alone(session, db):
+    with databases.working(server) as session, databases.alone(session, db):
         found = databases.marked(session, db, "staging", *(() if due_only else ("replaced", "staged")))
         if due_only:
             found += [item for item in databases.marked(session, db, "replaced") if _is_due(item.mark, now)]
+        notes = databases.renamed(session, db)
         for item in found:
             session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", item.name))
-        return [item.name for item in found]
+        return Discarded([item.name for item in found], notes)
 
 
 def _is_due(mark: Mark | None, now: datetime) -> bool:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Union
 
-from .._catalog.catalog import Catalog, Entry, Verification
+from .._catalog.catalog import Catalog, Entry
 from .._catalog.integrity import check_files
 from .._catalog.manifest import FILE_NAME, Manifest
+from .._catalog.verifications import Verification
 from .._db import Server
 from .._errors import BackupNotFound, InvalidInput, ManifestProblem, NewerManifest
 from .._findings import Finding
@@ -23,6 +24,7 @@ from .._programs import CLIENT, SCRATCH, find_newest
 from .._target.base import Target
 from .._units import from_rfc3339, to_rfc3339
 from . import legacy, rehearsal, restore
+from .origin import cluster_if_known
 from .rehearsal import CannotTell, Clock, Needs, Place
 
 if TYPE_CHECKING:  # it takes the libraries for Kubernetes with it, which a plain host has not
@@ -68,8 +70,8 @@ class Verdict:
 Subject = Union[Entry, restore.Dump]
 
 
-def choose(target: Target, catalog: Catalog, plan: VerifyPlan) -> Subject:
-    """Find the backup that the plan names.
+def choose(target: Target, server: Server, catalog: Catalog, plan: VerifyPlan, notes: list[str]) -> Subject:
+    """Find the backup that the plan names; `latest` is the newest one of the server's cluster.
 
     Raises:
         BackupNotFound, InvalidInput: there is none.
@@ -80,12 +82,14 @@ def choose(target: Target, catalog: Catalog, plan: VerifyPlan) -> Subject:
         )
     if "/" in plan.reference:
         return legacy.identify(target, plan.reference)
-    return catalog.find(plan.db, plan.reference)
+    if plan.reference != "latest":
+        return catalog.find(plan.db, plan.reference)
+    return catalog.latest(plan.db, cluster_if_known(server, plan.db, notes))
 
 
 def proven_recently(subject: Subject, plan: VerifyPlan, now: datetime) -> Verification | None:
     """An earlier verification, if its verdict is `verified` and it is younger than the plan's `max_age`."""
-    known = subject.verification if isinstance(subject, Entry) and subject.problem is None else None
+    known = subject.verification if isinstance(subject, Entry) and subject.trouble is None else None
     if known is None or not plan.max_age_s or known.verdict != "verified":
         return None
     age = (now - from_rfc3339(known.checked_at)).total_seconds()
@@ -213,17 +217,17 @@ def _refuse_unknown(source: Fingerprint | None) -> None:
         )
 
 
-def judge(manifest: Manifest, copy: Fingerprint, notes: list[str]) -> Verdict:
-    """Compare a restored copy with its source; `notes` tell what the copy could not be made like."""
-    source = manifest.fingerprint
+def judge(manifest: Manifest, copy: Fingerprint, lacks: list[str]) -> Verdict:
+    """Compare a restored copy with its source; `lacks` tells what the copy could not be made like."""
+    source, notes = manifest.fingerprint, lacks
     if source is None:
         reason = "It restores without an error, but it has no fingerprint to compare with."
         return Verdict("inconclusive", reason, [], notes, copy.summary())
     differences = compare(source, copy)
     if differences:
         reason = f"The restored copy differs from the source: {_first(differences)}."
-        if notes:  # the copy could not be made like the source
-            reason = f"{reason} {notes[0]}, which may be why."
+        if lacks:
+            reason = f"{reason} {lacks[0]}, which may be why."
             return Verdict("inconclusive", reason, differences, notes, copy.summary())
         return Verdict("failed", reason, differences, notes, copy.summary())
     definitions = ""
@@ -237,6 +241,8 @@ def judge(manifest: Manifest, copy: Fingerprint, notes: list[str]) -> Verdict:
     else:
         extent += f", {len(source.sequences)} sequences, {len(source.objects)} objects{definitions}"
         reason = f"The restored copy equals the source: {extent}."
+    if lacks:
+        return Verdict("inconclusive", f"{reason} But: {lacks[0]}", [], notes, copy.summary())
     return Verdict("verified", reason, [], notes, copy.summary())
 
 
@@ -266,6 +272,7 @@ def needs_of_hand_made(found: legacy.HandMade) -> Needs:
         extensions=found.extensions,
         database=found.database,
         encoding=found.encoding,
+        subscribes=found.subscribes,
     )
 
 

@@ -26,7 +26,8 @@ WITH locked AS MATERIALIZED (
         OR n.nspname || '.' || p.relname = ANY (%(tables)s::pg_catalog.text[]))
 ), batch AS MATERIALIZED (
     SELECT c.oid, c.relname, c.relkind, c.relam, c.relpages, c.reltuples, c.reloptions, c.relfrozenxid, c.relnamespace,
-           home.oid AS table_oid, home.reltuples AS table_reltuples, home.reltoastrelid, owner.oid AS owner_oid, owner.relname AS owner_name, n.nspname AS owner_schema,
+           home.oid AS table_oid, home.reltuples AS table_reltuples, home.reltoastrelid,
+           owner.oid AS owner_oid, owner.relname AS owner_name, n.nspname AS owner_schema,
            locked.oid IS NOT NULL AS is_locked, home.reltoastrelid IN (SELECT l.oid FROM locked l) AS is_toast_locked
     FROM pg_catalog.pg_class c
     LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid

@@ -26,15 +26,21 @@ WHERE s.setdatabase = %s AND NOT pg_catalog.starts_with(setting, 'pg_runbook.')
 ORDER BY 1, 2
 """
 
-# The grants beside the owner's own; a null grantee is PUBLIC. No row at all: the defaults were never touched.
+# All grants, the owner's own and the defaults among them; a null grantee is PUBLIC. Several grantors make no difference.
+# https://www.postgresql.org/docs/current/ddl-priv.html
 GRANTS = """
-SELECT g.rolname::text AS grantee, x.privilege_type AS privilege, x.is_grantable AS grantable
-FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) AS x
+SELECT g.rolname::text AS grantee, x.privilege_type AS privilege, bool_or(x.is_grantable) AS grantable
+FROM pg_catalog.pg_database d,
+     pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) AS x
 LEFT JOIN pg_catalog.pg_roles g ON g.oid = x.grantee
 WHERE d.oid = %s
-ORDER BY 1 NULLS FIRST, 2
+GROUP BY 1, 2
 """
-HAS_GRANTS = "SELECT datacl IS NOT NULL FROM pg_catalog.pg_database WHERE oid = %s"
+
+# https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-DBSIZE
+SIZE = """
+SELECT coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::bigint FROM pg_catalog.pg_database WHERE oid = ANY (%s)
+"""
 
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
 SESSIONS = """

@@ -57,6 +57,10 @@ _WIRE_CASES = "\n".join(
 )
 _DIRECT_LIST = ", ".join(f"'{name}'::regtype" for name in _HASHED_DIRECTLY)
 
+# A standby has nothing of unlogged relations, so that nobody can read them there and pg_dump leaves their rows out.
+# https://www.postgresql.org/docs/current/sql-createtable.html#SQL-CREATETABLE-UNLOGGED
+_UNREAD = "c.relpersistence = 'u' AND pg_is_in_recovery()"
+
 # Each table whose rows pg_dump carries, with the expression list of its digest. All else than the types above goes
 # through its text form (an enum's hash is that of its OID, which a restore changes; json has none), that of a row where
 # somebody made a cast to text of his own. Columns stand in
@@ -92,7 +96,8 @@ SELECT format('%I.%I', n.nspname, c.relname) AS identity,
         WHERE r.oid = pg_partition_root(c.oid) AND EXISTS (
           SELECT FROM pg_partition_ancestors(c.oid) AS ancestor
           JOIN pg_partitioned_table p ON p.partrelid = ancestor AND p.partstrat = 'h'
-          JOIN pg_opclass o ON o.oid = ANY (p.partclass) AND o.opcname = 'enum_ops')) AS counts_for
+          JOIN pg_opclass o ON o.oid = ANY (p.partclass) AND o.opcname = 'enum_ops')) AS counts_for,
+       {_UNREAD} AS unread
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN expressions x ON x.attrelid = c.oid
@@ -114,8 +119,9 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_cata
   AND to_regclass(format('%I.%I', n.nspname, c.relname)) IS DISTINCT FROM c.oid
 """
 
-SEQUENCES = """
-SELECT format('%I.%I', n.nspname, c.relname) AS identity, s.seqincrement AS increment, s.seqcycle AS cycles
+SEQUENCES = f"""
+SELECT format('%I.%I', n.nspname, c.relname) AS identity, s.seqincrement AS increment, s.seqcycle AS cycles,
+       {_UNREAD} AS unread
 FROM pg_sequence s
 JOIN pg_class c ON c.oid = s.seqrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -148,6 +154,9 @@ SELECT count(*) FILTER (WHERE number = 0) AS objects,
 FROM chunk JOIN pg_largeobject_metadata m ON m.oid = chunk.loid
 """
 
+# Since 9.6. initdb makes it, and standbys share it. https://www.postgresql.org/docs/current/functions-info.html
+SYSTEM_IDENTIFIER = "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()"
+
 # Who and what a restore needs to find, and how the database was made.
 SURROUNDINGS = """
 SELECT d.oid::bigint AS oid, pg_get_userbyid(d.datdba) AS owner, pg_encoding_to_char(d.encoding) AS encoding,
@@ -158,9 +167,26 @@ SELECT d.oid::bigint AS oid, pg_get_userbyid(d.datdba) AS owner, pg_encoding_to_
        pg_database_size(d.oid)::bigint AS size_bytes,
        (SELECT rolname FROM pg_roles WHERE oid = 10) AS bootstrap_role,
        (SELECT coalesce(array_agg(rolname::text ORDER BY 1), '{}') FROM pg_roles WHERE oid >= 16384) AS roles,
+       (SELECT coalesce(array_agg(rolname::text ORDER BY 1), '{}') FROM pg_roles WHERE oid >= 16384 AND rolsuper) AS superusers,
+       (SELECT coalesce(array_agg(rolname::text ORDER BY 1), '{}') FROM pg_roles
+        WHERE oid >= 16384 AND rolbypassrls) AS bypassrls,
+       (SELECT coalesce(jsonb_object_agg(name, names), '{}') FROM (
+          SELECT g.rolname::text AS name, jsonb_agg(DISTINCT u.rolname::text) AS names
+          FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles u ON u.oid = m.member
+          WHERE u.oid >= 16384 AND coalesce((to_jsonb(m) ->> 'inherit_option')::bool, u.rolinherit)
+          GROUP BY 1) AS granted) AS members,
        (SELECT coalesce(array_agg(extname::text ORDER BY 1), '{}') FROM pg_extension) AS extensions,
        (SELECT coalesce(array_agg(DISTINCT setting ORDER BY setting), '{}') FROM pg_db_role_setting s,
                unnest(s.setconfig) AS setting WHERE s.setdatabase = d.oid AND s.setrole = 0) AS settings,
+       shobj_description(d.oid, 'pg_database') AS comment, greatest(d.datconnlimit, -1) AS connection_limit,
+       (SELECT coalesce(jsonb_object_agg(r.rolname, s.setconfig), '{}')
+        FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole WHERE s.setdatabase = d.oid) AS role_settings,
+       (SELECT coalesce(jsonb_object_agg(name, privileges), '{}') FROM (
+          SELECT CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee)::text END AS name,
+                 jsonb_agg(DISTINCT x.privilege_type || CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+                   AS privileges
+          FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x
+          GROUP BY 1) AS granted) AS grants,
        (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier
 FROM pg_database d WHERE d.datname = current_database()
 """

@@ -10,6 +10,11 @@ Floor: PostgreSQL 13; columns that came later are read through to_jsonb(), which
 from __future__ import annotations
 
 _FIRST_USER_OID = 16384  # FirstNormalObjectId, src/include/access/transam.h
+# In an identity by pg_identify_object(): `pg_temp_3.t`, `trg on pg_temp_3.t`, `public.f(pg_temp_3.t)`.
+_TEMPORARY = "'(^|[ (,])pg_temp(_[0-9]+)?[.]'"
+
+# How lists are sorted: by bytes, whatever the locale of a database makes of the same letters.
+_BYTEWISE = ' COLLATE pg_catalog."C"'
 
 
 def _no_extension(catalog: str, oid: str) -> str:
@@ -23,8 +28,8 @@ def _acl(acl: str, letter: str, owner: str) -> str:
     # A restored ACL may have another order and other grantors, and NULL where the default was written out.
     default = f"coalesce({acl}, acldefault('{letter}', {owner}))" if letter != "c" else acl
     return (
-        "(SELECT string_agg(DISTINCT coalesce(nullif(x.grantee, 0)::regrole::text, 'PUBLIC') || '=' || x.privilege_type"
-        f" || CASE WHEN x.is_grantable THEN '*' ELSE '' END, ',') FROM aclexplode({default}) x)"
+        "(SELECT string_agg(DISTINCT (coalesce(nullif(x.grantee, 0)::regrole::text, 'PUBLIC') || '=' || x.privilege_type"
+        f" || CASE WHEN x.is_grantable THEN '*' ELSE '' END){_BYTEWISE}, ',') FROM aclexplode({default}) x)"
     )
 
 
@@ -40,7 +45,7 @@ def _expression(text: str) -> str:
 
 
 def _sorted(array: str) -> str:
-    return f"(SELECT string_agg(o, ',' ORDER BY o) FROM unnest({array}) o)"
+    return f"(SELECT string_agg(o, ',' ORDER BY o{_BYTEWISE}) FROM unnest({array}) o)"
 
 
 _COLUMNS = f"""
@@ -104,24 +109,27 @@ SELECT 'constraint', format('%I on %s', k.conname, CASE WHEN k.conrelid <> 0 THE
        concat_ws('|', k.contype, k.convalidated, {_expression("pg_get_constraintdef(k.oid)")})
 FROM pg_constraint k LEFT JOIN pg_class c ON c.oid = k.conrelid
 WHERE k.oid >= {_FIRST_USER_OID} AND k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conparentid = 0 AND k.conislocal
-  AND coalesce(c.relpersistence, 'p') <> 't'
+  AND coalesce(c.relpersistence, 'p') <> 't' AND k.connamespace::regnamespace::text !~ '^pg_temp'
   AND {_no_extension("pg_class", "k.conrelid")} AND {_no_extension("pg_type", "k.contypid")}""",
     "triggers": f"""
 SELECT 'trigger', format('%I on %s', g.tgname, g.tgrelid::regclass),
        concat_ws('|', g.tgenabled, {_expression("pg_get_triggerdef(g.oid)")})
-FROM pg_trigger g WHERE g.oid >= {_FIRST_USER_OID} AND NOT g.tgisinternal AND g.tgparentid = 0
+FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+WHERE g.oid >= {_FIRST_USER_OID} AND NOT g.tgisinternal AND g.tgparentid = 0 AND c.relpersistence <> 't'
   AND {_no_extension("pg_trigger", "g.oid")}""",
     "rules": f"""
 SELECT 'rule', format('%I on %s', r.rulename, r.ev_class::regclass), concat_ws('|', r.ev_enabled,
        {_expression("pg_get_ruledef(r.oid)")})
-FROM pg_rewrite r WHERE r.oid >= {_FIRST_USER_OID} AND r.rulename <> '_RETURN' AND {_no_extension("pg_rewrite", "r.oid")}""",
+FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+WHERE r.oid >= {_FIRST_USER_OID} AND r.rulename <> '_RETURN' AND c.relpersistence <> 't'
+  AND {_no_extension("pg_rewrite", "r.oid")}""",
     "policies": f"""
 SELECT 'policy', format('%I on %s', p.polname, p.polrelid::regclass),
        concat_ws('|', p.polcmd, p.polpermissive, {_expression("pg_get_expr(p.polqual, p.polrelid)")},
          {_expression("pg_get_expr(p.polwithcheck, p.polrelid)")},
-         (SELECT string_agg(r.name, ',' ORDER BY r.name)
+         (SELECT string_agg(r.name, ',' ORDER BY r.name{_BYTEWISE})
             FROM (SELECT coalesce(nullif(o, 0)::regrole::text, 'PUBLIC') AS name FROM unnest(p.polroles) o) AS r))
-FROM pg_policy p WHERE p.oid >= {_FIRST_USER_OID}""",
+FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE p.oid >= {_FIRST_USER_OID} AND c.relpersistence <> 't'""",
     "functions": f"""
 SELECT CASE p.prokind WHEN 'a' THEN 'aggregate' WHEN 'p' THEN 'procedure' ELSE 'function' END,
        format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)),
@@ -162,8 +170,8 @@ WHERE o.oid >= {_FIRST_USER_OID} AND {_no_extension("pg_opclass", "o.oid")}
 UNION ALL
 SELECT 'operator family', format('%I.%I using %I', n.nspname, o.opfname, m.amname), concat_ws('|', o.opfowner::regrole,
        (SELECT string_agg(concat_ws(' ', w.amopopr::regoperator, w.amopstrategy), ',' ORDER BY w.amopstrategy,
-               w.amopopr::regoperator::text) FROM pg_amop w WHERE w.amopfamily = o.oid),
-       (SELECT string_agg(concat_ws(' ', w.amproc, w.amprocnum), ',' ORDER BY w.amprocnum, w.amproc::text)
+               w.amopopr::regoperator::text{_BYTEWISE}) FROM pg_amop w WHERE w.amopfamily = o.oid),
+       (SELECT string_agg(concat_ws(' ', w.amproc, w.amprocnum), ',' ORDER BY w.amprocnum, w.amproc::text{_BYTEWISE})
           FROM pg_amproc w WHERE w.amprocfamily = o.oid))
 FROM pg_opfamily o JOIN pg_namespace n ON n.oid = o.opfnamespace JOIN pg_am m ON m.oid = o.opfmethod
 WHERE o.oid >= {_FIRST_USER_OID} AND {_no_extension("pg_opfamily", "o.oid")}""",
@@ -206,14 +214,15 @@ FROM pg_event_trigger v WHERE v.oid >= {_FIRST_USER_OID} AND {_no_extension("pg_
 UNION ALL
 SELECT 'statistics', format('%I.%I', n.nspname, x.stxname), concat_ws('|', x.stxowner::regrole,
        {_expression("pg_get_statisticsobjdef(x.oid)")})
-FROM pg_statistic_ext x JOIN pg_namespace n ON n.oid = x.stxnamespace WHERE x.oid >= {_FIRST_USER_OID}
+FROM pg_statistic_ext x JOIN pg_namespace n ON n.oid = x.stxnamespace JOIN pg_class c ON c.oid = x.stxrelid
+WHERE x.oid >= {_FIRST_USER_OID} AND c.relpersistence <> 't'
 UNION ALL
 SELECT 'publication', quote_ident(b.pubname), concat_ws('|', b.pubowner::regrole, b.puballtables, b.pubinsert, b.pubupdate,
        b.pubdelete, b.pubtruncate, b.pubviaroot,
-       (SELECT string_agg(r.prrelid::regclass::text, ',' ORDER BY r.prrelid::regclass::text)
+       (SELECT string_agg(r.prrelid::regclass::text, ',' ORDER BY r.prrelid::regclass::text{_BYTEWISE})
           FROM pg_publication_rel r WHERE r.prpubid = b.oid),
        (SELECT string_agg(concat_ws(' ', v.schemaname, v.tablename,
-                 (SELECT string_agg(a, ',' ORDER BY a) FROM jsonb_array_elements_text(
+                 (SELECT string_agg(a, ',' ORDER BY a{_BYTEWISE}) FROM jsonb_array_elements_text(
                     CASE jsonb_typeof(to_jsonb(v) -> 'attnames') WHEN 'array' THEN to_jsonb(v) -> 'attnames' END) AS a),
                  {_expression("to_jsonb(v) ->> 'rowfilter'")}), ',' ORDER BY v.schemaname, v.tablename)
           FROM pg_publication_tables v WHERE v.pubname = b.pubname))
@@ -227,18 +236,20 @@ SELECT 'access method', quote_ident(m.amname), concat_ws('|', m.amhandler, m.amt
 FROM pg_am m WHERE m.oid >= {_FIRST_USER_OID} AND {_no_extension("pg_am", "m.oid")}
 UNION ALL
 SELECT 'default privileges', concat_ws(' ', d.defaclrole::regrole, d.defaclobjtype, nullif(d.defaclnamespace, 0)::regnamespace),
-       (SELECT string_agg(DISTINCT coalesce(nullif(x.grantee, 0)::regrole::text, 'PUBLIC') || '=' || x.privilege_type
-               || CASE WHEN x.is_grantable THEN '*' ELSE '' END, ',') FROM aclexplode(d.defaclacl) x)
+       (SELECT string_agg(DISTINCT (coalesce(nullif(x.grantee, 0)::regrole::text, 'PUBLIC') || '=' || x.privilege_type
+               || CASE WHEN x.is_grantable THEN '*' ELSE '' END){_BYTEWISE}, ',') FROM aclexplode(d.defaclacl) x)
 FROM pg_default_acl d""",
     "comments": f"""
 SELECT 'comment', concat_ws(' ', o.type, o.identity), d.description
 FROM pg_description d CROSS JOIN LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) AS o
-WHERE d.objoid >= {_FIRST_USER_OID} AND o.identity IS NOT NULL AND o.identity !~ '^pg_temp'
+WHERE d.objoid >= {_FIRST_USER_OID} AND o.identity IS NOT NULL AND o.identity !~ {_TEMPORARY}
   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e')
+  AND NOT EXISTS (SELECT FROM pg_statistic_ext x JOIN pg_class c ON c.oid = x.stxrelid
+                  WHERE d.classoid = 'pg_statistic_ext'::regclass AND x.oid = d.objoid AND c.relpersistence = 't')
 UNION ALL
 SELECT 'security label', concat_ws(' ', o.type, o.identity, d.provider), d.label
 FROM pg_seclabel d CROSS JOIN LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) AS o
-WHERE d.objoid >= {_FIRST_USER_OID}""",
+WHERE d.objoid >= {_FIRST_USER_OID} AND o.identity !~ {_TEMPORARY}""",
 }
 
 # One statement a part: the server works on small sorts, and a refused one can be named.
@@ -247,3 +258,5 @@ OBJECTS = {
     f"FROM ({statement}) AS object (kind, identity, definition)"
     for part, statement in _PARTS.items()
 }
+# As the first fingerprints were taken, in the order of the database's own locale.
+OBJECTS_BY_LOCALE = {part: statement.replace(_BYTEWISE, "") for part, statement in OBJECTS.items()}

@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -150,6 +150,12 @@ class Files(Protocol):
         """Every regular file below a directory, sorted by path.
 
         Anything else that is found raises FileProblem, with `irregular` in its details.
+        """
+
+    def trees(self, paths: Sequence[str]) -> Iterator[tuple[str, list[FileInfo] | None]]:
+        """Each directory with all that is below it but directories, sorted by path; links are not followed.
+
+        They are read as they are asked for, some at a time. None for one that cannot be read, or not to its end.
         """
 
     def glob(self, pattern: str) -> list[str]:

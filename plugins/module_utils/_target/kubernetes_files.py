@@ -8,8 +8,9 @@ Every script may be run again without harm, so that a connection that was cut is
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -27,6 +28,8 @@ from .base import FileInfo, Space
 _IS_ODD, _IS_TOO_LARGE, _EXISTS = 41, 42, 43
 _ARGUMENTS_AT_ONCE = 200
 _PIECE_BYTES = 16 * 1024
+# Who wants the newest only asks for little, and who wants them all does not ask often.
+_TREES_AT_ONCE = (1, 8, 64)
 _DIRECTORY = 0o040000
 _REGULAR = 0o100000
 _TYPE = 0o170000
@@ -44,6 +47,14 @@ find "$1/." ! -name . -prune -exec sh -c 't=$1; shift; stat -c "$t%f %s %Y %n" -
 _WALK = """
 [ -d "$1/." ] || { ls -d -- "$1/."; exit 1; }
 find "$1" ! -type d -exec stat -c "$2%f %s %Y %n" -- {} +
+"""
+# After each directory stands how that went: one that cannot be read says nothing of the others.
+_TREES = """
+t=$1; shift
+for d; do
+    [ -d "$d/." ] && find "$d" ! -type d -exec stat -c "$t%f %s %Y %n" -- {} + 2>/dev/null
+    printf '%s' "$t= $?"
+done
 """
 _GLOB = r"""IFS=; for f in $1; do [ -e "$f" ] && printf '%s\0' "$f"; done; exit 0"""
 _READ = f"""
@@ -126,6 +137,25 @@ class PodFiles:
 
     def walk(self, path: str) -> list[FileInfo]:
         return sorted(self._stats("A directory cannot be read", path, _WALK, regular=True), key=lambda info: info.path)
+
+    def trees(self, paths: Sequence[str]) -> Iterator[tuple[str, list[FileInfo] | None]]:
+        at = 0
+        for number in itertools.chain(_TREES_AT_ONCE, itertools.repeat(_TREES_AT_ONCE[-1])):
+            some = paths[at : at + number]
+            if not some:
+                return
+            at += number
+            token = uuid4().hex
+            at_end = 0
+            found: list[FileInfo] = []
+            output = self._text(self._do("Directories cannot be read", some[0], _TREES, token, *some))
+            for record in output.split(token)[1:]:
+                if record.startswith("="):
+                    yield some[at_end], sorted(found, key=lambda info: info.path) if record == "= 0" else None
+                    at_end += 1
+                    found = []
+                else:
+                    found.append(_file_info(record))
 
     def glob(self, pattern: str) -> list[str]:
         return sorted(self._text(self._do("Paths cannot be listed", pattern, _GLOB, pattern)).split("\0")[:-1])
@@ -219,14 +249,10 @@ class PodFiles:
         output = self._text(self._do(what, path, script, path, token))
         found = []
         for record in output.split(token)[1:]:
-            mode, size, modified, *name = record.removesuffix("\n").split(" ", 3)
-            kind = int(mode, 16) & _TYPE
-            at = path if follow else name[0]
-            if regular and kind != _REGULAR:
-                raise FileProblem("Neither a file nor a directory", subject=at, details={"irregular": True})
-            is_dir = kind == _DIRECTORY
-            irregular = not is_dir and kind != _REGULAR
-            found.append(FileInfo(at, is_dir, 0 if is_dir else int(size), float(modified), irregular))
+            info = _file_info(record, path if follow else None)
+            if regular and (info.is_dir or info.irregular):
+                raise FileProblem("Neither a file nor a directory", subject=info.path, details={"irregular": True})
+            found.append(info)
         return found
 
     def _do(self, what: str, subject: str, script: str, *args: str) -> bytes:
@@ -257,6 +283,15 @@ class PodFiles:
     @staticmethod
     def _text(output: bytes) -> str:
         return output.decode("utf-8", "surrogateescape")
+
+
+def _file_info(record: str, path: str | None = None) -> FileInfo:
+    """What `stat` said of a file: mode, size, time, and the path where it is not known."""
+    mode, size, modified, *name = record.removesuffix("\n").split(" ", 3)
+    kind = int(mode, 16) & _TYPE
+    is_dir = kind == _DIRECTORY
+    irregular = not is_dir and kind != _REGULAR
+    return FileInfo(name[0] if path is None else path, is_dir, 0 if is_dir else int(size), float(modified), irregular)
 
 
 def _escaped(data: bytes) -> str:

@@ -91,6 +91,22 @@ def _pieces(path: str, start: int) -> Iterator[bytes]:
             yield data
 
 
+def _below(path: str) -> list[FileInfo]:
+    """All that is below a directory but directories, sorted by path."""
+    files: list[FileInfo] = []
+    pending = [path]
+    while pending:
+        directory = pending.pop()
+        with _naming("A directory cannot be read", directory), os.scandir(directory) as found:
+            for entry in found:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(entry.path)
+                else:
+                    files.append(_info(entry.path, status))
+    return sorted(files, key=lambda info: info.path)
+
+
 class LocalFiles:
     """Files of this host."""
 
@@ -112,22 +128,18 @@ class LocalFiles:
         return sorted(infos, key=lambda info: info.path)
 
     def walk(self, path: str) -> list[FileInfo]:
-        files: list[FileInfo] = []
-        pending = [path]
-        while pending:
-            directory = pending.pop()
-            with _naming("A directory cannot be read", directory), os.scandir(directory) as found:
-                for entry in found:
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(status.st_mode):
-                        pending.append(entry.path)
-                    elif stat.S_ISREG(status.st_mode):
-                        files.append(_info(entry.path, status))
-                    else:
-                        raise FileProblem(
-                            "Neither a file nor a directory", subject=entry.path, details={"irregular": True}
-                        )
-        return sorted(files, key=lambda info: info.path)
+        found = _below(path)
+        for info in found:
+            if info.irregular:
+                raise FileProblem("Neither a file nor a directory", subject=info.path, details={"irregular": True})
+        return found
+
+    def trees(self, paths: Sequence[str]) -> Iterator[tuple[str, list[FileInfo] | None]]:
+        for path in paths:
+            try:
+                yield path, _below(path)
+            except FileProblem:
+                yield path, None
 
     def glob(self, pattern: str) -> list[str]:
         return sorted(glob.glob(pattern))
