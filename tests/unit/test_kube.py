@@ -55,10 +55,16 @@ def functions(request: pytest.FixtureRequest) -> Callable[..., str]:
     return call
 
 
+def _heed() -> None:
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def running(*argv: str) -> Iterator[subprocess.Popen[str]]:
     """A process that has printed a line."""
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+    # A shell cannot catch what was ignored before it began, as it is in jobs of a shell that go on in the background.
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, preexec_fn=_heed) as process:  # noqa: PLW1509
         assert process.stdout is not None
         try:
             process.stdout.readline()
