@@ -49,14 +49,16 @@ def dump(samples: Sequence[Mapping[str, Any]]) -> str:
 def append(samples: Sequence[Sample], sample: Mapping[str, Any], keep: int, now: datetime) -> list[Sample]:
     """All samples with one more, at most `keep`. It has the time that it says of itself, or else `now`.
 
-    One that is there already is not added again: a batch of a play with `serial` tells of the hosts before it, too.
+    One that says its time, and is there already, is not added again: a batch of a play with `serial` tells of the hosts
+    before it, too.
 
     Raises:
         ValueError: its `collected_at` is no time.
     """
     added = {**sample, "collected_at": sample.get("collected_at") or to_rfc3339(now)}
     moment(added)
-    grown = sorted(samples if added in samples else [*samples, added], key=moment)
+    known = "collected_at" in sample and added in samples
+    grown = sorted(samples if known else [*samples, added], key=moment)
     while len(grown) > max(1, keep):
         del grown[_least_missed(grown)]
     return grown
