@@ -11,7 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 
-class _Module(AnsibleModule):  # type: ignore[misc]
+class _Module(AnsibleModule):  # type: ignore[misc]  # ansible has no types
     """Hides the secrets of `connect_params`, which may carry any libpq parameter, from all that Ansible writes.
 
     An option's `no_log` would hide the harmless ones too, and with them every `5` and `require` in the output.

@@ -26,7 +26,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 
 def checked(record: Record) -> Record:
     """A dataclass as it was read. Raises TypeError unless its simple fields have their declared types."""
-    for each in fields(record):  # type: ignore[arg-type]
+    for each in fields(record):  # type: ignore[arg-type]  # a type variable cannot be bound to "any dataclass"
         kinds, value = _KINDS.get(str(each.type)), getattr(record, each.name)
         wrong = kinds and not isinstance(value, kinds)
         if wrong or (isinstance(value, bool) and each.type != "bool"):  # Python takes True for an int

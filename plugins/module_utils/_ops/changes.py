@@ -74,6 +74,7 @@ def _count(server: Server, db: str) -> Mapping[str, int | None]:
             rows = None
             if before is not None and time.monotonic() < deadline:
                 try:
+                    # A name that the server has quoted, and what an extension gave pg_dump to select its rows by.
                     rows = session.value(f"SELECT count(*) FROM ONLY {row.identity} AS t {row.condition}")  # noqa: S608
                 except QueryFailed as exc:
                     if exc.details.get("lost"):
