@@ -22,7 +22,7 @@ from .._sql import databases as sql
 from .._sql.fingerprint import SYSTEM_IDENTIFIER
 from .._target.base import Target
 from .._units import human_size
-from . import changes, databases, legacy, rehearsal, restore, verify
+from . import changes, databases, legacy, rehearsal, restore, source_database, verify
 from .changes import Change
 from .databases import Database, Mark
 from .rehearsal import Needs
@@ -275,7 +275,7 @@ def _refuse(plan: StagePlan, session: Session, source: Source, room: Any, *, loa
     server_major = session.server_version // 10000
     there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
     roles = [role for role in source.needs.roles if role not in there]
-    extensions = restore.missing_extensions(session, source.needs.extensions)
+    extensions = source_database.missing_extensions(session, source.needs.extensions)
     why = ""
     remedy = ""
     if room.standby:

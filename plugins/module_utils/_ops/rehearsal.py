@@ -19,7 +19,7 @@ from .._programs import CLIENT, SCRATCH, Programs, find
 from .._sql.databases import ROOM
 from .._target.base import Target
 from .._units import human_size
-from . import restore, scratch, scratch_database
+from . import restore, scratch, scratch_database, source_database
 from .databases import MAINTENANCE_DB
 
 PLACES = ("instance", "database")
@@ -205,7 +205,7 @@ def _database(
         _refuse_cramped(target, server, place, needs)
         with scratch_database.created(server, needs.like, needs.encoding) as (db, notes):
             with server.connect(db) as session:
-                _refuse_missing(restore.missing_extensions(session, needs.extensions), "The server")
+                _refuse_missing(source_database.missing_extensions(session, needs.extensions), "The server")
             yield server, db, notes
         return
     superuser = needs.like.bootstrap_role if needs.like else "postgres"
@@ -216,10 +216,11 @@ def _database(
             )
             with scratch_server.connect("postgres") as session:
                 _refuse_missing(
-                    restore.missing_extensions(session, needs.extensions), f"The scratch server ({programs.bin_dir})"
+                    source_database.missing_extensions(session, needs.extensions),
+                    f"The scratch server ({programs.bin_dir})",
                 )
-                restore.create_roles(session, needs.roles, needs.like)
-                notes = restore.create_database(session, _RESTORED, needs.like, needs.encoding)
+                source_database.create_roles(session, needs.roles, needs.like)
+                notes = source_database.create_database(session, _RESTORED, needs.like, needs.encoding)
             if needs.database == "postgres":
                 with scratch_server.connect(_RESTORED) as session:
                     session.execute("DROP DATABASE postgres")

@@ -12,7 +12,7 @@ from uuid import uuid4
 from .._catalog.manifest import Surroundings
 from .._db import Server, Session, compose
 from .._errors import ConnectionFailed, QueryFailed
-from . import restore
+from . import source_database
 
 PREFIX = "pg_runbook_verify_"
 _MAINTENANCE_DB = "postgres"
@@ -44,7 +44,7 @@ def created(server: Server, like: Surroundings | None, encoding: str | None = No
         name = f"{PREFIX}{uuid4().hex[:12]}"
         session.query(_KEY.format("pg_catalog.pg_advisory_lock"), (name,))
         try:
-            notes = restore.create_database(session, name, like, encoding)
+            notes = source_database.create_database(session, name, like, encoding)
             yield name, notes
         finally:
             _drop(server, name)

@@ -20,7 +20,7 @@ from .._sql import databases as sql
 from .._sql.brakes import LAG
 from .._target.base import Target
 from .._units import human_size, to_rfc3339, utc_now
-from . import databases, likeness, outlook, restore, scratch, verify
+from . import databases, likeness, outlook, restore, scratch, source_database, verify
 from .databases import NO_LIMIT, Database, Mark
 from .outlook import Outlook, SmokeQuery, Source, StagePlan
 from .rehearsal import Clock
@@ -71,8 +71,8 @@ def stage(target: Target, server: Server, plan: StagePlan, found: Outlook, clock
         begun = Mark("staging", plan.db, source.name, to_rfc3339(now), digest=source.identity.digest)
         try:
             with clock.step("create"):
-                like = source.needs.like or restore.like_of(session, plan.db)
-                lacks = restore.create_database(session, at, like, source.needs.encoding)
+                like = source.needs.like or source_database.like_of(session, plan.db)
+                lacks = source_database.create_database(session, at, like, source.needs.encoding)
                 databases.put_mark(session, at, begun)
                 session.execute(compose("ALTER DATABASE {} CONNECTION LIMIT 0", at))  # superusers only
             found.notes.extend(lacks)

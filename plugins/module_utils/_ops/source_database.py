@@ -1,0 +1,91 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Create an empty database, and the roles, that are made like those of a backup's source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from .._catalog.manifest import Surroundings
+from .._db import Session, compose
+from .._errors import QueryFailed
+
+# What CREATE DATABASE says of a locale that this server, or its operating system, has not.
+_NO_SUCH_LOCALE = re.compile("locale|collator|ICU")
+# https://www.postgresql.org/docs/current/predefined-roles.html
+_REACHES_THE_HOST = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
+_MADE = """
+SELECT pg_catalog.pg_get_userbyid(d.datdba) AS owner, pg_catalog.pg_encoding_to_char(d.encoding) AS encoding,
+       d.datcollate AS collate, d.datctype AS ctype,
+       coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') AS locale_provider,
+       coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale') AS locale,
+       pg_catalog.to_jsonb(d) ->> 'daticurules' AS icu_rules
+FROM pg_catalog.pg_database d WHERE d.datname = %s
+"""
+
+
+def create_database(session: Session, name: str, like: Surroundings | None, encoding: str | None = None) -> list[str]:
+    """Create an empty database that is made like the source. Returns notes on what could not be had here.
+
+    With `encoding` it gets that one, whatever it is to be like.
+    """
+    template = "CREATE DATABASE {} TEMPLATE template0"
+    # Before 15 there was no other provider. Else template0 has its own, which is that of initdb.
+    libc = " LOCALE_PROVIDER libc" if session.server_version >= 150000 else ""
+    plain = f" ENCODING {{encoding}} LC_COLLATE 'C' LC_CTYPE 'C'{libc}"
+    if like is None:
+        session.execute(compose(template + (plain if encoding else ""), name, encoding=encoding or ""))
+        return []
+    like = replace(like, encoding=encoding or like.encoding)
+    clauses = " ENCODING {encoding} LC_COLLATE {collate} LC_CTYPE {ctype}" + {
+        "i": " LOCALE_PROVIDER icu ICU_LOCALE {locale}",
+        "b": " LOCALE_PROVIDER builtin BUILTIN_LOCALE {locale}",
+    }.get(like.locale_provider, libc)
+    if like.icu_rules:
+        clauses += " ICU_RULES {icu_rules}"
+    values = {word: value or "" for word, value in asdict(like).items() if isinstance(value, (str, type(None)))}
+    try:
+        session.execute(compose(template + clauses, name, **values))
+        return []
+    except QueryFailed as exc:
+        if not _NO_SUCH_LOCALE.search(exc.why):
+            raise
+        session.execute(compose(template + plain, name, **values))
+        locale = like.locale if like.locale_provider in ("i", "b") else like.collate
+        return [f"Restored under the locale C, since {locale} is not to be had here: {exc.why}"]
+
+
+def like_of(session: Session, name: str) -> Surroundings | None:
+    """How a database of this server was made; None if there is none of this name."""
+    rows = session.query(_MADE, (name,))
+    return Surroundings(**rows[0]._asdict(), bootstrap_role="") if rows else None
+
+
+def create_roles(session: Session, names: Sequence[str], like: Surroundings | None) -> list[str]:
+    """Create the roles that are not there, none of which can log in. Returns the created ones.
+
+    They can do what they could in the source, and nothing more: what the dump has of theirs is run in their name, and a
+    superuser may run programs of this host. Without a source to be like, they have no more than the dump grants them.
+    """
+    there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
+    missing = [name for name in dict.fromkeys(names) if name not in there]
+    for name in missing:
+        mighty = " SUPERUSER" if like and name in like.superusers else ""
+        blind = " BYPASSRLS" if like and name in like.bypassrls else ""
+        session.execute(compose(f"CREATE ROLE {{}} NOLOGIN{mighty}{blind}", name))
+    # They have its rights, but cannot become it.
+    only = " WITH INHERIT TRUE, SET FALSE" if session.server_version >= 160000 else ""
+    for role, members in (like.members if like else {}).items():
+        if role not in _REACHES_THE_HOST and role in there.union(missing):
+            for member in set(members).intersection(missing):
+                session.execute(compose(f"GRANT {{}} TO {{}}{only}", role, member))
+    return missing
+
+
+def missing_extensions(session: Session, names: Sequence[str]) -> list[str]:
+    """The extensions that this server cannot create."""
+    there = {row.name for row in session.query("SELECT name FROM pg_catalog.pg_available_extensions")}
+    return [name for name in names if name not in there]
