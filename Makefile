@@ -11,7 +11,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 ARGS ?=
 # Tests wait nearly half of their time: three to two cores.
 WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
-PYTEST := $(bin)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+RUN := $(bin)/pytest --numprocesses $(WORKERS) --no-loadscope-reorder
+PYTEST := $(RUN) --dist loadfile -m "not majors" $(ARGS)
 
 # The slowest first: two run at a time.
 GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-yaml lint-changelog lint-environment
@@ -49,9 +50,13 @@ test-database: setup ## The tests against PostgreSQL servers
 test-integration: setup ## Whole playbooks, as a user runs them
 	@$(PYTEST) tests/integration
 
+.PHONY: test-majors
+test-majors: setup ## The corpora (cases from the field, mutations, printed forms) on every major at hand
+	@$(RUN) --dist load -m majors $(ARGS) tests
+
 .PHONY: test-kubernetes a-cluster
 test-kubernetes: a-cluster setup ## The tests of pods, in the namespace PG_RUNBOOK_TEST_NAMESPACE of the cluster KUBECONFIG
-	@$(PYTEST) -rs -m cluster tests/kubernetes
+	@$(RUN) --dist loadfile $(ARGS) -rs -m cluster tests/kubernetes
 
 a-cluster:
 	@for name in KUBECONFIG PG_RUNBOOK_TEST_NAMESPACE; do \

@@ -1,0 +1,71 @@
+"""Databases with traits that people have met with in the field: what a backup, its proof and a restore make of them.
+
+`make test` runs a sample on one major, `make test-majors` all of them on every major at hand. Each case stands for a kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.corpus import CORPUS, FieldCase, check, loaded, served
+from tests.support.programs import Installation, installations
+from tests.support.servers import Server
+from tests.support.verifications import scratch_folder
+
+CASES = [
+    FieldCase("06-1600-columns", quick=True),
+    FieldCase("10-stale-regclass", majors=False),
+    FieldCase("15-member-policy", packages=()),
+    FieldCase("16-member-config", packages=()),
+    FieldCase("20-pgaudit", settings={"shared_preload_libraries": "pgaudit"}, packages=("pgaudit",)),
+    FieldCase("40-many-large-objects"),
+    FieldCase("53-foreign-keys", since=15),
+]
+# What a test elsewhere holds, and where.
+ELSEWHERE: dict[str, str] = {}
+# Not yet held by any test.
+OPEN = {
+    "01-public-recreated", "02-subscription-comment", "03-database-guc", "04-database-owner-role", "05-ddl-audit",
+    "07-money-locale", "09-member-table", "11-template-flag", "17-pg-cron", "19-periods", "22-setof-grown",
+    "26-dictionary-file", "27-timezone-check", "28-timezone-matview", "33-database-tablespace", "35-client-encoding",
+    "37-old-statements-view", "38-dangling-init-privs", "39-big-values", "44-too-big-value", "46-preloaded-view",
+    "47-detach-pending", "48-user-mapping-reader", "54-newer-major-view", "55-exists-constant", "chado",
+}  # fmt: skip
+
+
+def test_every_case_is_held_by_a_test() -> None:
+    """A file that nothing runs proves nothing."""
+    files = {path.stem for path in (CORPUS / "cases").glob("*.sql")}
+    assert files == {case.name for case in CASES} | ELSEWHERE.keys() | OPEN
+
+
+def run(case: FieldCase, server: Server, backup_dir: Path) -> None:
+    """Take a case through backup, verification, restore and rollback on this server, or on one of its own."""
+    with served(case, server) as where, loaded(case, where) as database, scratch_folder() as scratch:
+        check(case, database, backup_dir, scratch)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.quick], ids=lambda case: case.name)
+def test_a_sample_of_the_cases(case: FieldCase, server: Server, backup_dir: Path) -> None:
+    """The cases that tell most for their time."""
+    run(case, server, backup_dir)
+
+
+@pytest.mark.majors
+@pytest.mark.parametrize(
+    ("case", "programs"),
+    [
+        pytest.param(case, programs, id=f"{case.name}-pg{programs.major}")
+        for programs in installations()
+        for case in CASES
+        if case.runs_on(programs.major)
+    ],
+)
+def test_the_cases_on_every_major(
+    case: FieldCase, programs: Installation, servers: Callable[[Installation], Server], backup_dir: Path
+) -> None:
+    """All cases; those with extensions that only one major has here run on that one."""
+    run(case, servers(programs), backup_dir)
