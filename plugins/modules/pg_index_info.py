@@ -14,7 +14,10 @@ description:
   - C(index_unused) has no scan since the statistics began. C(index_duplicate) is the same as another one. C(index_redundant) is a
     B-tree whose keys another one begins with. C(index_invalid) is of no use to any query. C(index_missing_for_key) is a foreign key
     without an index on the referencing side.
-  - What enforces uniqueness, backs a constraint, or identifies rows for replication is never called unused or redundant.
+  - What enforces uniqueness, backs a constraint, is referenced by a foreign key, identifies rows for replication, is what C(CLUSTER) sorts
+    by, is a part of a partitioned index, or belongs to an extension is never called unused, duplicate or redundant.
+  - C(index_twin) names two such indexes that are the same, with the reason why each must stay.
+  - The last index by which a foreign key finds its rows, and one that would serve the queries of an index that may go, are not called unused.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -62,7 +65,7 @@ index_size_bytes:
   returned: success
   type: int
 superfluous_bytes:
-  description: The size of those that are unused, duplicate, redundant or invalid.
+  description: The size of those that are unused, duplicate, redundant or invalid. Twins that must stay do not count.
   returned: success
   type: int
 statistics_age_s:

@@ -8,7 +8,6 @@ Nothing here drops anything: each finding carries the command.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,8 @@ from datetime import datetime
 from .._db import Session
 from .._findings import Finding
 from .._units import human_duration, human_size
-from . import leftovers
+from . import index_protection, leftovers
 from .indexes import Counted, ForeignKey, Index, read, read_counted, read_keys
-
-_EQUALITY = ("btree", "hash")
-_NOT_NULL = re.compile(r"\(*(\"(?:[^\"]|\"\")+\"|[^\s()]+) IS NOT NULL\)*")
 
 
 @dataclass(frozen=True)
@@ -60,10 +56,16 @@ def judge(
     building = set(busy)
     found = [*_invalid([each for each in indexes if not each.usable], building)]
     usable = [each for each in indexes if each.usable and not each.of_toast and not each.shared]
-    twice = _same(usable)
+    held = index_protection.reasons(usable)
+    twice = _same(usable, held)
+    leaning = {each.oid: keeper for each, keeper in twice}
     found += _duplicates(twice, standards)
-    found += _redundant(usable, twice, standards)
-    found += _unused(usable, {each.oid for each, dummy in twice}, counted, standards)
+    found += _twins(usable, held, standards)
+    shorter = _beginnings(usable, held, leaning)
+    found += _redundant(shorter, standards)
+    leaning.update({each.oid: longer for each, longer in shorter})
+    stay = {*held, *index_protection.serving([each for each in usable if each.oid not in leaning], keys)}
+    found += _unused(usable, stay, leaning, counted, standards)
     found += _missing(keys, usable, standards)
     return found
 
@@ -73,16 +75,10 @@ def _sized(index: Index, check: str, severity: str, message: str, remedy: str) -
 
 
 def drop_command(index: Index) -> str:
-    """How to drop an index, in the way that keeps nobody waiting where there is one."""
-    if index.constraint is not None:
-        return f"ALTER TABLE {index.table_identity} DROP CONSTRAINT {_quoted(index.constraint)};"
+    """How to drop an index that backs no constraint, without locking the table for long where that is possible."""
     if index.partitioned:  # CONCURRENTLY is not possible
         return f"DROP INDEX {index.identity}; (It locks the table and its partitions for a moment.)"
     return f"DROP INDEX CONCURRENTLY {index.identity};"
-
-
-def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
 
 
 # --- invalid
@@ -112,35 +108,41 @@ def _invalid(indexes: Sequence[Index], busy: set[int]) -> Iterable[Finding]:
 # --- duplicate and redundant
 
 
-def _same(indexes: Sequence[Index]) -> list[tuple[Index, Index]]:
+def _same(indexes: Sequence[Index], held: Mapping[int, str]) -> list[tuple[Index, Index]]:
     """Pairs (superfluous, the one to keep) of indexes that serve the same queries."""
+    found = []
+    for group in _groups(indexes):
+        ranked = sorted(group, key=lambda each: (each.oid not in held, *_worth(each)))
+        kept: list[Index] = []
+        for each in ranked:
+            keeper = next((other for other in kept if _covers(other, each)), None)
+            if each.oid in held or keeper is None:
+                kept.append(each)
+            else:
+                found.append((each, keeper))
+    return sorted(found, key=lambda pair: -pair[0].size_bytes)
+
+
+def _groups(indexes: Sequence[Index]) -> Iterable[Sequence[Index]]:
     groups: dict[tuple[object, ...], list[Index]] = defaultdict(list)
     for each in indexes:
         groups[each.definition].append(each)
-    found = []
-    for group in groups.values():
-        ranked = sorted(group, key=_worth)
-        found += [(other, ranked[0]) for other in ranked[1:] if _may_go(other, ranked[0])]
-    return sorted(found, key=lambda pair: -pair[0].size_bytes)
+    return (group for group in groups.values() if len(group) > 1)
 
 
 def _worth(index: Index) -> tuple[object, ...]:
     """What sorts the one to keep to the front."""
     return (
-        not index.referenced,
-        not index.replica_identity,
         index.constraint is None,
         not index.unique,
-        not index.clustered,
+        not index.immediate,
         -index.scans,
         index.oid,
     )
 
 
-def _may_go(index: Index, keeper: Index) -> bool:
-    """Whether nothing is lost with it. Partitions of an index go with their parent only."""
-    if index.parent is not None or index.replica_identity or index.referenced or index.exclusion:
-        return False
+def _covers(keeper: Index, index: Index) -> bool:
+    """Whether the keeper enforces all that the index does."""
     if not index.unique:
         return True
     return keeper.unique and keeper.immediate and keeper.nulls_equal == index.nulls_equal
@@ -155,28 +157,49 @@ def _duplicates(twice: Sequence[tuple[Index, Index]], standards: Standards) -> I
         yield _sized(each, "index_duplicate", "warning", text, drop_command(each))
 
 
-def _redundant(
-    usable: Sequence[Index], twice: Sequence[tuple[Index, Index]], standards: Standards
-) -> Iterable[Finding]:
-    """B-trees whose keys another B-tree begins with."""
-    gone = {each.oid for each, dummy in twice}
+def _twins(indexes: Sequence[Index], held: Mapping[int, str], standards: Standards) -> Iterable[Finding]:
+    """Indexes that are the same and must all stay as things are: said, and without a command."""
+    for group in _groups(indexes):
+        bound = sorted((each for each in group if each.oid in held and each.parent is None), key=_worth)
+        for each in bound[1:]:
+            if each.size_bytes < standards.min_bytes and not each.partitioned:
+                continue
+            text = (
+                f"{each.identity} ({human_size(each.size_bytes)}) is the same as {bound[0].identity}: each write pays"
+                f" for both. Neither can be dropped: {held[each.oid]} ({each.identity}), and"
+                f" {held[bound[0].oid]} ({bound[0].identity})."
+            )
+            yield _sized(each, "index_twin", "info", text, "Keep both until one of these reasons no longer holds.")
+
+
+def _beginnings(
+    usable: Sequence[Index], held: Mapping[int, str], leaning: Mapping[int, Index]
+) -> list[tuple[Index, Index]]:
+    """Pairs of a B-tree that may go and another one whose keys begin with its keys."""
     by_table: dict[int, list[Index]] = defaultdict(list)
     for each in usable:
-        if each.access_method == "btree" and each.oid not in gone:
+        if each.access_method == "btree" and each.oid not in leaning:
             by_table[each.table_oid].append(each)
+    found = []
     for each in sorted(usable, key=lambda index: -index.size_bytes):
-        if each.needed or each.parent is not None or each.oid in gone or each.access_method != "btree":
-            continue
-        if each.size_bytes < standards.min_bytes and not each.partitioned:
+        if each.needed or each.oid in held or each.oid in leaning or each.access_method != "btree":
             continue
         longer = [other for other in by_table[each.table_oid] if _begins_with(other, each)]
         if longer:
             best = min(longer, key=lambda other: (not other.needed, len(other.keys), other.size_bytes, other.oid))
-            text = (
-                f"{each.identity} ({human_size(each.size_bytes)}) is the beginning of {best.identity}"
-                f" ({human_size(best.size_bytes)}), which serves the same queries, more slowly if it is much larger."
-            )
-            yield _sized(each, "index_redundant", "info", text, drop_command(each))
+            found.append((each, best))
+    return found
+
+
+def _redundant(shorter: Sequence[tuple[Index, Index]], standards: Standards) -> Iterable[Finding]:
+    for each, best in shorter:
+        if each.size_bytes < standards.min_bytes and not each.partitioned:
+            continue
+        text = (
+            f"{each.identity} ({human_size(each.size_bytes)}) is the beginning of {best.identity}"
+            f" ({human_size(best.size_bytes)}), which serves the same queries, more slowly if it is much larger."
+        )
+        yield _sized(each, "index_redundant", "info", text, drop_command(each))
 
 
 def _begins_with(longer: Index, shorter: Index) -> bool:
@@ -191,7 +214,10 @@ def _begins_with(longer: Index, shorter: Index) -> bool:
 # --- unused
 
 
-def _unused(usable: Sequence[Index], twice: set[int], counted: Counted, standards: Standards) -> Iterable[Finding]:
+def _unused(
+    usable: Sequence[Index], stay: set[int], leaning: Mapping[int, Index], counted: Counted, standards: Standards
+) -> Iterable[Finding]:
+    """Indexes without a scan. One that is to serve the queries of another that may go is used as much as that one."""
     reason = _no_judgement(counted, standards)
     if reason:
         yield Finding(
@@ -207,14 +233,21 @@ def _unused(usable: Sequence[Index], twice: set[int], counted: Counted, standard
     scans, last, sizes = _sums(usable)
     age = f"since {human_duration(counted.age_s or 0)}"
     elsewhere = " Replicas may use it: they count for themselves." if counted.replicas or counted.standby else ""
+    for oid in leaning:
+        at = oid
+        while at in leaning:
+            at = leaning[at].oid
+        scans[at] += scans[oid]
     for each in sorted(usable, key=lambda index: -sizes[index.oid]):
-        if scans[each.oid] or each.needed or each.parent is not None or each.oid in twice:
+        if scans[each.oid] or each.needed or each.oid in stay or each.oid in leaning:
             continue
         if sizes[each.oid] < standards.min_bytes:
             continue
         text = f"{each.identity} ({human_size(sizes[each.oid])}) was not used once {age}."
         if last.get(each.oid):
             text = f"{text} Its last use was at {last[each.oid]}."
+        if 0 in each.columns:
+            text += " The statistics of its expressions, which plans may rest on, would go with it."
         remedy = f"See that no seldom job needs it, then {drop_command(each)}"
         if elsewhere:
             remedy = f"See pg_stat_user_indexes on each replica. {remedy}"
@@ -257,7 +290,7 @@ def _missing(keys: Sequence[ForeignKey], usable: Sequence[Index], standards: Sta
     for each in usable:
         by_table[each.table_oid].append(each)
     for key in keys:
-        if key.size_bytes < standards.min_bytes or any(_serves(index, key) for index in by_table[key.table_oid]):
+        if key.size_bytes < standards.min_bytes or any(index.serves(key) for index in by_table[key.table_oid]):
             continue
         columns = ", ".join(key.names)
         deletes = f"{key.deletes} rows were deleted there" if key.deletes else "nothing was deleted there yet"
@@ -277,17 +310,6 @@ def _missing(keys: Sequence[ForeignKey], usable: Sequence[Index], standards: Sta
         )
 
 
-def _serves(index: Index, key: ForeignKey) -> bool:
-    """Whether it finds the referencing rows: its first keys are the columns, in any order, of each row with a value."""
-    if index.access_method not in _EQUALITY or set(index.columns[: len(key.columns)]) != set(key.columns):
-        return False
-    if index.predicate is None:
-        return True
-    conditions = index.predicate.split(" AND ")
-    matches = [_NOT_NULL.fullmatch(condition.strip()) for condition in conditions]
-    return all(match is not None and match[1] in key.names for match in matches)
-
-
 def describe(findings: Sequence[Finding], indexes: Sequence[Index]) -> str:
     """One sentence for people."""
     told = [finding for finding in findings if finding.subject != "statistics"]
@@ -297,6 +319,7 @@ def describe(findings: Sequence[Finding], indexes: Sequence[Index]) -> str:
     kinds = {
         "index_invalid": "invalid",
         "index_duplicate": "duplicate",
+        "index_twin": "doubled but needed",
         "index_redundant": "redundant",
         "index_unused": "unused",
         "index_missing_for_key": "missing for a foreign key",
@@ -312,6 +335,6 @@ def superfluous_bytes(findings: Sequence[Finding]) -> int:
     sizes = {
         finding.subject: finding.value
         for finding in findings
-        if finding.check != "index_missing_for_key" and finding.subject != "statistics"
+        if finding.check not in ("index_missing_for_key", "index_twin") and finding.subject != "statistics"
     }
     return sum(size for size in sizes.values() if isinstance(size, int))

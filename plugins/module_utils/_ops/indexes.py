@@ -14,6 +14,8 @@ from typing import Any
 from .._db import Session
 from .._sql import indexes as sql
 
+_EQUALITY = ("btree", "hash")
+_NOT_NULL = re.compile(r"\(*(\"(?:[^\"]|\"\")+\"|[^\s()]+) IS NOT NULL\)*")
 # What REINDEX CONCURRENTLY adds to the name of what it has not finished.
 BUILD_SUFFIX = re.compile(r"_cc(?:new|old)\d*$")
 
@@ -32,6 +34,7 @@ class Index:
         immediate: false for that of a deferrable constraint.
         constraint: the primary key, unique or exclusion constraint that it is made for.
         referenced: a foreign key rests on it.
+        of_extension: it, or its table, is a member of an extension.
         keys: each of what it is made of, with operator class, collation and order.
         columns: their numbers in the table, 0 for an expression. `included`: those of INCLUDE.
         key_texts: the keys as SQL.
@@ -64,6 +67,7 @@ class Index:
     nulls_equal: bool
     constraint: str | None
     referenced: bool
+    of_extension: bool
     keys: tuple[str, ...]
     columns: tuple[int, ...]
     included: tuple[int, ...]
@@ -84,13 +88,31 @@ class Index:
 
     @property
     def needed(self) -> bool:
-        """Whether more than queries depends on it: uniqueness, a constraint, replication."""
-        return self.unique or self.constraint is not None or self.replica_identity or self.referenced
+        """Whether more than queries depends on it: uniqueness, a constraint, replication, CLUSTER, an extension."""
+        return (
+            self.unique
+            or self.constraint is not None
+            or self.exclusion
+            or self.replica_identity
+            or self.referenced
+            or self.clustered
+            or self.of_extension
+        )
 
     @property
     def definition(self) -> tuple[object, ...]:
         """What two indexes have in common that serve the same queries."""
         return (self.table_oid, self.access_method, self.keys, frozenset(self.included), self.predicate)
+
+    def serves(self, key: ForeignKey) -> bool:
+        """Whether a foreign key finds its rows by it: it begins with the key's columns, in any order, of each row."""
+        if self.access_method not in _EQUALITY or set(self.columns[: len(key.columns)]) != set(key.columns):
+            return False
+        if self.predicate is None:
+            return True
+        conditions = self.predicate.split(" AND ")
+        matches = [_NOT_NULL.fullmatch(condition.strip()) for condition in conditions]
+        return all(match is not None and match[1] in key.names for match in matches)
 
     @property
     def of_a_build(self) -> bool:

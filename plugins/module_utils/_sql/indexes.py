@@ -38,6 +38,8 @@ SELECT i.indexrelid::pg_catalog.int8 AS oid, pg_catalog.format('%%I.%%I', n.nspn
        i.indimmediate AS immediate, coalesce(pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct', 'false')::bool AS nulls_equal,
        k.conname::pg_catalog.text AS "constraint",
        EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.conindid = i.indexrelid AND f.contype = 'f') AS referenced,
+       EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+               AND e.objid IN (i.indexrelid, home.oid) AND e.objsubid = 0 AND e.deptype = 'e') AS of_extension,
        ARRAY(SELECT pg_catalog.concat_ws(' ', CASE WHEN i.indkey[at - 1] = 0 AND shut.oid IS NOT NULL
                                                   THEN pg_catalog.format('%%s of %%s', at, i.indexrelid)  -- like no other
                                                   WHEN i.indkey[at - 1] = 0 THEN pg_catalog.pg_get_indexdef(i.indexrelid, at, false)
