@@ -29,6 +29,9 @@ try:  # not when it is needed: a signal that comes while it is loaded would be l
 except ImportError as exc:
     _MISSING = str(exc)
 
+# Every session of this collection, and of a program under it, has a name that begins with this word, so that others can
+# tell that a procedure runs: `pg_runbook backup`, `pg_runbook backup (pg_dump)`.
+APPLICATION = "pg_runbook"
 _CONNECT_TIMEOUT_S = 10
 _GRACE_S = 2.0  # after the server's own limit, which leaves the connection in order
 _IDLE, _ACTIVE = 0, 1  # of PQtransactionStatus: no transaction, and a command is in progress
@@ -51,7 +54,11 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Login:
-    """How libpq logs in, in the words of community.postgresql. `connect_params` are libpq parameters that override."""
+    """How libpq logs in; options are named as in community.postgresql.
+
+    `connect_params` are libpq parameters that override. `work` names the procedure (`backup`, `verify` ...) in the
+    application_name of its sessions.
+    """
 
     host: str = ""
     port: int = 5432
@@ -60,9 +67,10 @@ class Login:
     unix_socket: str = ""
     ssl: Mapping[str, str] = field(default_factory=dict)
     connect_params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    work: str = ""
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Login:
+    def from_params(cls, params: Mapping[str, Any], work: str = "") -> Login:
         """The login that a module's parameters describe (`CONNECTION` in `_argspec`)."""
         ssl = {"sslmode": params["ssl_mode"]}
         for option, parameter in (("ca_cert", "sslrootcert"), ("ssl_cert", "sslcert"), ("ssl_key", "sslkey")):
@@ -83,9 +91,16 @@ class Login:
             unix_socket=params["login_unix_socket"],
             ssl=ssl,
             connect_params={name: str(value) for name, value in params["connect_params"].items()},
+            work=work,
         )
 
-    def parameters(self, db: str) -> dict[str, str]:
+    def application(self, program: str = "") -> str:
+        """The application_name of a session: of ours, or of a program that we start. The user's own name comes last."""
+        own = self.connect_params.get("application_name")
+        name = " ".join(filter(None, (APPLICATION, self.work))) + (f" ({program})" if program else "")
+        return f"{name}, {own}" if own else name
+
+    def parameters(self, db: str, program: str = "") -> dict[str, str]:
         """Every libpq parameter, secrets among them.
 
         https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -98,13 +113,14 @@ class Login:
             "connect_timeout": str(_CONNECT_TIMEOUT_S),
             **self.ssl,
             **self.connect_params,
+            "application_name": self.application(program),
             "dbname": db,
         }
         return {name: value for name, value in found.items() if value}
 
-    def conninfo(self, db: str) -> str:
-        """A connection string without secrets, fit for a program's arguments."""
-        parameters = self.parameters(db)
+    def conninfo(self, db: str, program: str) -> str:
+        """A connection string without secrets, fit for the arguments of the named program."""
+        parameters = self.parameters(db, program)
         parameters.pop("password", None)
         return " ".join(f"{name}={_quote(value)}" for name, value in parameters.items())
 
@@ -350,7 +366,6 @@ class Server:
             if endpoint.host is not None:
                 parameters["host"] = endpoint.host
             parameters["port"] = str(endpoint.port)
-            parameters.setdefault("application_name", "godel.postgres_runbook")
             parameters["client_encoding"] = "UTF8"
             try:
                 connection = psycopg2.connect(**parameters)

@@ -365,7 +365,9 @@ def operation(call: Call) -> Result:
     }
     try:
         with pod_needed():
-            server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+            server = Server(
+                create_target(params), Login.from_params(params, "activity info"), check_mode=call.check_mode
+            )
         with reach(server, params["db"], timeout_s) as session:
             options["cores"], options["cores_from"] = cores(server, params["cores"])
             report = activity.collect(session, activity.ActivityPlan(**options), utc_now())

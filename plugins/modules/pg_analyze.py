@@ -169,7 +169,7 @@ def operation(call: Call) -> Result:
     )
     plan.check()
     target = create_target(params)
-    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    server = Server(target, Login.from_params(params, "analyze"), check_mode=call.check_mode)
     done = analyze.run(server, target, plan, limits, utc_now, rehearsal=call.check_mode)
     findings = analyze.findings(done)
     values = {

@@ -215,7 +215,7 @@ def operation(call: Call) -> Result:
     plan.check()
     target = create_target(params)
     catalog = Catalog(target, params["backup_dir"])
-    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    server = Server(target, Login.from_params(params, "backup"), check_mode=call.check_mode)
     young = backup.young_enough(catalog, server, plan, utc_now())
     if young is not None:
         text = f"Backup {young.id} is younger than {params['max_age']}; nothing to do."

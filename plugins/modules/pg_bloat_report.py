@@ -272,7 +272,7 @@ def operation(call: Call) -> Result:
         sort=params["sort"],
         top=params["top"],
     )
-    server = Server(create_target(params), Login.from_params(params))
+    server = Server(create_target(params), Login.from_params(params, "bloat report"))
     return Result(False, bloat.report(server, plan).as_result())
 
 

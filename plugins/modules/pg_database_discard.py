@@ -67,7 +67,7 @@ SPEC = ArgumentSpec({"due_only": {"type": "bool", "default": True}}).merge(CONNE
 def operation(call: Call) -> Result:
     """Drop what is due."""
     params = call.params
-    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    server = Server(create_target(params), Login.from_params(params, "discard"), check_mode=call.check_mode)
     done = swap.discard(server, params["db"], utc_now(), due_only=params["due_only"])
     dropped, notes = list(done.dropped), list(done.notes)
     text = f"Dropped: {', '.join(dropped)}." if dropped else "Nothing is to be dropped."

@@ -141,7 +141,7 @@ def operation(call: Call) -> Result:
         allow=params["allow"],
     )
     plan.check()
-    server = Server(create_target(params), Login.from_params(params))
+    server = Server(create_target(params), Login.from_params(params, "swap"))
     done = f"{plan.db} is what it shall be; nothing to do."
     if call.check_mode:
         with server.connect(databases.MAINTENANCE_DB) as session:

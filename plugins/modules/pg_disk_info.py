@@ -243,7 +243,7 @@ def operation(call: Call) -> Result:
     )
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     target = create_target(params)
-    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    server = Server(target, Login.from_params(params, "disk info"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=timeout_s) as session:
         report = disk.collect(session, target, plan, utc_now())
     values = {

@@ -232,7 +232,7 @@ def operation(call: Call) -> Result:
         backups=health_plan.backups(params["backup_dir"], params["backup_rpo"], params["backup_verified_within"]),
         past=Past(params["storage_history"], params["queries_baseline"], params["server_baseline"]),
     )
-    with line(create_target(params), Login.from_params(params), params["db"], timeout_s) as way:
+    with line(create_target(params), Login.from_params(params, "health"), params["db"], timeout_s) as way:
         return Result(False, health.collect(way, plan, utc_now()).values())
 
 

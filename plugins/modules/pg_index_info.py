@@ -119,7 +119,7 @@ def operation(call: Call) -> Result:
         min_bytes=parse_size(params["min_size"], "min_size"),
         unused_after_s=parse_duration(params["unused_after"], "unused_after"),
     )
-    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    server = Server(create_target(params), Login.from_params(params, "index info"), check_mode=call.check_mode)
     with server.connect(params["db"], settings=indexes.LOOK_SETTINGS) as session:
         found = index_findings.look(session, params["schemas"], standards, utc_now())
     findings = found.findings

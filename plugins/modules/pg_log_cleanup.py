@@ -101,7 +101,7 @@ def operation(call: Call) -> Result:
     older_than_s = parse_duration(params["older_than"], "older_than")
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     target = create_target(params)
-    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    server = Server(target, Login.from_params(params, "log cleanup"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=timeout_s) as session:
         done = log_cleanup.clean(session, target, older_than_s, utc_now(), rehearsal=call.check_mode)
     values = log_cleanup.values(done)

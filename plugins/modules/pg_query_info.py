@@ -298,7 +298,7 @@ def operation(call: Call) -> Result:
     plan = QueriesPlan(**{name: params[name] for name in _PLANNED})
     baseline = Baseline.parse(params["baseline"]) if params["baseline"] else None
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
-    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    server = Server(create_target(params), Login.from_params(params, "query info"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=timeout_s) as session:
         report = collect(session, plan, utc_now(), baseline)
         values = report.values()

@@ -126,7 +126,7 @@ def operation(call: Call) -> Result:
     )
     min_age_s = parse_duration(params["min_age"], "min_age")
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
-    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    server = Server(create_target(params), Login.from_params(params, "query stats reset"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=timeout_s) as session:
         report = reset(session, plan, min_age_s, utc_now())
     before = report.before.values()

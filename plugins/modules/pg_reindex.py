@@ -307,7 +307,7 @@ def operation(call: Call) -> Result:
     plan.check(has_window=bool(params["window"]))
     standards = index_findings.Standards(unused_after_s=parse_duration(params["unused_after"], "unused_after"))
     target = create_target(params)
-    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    server = Server(target, Login.from_params(params, "reindex"), check_mode=call.check_mode)
     done = rebuild.run(server, target, plan, limits, utc_now, rehearsal=call.check_mode)
     findings = [*reindex.findings(done), *_judged(server, plan, standards, done)]
     values = {

@@ -479,7 +479,7 @@ def operation(call: Call) -> Result:
         expected_replicas=params["expected_replicas"],
     )
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
-    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    server = Server(create_target(params), Login.from_params(params, "replication info"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=timeout_s) as session:
         report = collect(session, plan, utc_now())
     values = {

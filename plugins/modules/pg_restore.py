@@ -222,7 +222,7 @@ def operation(call: Call) -> Result:
     )
     plan.check()
     catalog = Catalog(target, params["backup_dir"])
-    server = Server(target, Login.from_params(params))
+    server = Server(target, Login.from_params(params, "restore"))
     with databases.working(server) as session:
         subject = outlook.choose(target, session, catalog, plan)
         identity = outlook.identify(target, subject, plan.jobs)

@@ -274,7 +274,7 @@ def operation(call: Call) -> Result:
     )
     pod = scratch_pod(target, params) if params["verify_in"] == "instance" and params["scratch"] == "pod" else None
     catalog = Catalog(target, params["backup_dir"])
-    server = Server(target, Login.from_params(params))
+    server = Server(target, Login.from_params(params, "verify"))
     notes: list[str] = []
     subject = verify.choose(target, server, catalog, plan, notes)
     recorded = isinstance(subject, Entry)  # a file made by hand has no place for a verdict

@@ -81,7 +81,7 @@ def operation(call: Call) -> Result:
     """Drop the slot, if it is there."""
     params = call.params
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
-    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    server = Server(create_target(params), Login.from_params(params, "slot drop"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=timeout_s) as session:
         done = slot_drop.drop(session, params["name"])
     if not done.present:

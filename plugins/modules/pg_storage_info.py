@@ -228,7 +228,7 @@ def operation(call: Call) -> Result:
         for name in ("min_span", "full_warning", "full_critical", "statement_timeout")
     }
     target = create_target(params)
-    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    server = Server(target, Login.from_params(params, "storage info"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=seconds["statement_timeout"]) as session:
         space, note = storage.free_space(session, target)
         plan = storage.StoragePlan(

@@ -257,7 +257,7 @@ def operation(call: Call) -> Result:
         timeout_s=parse_duration(params["timeout"], "timeout"),
     )
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
-    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    server = Server(create_target(params), Login.from_params(params, "terminate"), check_mode=call.check_mode)
     with reach(server, params["db"], timeout_s) as session:
         outcome = terminate(session, plan, check_mode=call.check_mode)
     return Result(outcome.changed, outcome.as_dict(), diff=outcome.diff, failure=outcome.failure)

@@ -300,7 +300,7 @@ def operation(call: Call) -> Result:
     plan.check(has_window=params["window"] is not None)
     limits = Limits.from_params(params, utc_now(), must_be_open=not call.check_mode)
     target = create_target(params)
-    server = Server(target, Login.from_params(params), check_mode=call.check_mode)
+    server = Server(target, Login.from_params(params, "vacuum"), check_mode=call.check_mode)
     outcome = Vacuum(target, server, plan, limits, utc_now, check_mode=call.check_mode).run()
     return Result(outcome.changed, outcome.as_dict(), diff=outcome.diff, failure=outcome.failure)
 

@@ -82,7 +82,7 @@ def operation(call: Call) -> Result:
     """Switch, if it is of use."""
     params = call.params
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
-    server = Server(create_target(params), Login.from_params(params), check_mode=call.check_mode)
+    server = Server(create_target(params), Login.from_params(params, "wal switch"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=timeout_s) as session:
         done = wal_switch.switch(session, force=params["force"], rehearsal=call.check_mode)
     text = done.reason

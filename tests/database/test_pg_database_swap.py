@@ -255,7 +255,7 @@ def test_one_that_is_stopped_in_the_middle_leaves_production_and_is_finished_by_
 
 def at_work(database: Database) -> bool:
     """Whether a session of a module is there."""
-    sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'godel.postgres_runbook' AND %s"
+    sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'pg_runbook swap' AND %s"
     return bool(database.server.query(sessions, True))
 
 

@@ -280,7 +280,7 @@ def test_a_server_that_hangs_has_a_page_in_time(new_server: Callable[..., Server
 def waiting(server: Server) -> int:
     """Wait until the module waits for a lock, and return its process."""
     found: list[Any] = []
-    asked = "SELECT pid FROM pg_stat_activity WHERE application_name = 'godel.postgres_runbook' AND wait_event_type = 'Lock'"
+    asked = "SELECT pid FROM pg_stat_activity WHERE application_name = 'pg_runbook health' AND wait_event_type = 'Lock'"
 
     def there() -> bool:
         found[:] = server.query(asked)

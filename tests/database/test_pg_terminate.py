@@ -182,7 +182,7 @@ def test_replicas_and_the_module_itself_are_spared(database: Database) -> None:
             assert outcomes(end(database, rule=rule, include_replication=True)) == {
                 replica.info.backend_pid: "terminated"
             }
-    own = end(database, rule={"application": "godel.postgres_runbook", "database": database.name}, **SUPER)
+    own = end(database, rule={"application": "pg_runbook terminate", "database": database.name}, **SUPER)
     assert own["sessions"] == []
 
 

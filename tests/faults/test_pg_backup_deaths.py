@@ -186,7 +186,7 @@ def test_a_server_that_dies_is_no_backup(new_server: Callable[..., Server], back
     back_up(database, backup_dir, **QUICK)
 
 
-@pytest.mark.parametrize("victim", ["pg_dump", "godel.postgres_runbook"])
+@pytest.mark.parametrize("victim", ["pg_runbook backup (pg_dump)", "pg_runbook backup"])
 def test_a_lost_connection_is_no_backup(big: Database, backup_dir: Path, victim: str) -> None:
     whose = "FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
     # A connection that has done its part may go: this one is still reading. And libpq tells the death of one that was

@@ -19,7 +19,7 @@ def loading(database: Database) -> bool:
     """Whether a stage is being loaded."""
     return bool(
         database.server.query(
-            "SELECT 1 FROM pg_stat_activity WHERE starts_with(datname, %s) AND application_name = 'pg_restore'",
+            "SELECT 1 FROM pg_stat_activity WHERE starts_with(datname, %s) AND application_name LIKE 'pg_runbook %%(pg_restore)'",
             f"{database.name}_staged",
         )
     )

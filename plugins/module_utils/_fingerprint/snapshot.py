@@ -124,7 +124,7 @@ def held(server: Server, db: str, psql: str, directory: str) -> Iterator[str]:
     job = server.target.spawn(
         [
             psql, "--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align",
-            "--set=ON_ERROR_STOP=1", f"--dbname={server.login.conninfo(db)}",
+            "--set=ON_ERROR_STOP=1", f"--dbname={server.login.conninfo(db, 'psql')}",
             "--command=SET idle_in_transaction_session_timeout = 0", "--command=SET statement_timeout = 0",
             f"--command=DO $$ BEGIN PERFORM * FROM ({sql.NO_TIMEOUTS.strip()}) AS timeouts; END $$",
             f"--command={sql.BEGIN}", f"--command={sql.EXPORT_SNAPSHOT}",

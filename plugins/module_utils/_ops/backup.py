@@ -239,7 +239,7 @@ def _write(
     clock: float,
 ) -> Manifest:
     command = found.command
-    conninfo, secrets = server.login.conninfo(plan.db), server.login.environ()
+    conninfo, secrets = server.login.conninfo(plan.db, "pg_dump"), server.login.environ()
     argv = command.argv(conninfo, f"{draft.path}/{command.file_name}", record.snapshot)
     with _job(target, argv, secrets, f"{draft.path}/pg_dump.log") as dumping:
         if plan.globals:
@@ -310,7 +310,7 @@ def _beside(target: Target, record: Recorder, dumping: Job, path: str, *, wanted
 def _dump_globals(target: Target, server: Server, plan: BackupPlan, found: Preflight, draft: Draft) -> None:
     argv = [
         found.command.programs.path("pg_dumpall"),
-        f"--dbname={server.login.conninfo(plan.db)}",
+        f"--dbname={server.login.conninfo(plan.db, 'pg_dumpall')}",
         "--no-password",
         "--globals-only",
         "--no-sync",

@@ -130,7 +130,7 @@ def load(
     Raises:
         RestoreRefused: it did not load as a whole.
     """
-    conninfo = server.login.conninfo(db)
+    conninfo = server.login.conninfo(db, "psql" if dump.format == "plain" else "pg_restore")
     run = _Runner(target, server.login.environ(), work_dir)
     _take_away(server, db, dump)
     if dump.format == "plain":
