@@ -16,6 +16,7 @@ from .._catalog.manifest import Manifest
 from .._db import Server, Session
 from .._errors import InvalidInput, NotEnoughSpace, ProofFailed
 from .._findings import Finding
+from .._fingerprint.definitions import Original
 from .._fingerprint.figures import Fingerprint
 from .._programs import CLIENT, Programs, find, find_newest
 from .._sql import databases as sql
@@ -83,6 +84,7 @@ class Source:
     dump: restore.Dump
     needs: Needs
     manifest: Manifest | None
+    original: Original | None
     predicted_s: float | None
 
     @property
@@ -93,7 +95,7 @@ class Source:
     @property
     def fingerprint(self) -> Fingerprint | None:
         """Its proof, if it has one."""
-        return self.manifest.fingerprint if self.manifest else None
+        return self.original.fingerprint if self.original else None
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,8 @@ def _source(target: Target, plan: StagePlan, subject: Entry | restore.Dump, iden
         dump, needs = rehearsal.dump_of(subject.path, manifest), rehearsal.needs_of(manifest)
         steps = subject.verification.details.get("steps") if subject.verification else None
         seconds = steps.get("restore_s") if isinstance(steps, Mapping) else None
-        return Source(identity, dump, needs, manifest, seconds)
+        original = rehearsal.original_of(target, subject.path, manifest)
+        return Source(identity, dump, needs, manifest, original, seconds)
     programs = find_newest(target, bin_dir=plan.bin_dir, needed=CLIENT, purpose="to restore this backup")
     found = legacy.examine(target, programs, subject)
     if not found.complete:
@@ -257,7 +260,7 @@ def _source(target: Target, plan: StagePlan, subject: Entry | restore.Dump, iden
             remedy="Name another one. Production was not touched.",
         )
     _refuse_unproven(plan, subject.path, "it was made by hand, and nobody recorded what its source held")
-    return Source(identity, found.dump, verify.needs_of_hand_made(found), None, None)
+    return Source(identity, found.dump, verify.needs_of_hand_made(found), None, None, None)
 
 
 def _refuse_unproven(plan: StagePlan, name: str, why: str) -> None:

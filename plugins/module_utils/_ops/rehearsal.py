@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from .._catalog.manifest import Manifest, Surroundings
 from .._db import Server
 from .._errors import ConnectionFailed, InvalidInput, ManifestProblem, NotEnoughSpace, QueryFailed
-from .._fingerprint import capture
-from .._fingerprint.figures import Fingerprint
+from .._fingerprint import capture, definitions
+from .._fingerprint.definitions import Original
+from .._fingerprint.figures import Difference, Fingerprint
 from .._programs import CLIENT, SCRATCH, Programs, find
 from .._sql.databases import ROOM
 from .._target.base import Target
@@ -93,6 +94,22 @@ def needs_of(manifest: Manifest) -> Needs:
     )
 
 
+@dataclass(frozen=True)
+class Rehearsed:
+    """What came out: the figures of the copy, its differences from the source, and notes for people."""
+
+    copy: Fingerprint
+    differences: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def original_of(target: Target, path: str, manifest: Manifest) -> Original | None:
+    """What a backup of the catalog knows of its source; None if it was taken without a fingerprint."""
+    if manifest.fingerprint is None:
+        return None
+    return Original(manifest.fingerprint, dict)
+
+
 def dump_of(path: str, manifest: Manifest) -> restore.Dump:
     """The dump inside a backup of the catalog."""
     absent = restore.absent_from(manifest)
@@ -150,12 +167,10 @@ def rehearse(
     place: Place,
     dump: restore.Dump,
     needs: Needs,
-    source: Fingerprint | None,
+    source: Original | None,
     clock: Clock,
-) -> tuple[Fingerprint, list[str]]:
-    """Restore the dump and take the fingerprint of the copy in the way that the source's was taken.
-
-    Returns the fingerprint and notes for people. Nothing of the copy is left.
+) -> Rehearsed:
+    """Restore the dump, take the fingerprint of the copy as the source's was taken, and compare. Leaves no copy.
 
     Raises:
         restore.RestoreRefused: it does not load.
@@ -174,16 +189,17 @@ def rehearse(
                 raise
         with clock.step("compare"):
             try:
-                copy = capture.take(
-                    holder,
-                    needs.database or db,
-                    mode=source.mode if source else "counts",
-                    workers=place.jobs,
-                    algorithm=source.algorithm if source else None,
-                )
+                return _compared(holder, needs.database or db, source, place.jobs, notes)
             except (QueryFailed, ConnectionFailed) as exc:
                 raise CannotTell(f"It restores, but the copy cannot be read. {exc.message}") from None
-        return copy, notes
+
+
+def _compared(holder: Server, db: str, source: Original | None, workers: int, notes: list[str]) -> Rehearsed:
+    if source is None:
+        return Rehearsed(capture.take(holder, db, mode="counts", workers=workers), [], notes)
+    known = source.fingerprint
+    copy = capture.take(holder, db, mode=known.mode, workers=workers, algorithm=known.algorithm)
+    return Rehearsed(copy, definitions.differences(holder, db, source, copy), notes)
 
 
 @contextmanager

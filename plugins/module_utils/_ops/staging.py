@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from .._catalog.catalog import Catalog, Entry
 from .._db import Login, Server, Session, compose
 from .._errors import ConnectionFailed, InvalidInput, ProofFailed, QueryFailed, RunbookError
-from .._fingerprint import capture
+from .._fingerprint import capture, definitions
 from .._sql import databases as sql
 from .._sql.brakes import LAG
 from .._target.base import Target
@@ -157,9 +157,10 @@ def _prove(server: Server, plan: StagePlan, source: Source, at: str, lacks: Sequ
     known = source.fingerprint
     mode = known.mode if known else "counts"
     copy = capture.take(server, at, mode=mode, workers=plan.jobs, algorithm=known.algorithm if known else None)
-    if source.manifest is None or known is None:
+    if source.manifest is None or source.original is None:
         return _Proof("inconclusive", copy.rows)
-    verdict = verify.judge(source.manifest, copy, list(lacks))
+    differences = definitions.differences(server, at, source.original, copy)
+    verdict = verify.judge(source.manifest, copy, differences, list(lacks))
     if verdict.verdict == "verified" or (verdict.verdict == "inconclusive" and plan.accept_unproven):
         return _Proof(verdict.verdict, copy.rows)
     raise ProofFailed(

@@ -19,7 +19,7 @@ from .._db import Server
 from .._errors import BackupNotFound, InvalidInput, ManifestProblem, NewerManifest
 from .._findings import Finding
 from .._fingerprint import capture
-from .._fingerprint.figures import Difference, Fingerprint, compare
+from .._fingerprint.figures import Difference, Fingerprint
 from .._programs import CLIENT, SCRATCH, find_newest
 from .._target.base import Target
 from .._units import from_rfc3339, to_rfc3339
@@ -205,8 +205,9 @@ def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry
     _refuse_unknown(manifest.fingerprint)
     dump = rehearsal.dump_of(entry.path, manifest)
     needs = rehearsal.needs_of(manifest)
-    copy, notes = rehearsal.rehearse(target, server, plan.place, dump, needs, manifest.fingerprint, clock)
-    return judge(manifest, copy, notes)
+    source = rehearsal.original_of(target, entry.path, manifest)
+    found = rehearsal.rehearse(target, server, plan.place, dump, needs, source, clock)
+    return judge(manifest, found.copy, found.differences, found.notes)
 
 
 def _refuse_unknown(source: Fingerprint | None) -> None:
@@ -217,13 +218,12 @@ def _refuse_unknown(source: Fingerprint | None) -> None:
         )
 
 
-def judge(manifest: Manifest, copy: Fingerprint, lacks: list[str]) -> Verdict:
-    """Compare a restored copy with its source; `lacks` tells what the copy could not be made like."""
+def judge(manifest: Manifest, copy: Fingerprint, differences: list[Difference], lacks: list[str]) -> Verdict:
+    """The verdict on a restored copy with these differences; `lacks` tells what the copy could not be made like."""
     source, notes = manifest.fingerprint, lacks
     if source is None:
         reason = "It restores without an error, but it has no fingerprint to compare with."
         return Verdict("inconclusive", reason, [], notes, copy.summary())
-    differences = compare(source, copy)
     if differences:
         reason = f"The restored copy differs from the source: {_first(differences)}."
         if lacks:
@@ -253,13 +253,14 @@ def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: re
         found = legacy.examine(target, programs, dump)
     if not found.complete:
         return Verdict("failed", "It ends early: what pg_dump writes last is not there.")
-    copy, notes = rehearsal.rehearse(target, server, plan.place, found.dump, needs_of_hand_made(found), None, clock)
+    done = rehearsal.rehearse(target, server, plan.place, found.dump, needs_of_hand_made(found), None, clock)
+    copy = done.copy
     reason = (
         f"It restores without an error, to {copy.rows} rows in {len(copy.tables)} tables, but nobody recorded what its "
         "source held, so that nothing can be proven. Backups by godel.postgres_runbook.backup carry that proof."
     )
     rows_by_table = {name: figure.rows for name, figure in sorted(copy.tables.items())}
-    return Verdict("inconclusive", reason, [], notes, {**copy.summary(), "rows_by_table": rows_by_table})
+    return Verdict("inconclusive", reason, [], done.notes, {**copy.summary(), "rows_by_table": rows_by_table})
 
 
 def needs_of_hand_made(found: legacy.HandMade) -> Needs:
