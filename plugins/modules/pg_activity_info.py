@@ -50,10 +50,33 @@ options:
     description: How long a query may run before that is a V(warning).
     type: str
     default: 1h
+  max_transaction:
+    description:
+      - How long a transaction may be open before that is a V(warning), even if its session is neither idle nor in one long query.
+    type: str
+    default: 6h
   max_prepared:
     description: How old a prepared transaction may be before that is a V(warning).
     type: str
     default: 1h
+  critical_idle_in_transaction:
+    description: How long a session may be idle in a transaction before that is V(critical). Without it, nothing of that kind is.
+    type: str
+  critical_query:
+    description: How long a query may run before that is V(critical). Without it, nothing of that kind is.
+    type: str
+  critical_transaction:
+    description: How long a transaction may be open before that is V(critical). Without it, nothing of that kind is.
+    type: str
+  critical_prepared:
+    description: How old a prepared transaction may be before that is V(critical). Without it, nothing of that kind is.
+    type: str
+  max_procedure:
+    description:
+      - How long a backup or another procedure may run before that is a V(warning). Until then it is V(info), however long its
+        sessions are idle in a transaction.
+    type: str
+    default: 1d
   cores:
     description:
       - How many cores the server has, for the size of a pool.
@@ -242,6 +265,32 @@ prepared_transactions:
   returned: with a session
   type: list
   elements: dict
+procedures:
+  description:
+    - Procedures of this collection, and of programs such as C(pg_dump), that run now, the oldest first. Their sessions are in
+      RV(blocking), and in none of the other lists. They are never a problem by their age, and M(godel.postgres_runbook.pg_terminate)
+      does not end them.
+  returned: with a session
+  type: list
+  elements: dict
+  contains:
+    procedure:
+      description: What runs.
+      type: str
+      sample: backup
+    database:
+      description: The database that it works in; empty for a base backup.
+      type: str
+    since:
+      description: When its first session was started, RFC 3339 in UTC; null when the login may not see it.
+      type: str
+    age_s:
+      description: How long ago that was, in seconds; null when the login may not see it.
+      type: float
+    pids:
+      description: The processes of its sessions.
+      type: list
+      elements: int
 by_state:
   description: How many sessions there are of each state. V(hidden) are those that the login may not see.
   returned: with a session
@@ -325,6 +374,7 @@ from ..module_utils._ops.reachability import ACCEPTING, Unreachable, cores, pod_
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 
+_CRITICAL = ("critical_idle_in_transaction", "critical_query", "critical_transaction", "critical_prepared")
 SPEC = ArgumentSpec(
     {
         "must_connect": {"type": "bool", "default": True},
@@ -334,7 +384,10 @@ SPEC = ArgumentSpec(
         "max_blocking": {"type": "str", "default": "5m"},
         "critical_waiters": {"type": "int", "default": 10},
         "max_query": {"type": "str", "default": "1h"},
+        "max_transaction": {"type": "str", "default": "6h"},
         "max_prepared": {"type": "str", "default": "1h"},
+        **{name: {"type": "str"} for name in _CRITICAL},
+        "max_procedure": {"type": "str", "default": "1d"},
         "cores": {"type": "int"},
         "spindles": {"type": "int", "default": 1},
         "top": {"type": "int", "default": 20},
@@ -360,7 +413,10 @@ def operation(call: Call) -> Result:
         "idle_in_transaction_s": parse_duration(params["max_idle_in_transaction"], "max_idle_in_transaction"),
         "blocking_s": parse_duration(params["max_blocking"], "max_blocking"),
         "query_s": parse_duration(params["max_query"], "max_query"),
+        "transaction_s": parse_duration(params["max_transaction"], "max_transaction"),
         "prepared_s": parse_duration(params["max_prepared"], "max_prepared"),
+        **{f"{name}_s": parse_duration(params[name], name) for name in _CRITICAL if params[name]},
+        "procedure_s": parse_duration(params["max_procedure"], "max_procedure"),
         **{name: params[name] for name in _AS_THEY_ARE},
     }
     try:

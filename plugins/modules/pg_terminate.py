@@ -15,14 +15,16 @@ description:
   - A session is a pid and the time of its start, because pids are used again. Another session with the same pid is left alone.
   - What a rule means is decided once more in the statement that sends the signal. A session that has moved on is left alone. So a rule
     about queries or blocking is satisfied by cancelling, and the session stays.
-  - Never its own session. By a rule, never an autovacuum to prevent wraparound, and sessions of superusers, of replicas and of background
+  - Never its own session, and never a session of a running backup, restore or other procedure, of this collection or of C(pg_dump) and
+    its siblings, unless O(include_procedures) says so.
+  - By a rule, never an autovacuum to prevent wraparound, and sessions of superusers, of replicas and of background
     processes only when that is asked for.
   - A second run finds nobody, and changes nothing.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   sessions:
-    description: These sessions, whatever they do and whose they are. Either this or O(rule).
+    description: These sessions, whatever they do and whose they are, but for O(include_procedures). Either this or O(rule).
     type: list
     elements: dict
     default: []
@@ -75,6 +77,14 @@ options:
     default: false
   include_background:
     description: Whether a rule may mean background workers and autovacuum.
+    type: bool
+    default: false
+  include_procedures:
+    description:
+      - Whether sessions of running procedures may be ended, those that O(sessions) names as well. These are the sessions of this
+        collection, and those of C(pg_dump), C(pg_dumpall), C(pg_restore), C(pg_basebackup), C(pg_repack), pgBackRest and Barman.
+      - Without it, a rule spares them. A session that O(sessions) names makes the task fail, after the others were ended.
+      - Stopping a procedure where it was started is better, since it then cleans up.
     type: bool
     default: false
   grace:
@@ -173,6 +183,9 @@ sessions:
     kind:
       description: V(client), V(walsender), V(autovacuum worker) or another; empty when it is hidden.
       type: str
+    procedure:
+      description: The procedure that it belongs to, as V(backup); empty for all other sessions.
+      type: str
     outcome:
       description:
         - V(terminated), V(cancelled) (its query; the session stays), V(gone) (before that, or never there), V(stayed) (it does not end),
@@ -187,12 +200,12 @@ terminated_count:
   returned: success
   type: int
 findings:
-  description: Who stayed, and whom the login may not signal.
+  description: Sessions that stayed, those that the login may not signal, and running procedures whose sessions were spared.
   returned: success
   type: list
   elements: dict
 severity:
-  description: The worst severity among the findings, V(ok) or V(warning).
+  description: The worst severity among the findings, V(ok), V(info) or V(warning).
   returned: success
   type: str
 notes:
@@ -219,7 +232,9 @@ from ..module_utils._units import parse_duration
 _CONDITIONS = (
     "idle_in_transaction_over", "blocking_over", "query_over", "application", "user", "database", "client_addr",
 )  # fmt: skip
-_AS_THEY_ARE = ("include_superusers", "include_replication", "include_background", "max_sessions", "query_length")
+_AS_THEY_ARE = (
+    "include_superusers", "include_replication", "include_background", "include_procedures", "max_sessions", "query_length",
+)  # fmt: skip
 SPEC = ArgumentSpec(
     {
         "sessions": {
@@ -235,6 +250,7 @@ SPEC = ArgumentSpec(
         "include_superusers": {"type": "bool", "default": False},
         "include_replication": {"type": "bool", "default": False},
         "include_background": {"type": "bool", "default": False},
+        "include_procedures": {"type": "bool", "default": False},
         "grace": {"type": "str", "default": "5s"},
         "timeout": {"type": "str", "default": "10s"},
         "max_sessions": {"type": "int", "default": 100},

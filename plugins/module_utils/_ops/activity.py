@@ -13,6 +13,7 @@ from .._db import Session
 from .._findings import Finding
 from .activity_facts import LISTS, ActivityPlan, Facts, read
 from .activity_judgement import judge, pool, pooler
+from .procedures import running
 
 __all__ = ["ActivityPlan", "ActivityReport", "collect", "describe"]
 
@@ -41,13 +42,14 @@ class ActivityReport:
             "idle_in_transaction_count": sums["idle_in_transaction"],
             "waiting_count": sums["waiting"],
             "blockers": [
-                {name: row[name] for name in row if name not in _OF_WAITERS} for row in facts.roots[: self.plan.top]
+                {name: row[name] for name in row if name not in _OF_WAITERS} for row in facts.blockers[: self.plan.top]
             ],
             "blocking": facts.blocking[: self.plan.top * 5],
             "idle_in_transaction": facts.idle,
             "oldest_transactions": facts.transactions,
             "longest_queries": facts.queries,
             "prepared_transactions": facts.prepared,
+            "procedures": [each.as_dict() for each in running(facts.procedures)],
             **{name: facts.counts[kind] for kind, name in LISTS.items()},
             "wait_events": facts.counts["wait"],
             "pool": pool(facts, self.plan),

@@ -13,6 +13,7 @@ from typing import Any
 from .._db import Session
 from .._sql import activity as sql
 from .blocking import PREPARED, forest
+from .procedures import LOOKS
 from .query_texts import without_secrets
 
 LISTS = {
@@ -34,7 +35,11 @@ class ActivityPlan:
         blocking_s: how long a session may wait for a lock.
         critical_waiters: how many sessions that one holds up are critical.
         query_s: how long a query may run.
+        transaction_s: how long a transaction may be open, whatever it does.
         prepared_s: how old a prepared transaction may be.
+        critical_idle_in_transaction_s, critical_query_s, critical_transaction_s, critical_prepared_s: what is critical;
+            None: nothing is.
+        procedure_s: how long a backup or another procedure may run before it is a warning.
         cores: of the server's machine, where they are known, and from where they are.
         spindles: its effective number of disks, as the formula wants them.
         top: how many rows each list may have.
@@ -48,7 +53,13 @@ class ActivityPlan:
     blocking_s: float = 300
     critical_waiters: int = 10
     query_s: float = 3600
+    transaction_s: float = 6 * 3600.0
     prepared_s: float = 3600
+    critical_idle_in_transaction_s: float | None = None
+    critical_query_s: float | None = None
+    critical_transaction_s: float | None = None
+    critical_prepared_s: float | None = None
+    procedure_s: float = 86400.0
     cores: int | None = None
     cores_from: str = ""
     spindles: int = 1
@@ -59,7 +70,10 @@ class ActivityPlan:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was read. Every mapping is a row as results show it."""
+    """What was read. Every mapping is a row as results show it.
+
+    Sessions of running procedures are in `procedures` and `blocking`, and in none of the other lists.
+    """
 
     limits: Mapping[str, Any]
     sums: Mapping[str, int]
@@ -68,6 +82,7 @@ class Facts:
     transactions: list[dict[str, Any]]
     queries: list[dict[str, Any]]
     prepared: list[dict[str, Any]]
+    procedures: list[dict[str, Any]]
     blocking: list[dict[str, Any]]
     through_pooler: bool
 
@@ -79,8 +94,13 @@ class Facts:
 
     @property
     def roots(self) -> list[dict[str, Any]]:
-        """The sessions that hold others up and wait for nobody, the worst first."""
+        """The sessions that block others and wait for no lock themselves, the worst first."""
         return [row for row in self.blocking if row["depth"] == 0]
+
+    @property
+    def blockers(self) -> list[dict[str, Any]]:
+        """The same without those of running procedures, which end by themselves."""
+        return [row for row in self.roots if not row["procedure"]]
 
 
 def read(session: Session, plan: ActivityPlan) -> Facts:
@@ -92,6 +112,8 @@ def read(session: Session, plan: ActivityPlan) -> Facts:
         "query_length": plan.query_length,
         "idle_in_transaction_s": plan.idle_in_transaction_s,
         "query_s": plan.query_s,
+        "transaction_s": plan.transaction_s,
+        "procedures": _MOST_PROCEDURES,
         "waiters": plan.waiters,
     }
     counts: dict[str, list[dict[str, Any]]] = {kind: [] for kind in (*LISTS, "wait")}
@@ -112,13 +134,22 @@ def read(session: Session, plan: ActivityPlan) -> Facts:
         idle=_ranked(oldest, "idle_rank", plan),
         transactions=_ranked(oldest, "transaction_rank", plan),
         queries=_ranked(oldest, "query_rank", plan),
+        procedures=[
+            as_row(row, plan.query_length)
+            for row in sorted(oldest, key=lambda row: row.procedure_rank or 0)
+            if row.procedure and row.procedure not in LOOKS
+        ],
         prepared=prepared,
         blocking=blocking,
         through_pooler=told != limits["pid"],
     )
 
 
-_SUMS = ("sessions", "active", "idle", "idle_in_transaction", "waiting", "pooled", "idle_too_long", "queries_too_long")
+_SUMS = (
+    *("sessions", "active", "idle", "idle_in_transaction", "waiting", "pooled"),
+    *("idle_too_long", "queries_too_long", "transactions_too_long"),
+)
+_MOST_PROCEDURES = 200
 
 
 def text(value: Any, limit: int = 0) -> str:
@@ -146,9 +177,11 @@ def as_row(row: Any, query_length: int) -> dict[str, Any]:
         "database": text(row.database),
         "state": row.state or "",
         "wait_event": f"{row.wait_event_type}:{row.wait_event}" if row.wait_event_type else "",
+        "session_age_s": _rounded(row.session_age_s),
         "transaction_age_s": _rounded(row.transaction_age_s),
         "state_age_s": _rounded(row.state_age_s),
         "query_age_s": _rounded(row.query_age_s),
+        "procedure": row.procedure or "",
         "query": without_secrets(text(row.query, query_length)),
     }
 

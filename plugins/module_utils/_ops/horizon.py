@@ -13,6 +13,7 @@ from datetime import datetime
 from .._db import Session
 from .._findings import Finding
 from .._sql import horizon as sql
+from . import procedures
 
 _MOMENT_S = 2.0  # in which short statements end
 _LOOK_EVERY_S = 0.1
@@ -29,6 +30,7 @@ class Holder:
         since: a moment at which it held them already, or None when nobody knows.
         about: who that is, for people.
         began: when its transaction began, where it has one.
+        procedure: the kind of procedure that the session belongs to, as `backup`; None for all others.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Holder:
     since: datetime | None
     about: str
     began: datetime | None
+    procedure: str | None = None
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -44,6 +47,8 @@ class Holder:
         return (self.kind, self.subject, self.began)
 
     def __str__(self) -> str:
+        if self.procedure:
+            return f"{procedures.name(self.procedure).lower()} (process {self.subject}, {self.about})"
         word = {"session": "process", "prepared": "prepared transaction"}.get(self.kind, self.kind)
         return f"{word} {self.subject} ({self.about})"
 
@@ -51,6 +56,8 @@ class Holder:
     def remedy(self) -> str:
         """What lets go of the rows."""
         text = self.subject.replace("'", "''")
+        if self.procedure:
+            return "Wait: its snapshot lasts as long as it runs. Do not end it, and run this again when it has ended."
         if self.kind == "session":
             return f"Let it end, or end it: SELECT pg_terminate_backend({text})."
         if self.kind == "prepared":

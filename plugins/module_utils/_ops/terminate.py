@@ -21,10 +21,12 @@ from .._findings import Finding, judged
 from .._sql import terminate as sql
 from .._units import human_duration
 from .activity_facts import as_row, who
+from .procedures import LOOKS, name, running
 from .terminate_plan import SessionName, TerminatePlan
 
 _PAUSE_S = 0.05
 _MOST_FOUND = 5000
+_TEXTS = ("user", "application", "client", "database", "state", "wait_event", "procedure", "query", "kind")
 _RIGHTS = "this login may not signal it"
 _HIDDEN = "its start and state are hidden from this login"
 
@@ -152,7 +154,8 @@ def terminate(
         outcomes = work.end(chosen) if chosen else {}
         signalled = frozenset(work.cancelled | work.terminated)
         done = [_with(each, outcomes) for each in found]
-    return Outcome(done, signalled, _judge(done, plan), _notes(done, plan, sees_all), check_mode)
+    findings = [*_judge(done, plan), *_spared_procedures(done, plan)]
+    return Outcome(done, signalled, findings, _notes(done, plan, sees_all), check_mode)
 
 
 def _with(each: Candidate, outcomes: Mapping[int, tuple[str, str]]) -> Candidate:
@@ -166,10 +169,13 @@ def _candidate(row: Any, plan: TerminatePlan) -> Candidate:
     shown = as_row(row, plan.query_length)
     kind = {"client backend": "client", None: ""}.get(row.backend_type, row.backend_type)
     each = Candidate({**shown, "kind": kind}, row.backend_start, row.query_start)
-    named = [name for name in plan.sessions if name.pid == row.pid]
+    named = [meant for meant in plan.sessions if meant.pid == row.pid]
     reason = _why_not_named(each, named) if plan.sessions else _why_spared(row, plan)
     if reason:
         return replace(each, outcome="spared", reason=reason)
+    if row.procedure and not plan.include_procedures:
+        reason = f"{name(row.procedure)} is running (include_procedures)"
+        return replace(each, outcome="spared", reason=reason, refused=bool(plan.sessions))
     for missing, why in ((row.backend_start is None, _HIDDEN), (not row.allowed, _RIGHTS)):
         if missing:
             return replace(each, outcome="spared", reason=why, refused=True)
@@ -198,8 +204,8 @@ def _why_spared(row: Any, plan: TerminatePlan) -> str:
 
 def _not_found(found: Sequence[Candidate], names: Iterable[SessionName]) -> list[Candidate]:
     there = {each.pid for each in found}
-    empty = dict.fromkeys(("user", "application", "client", "database", "state", "wait_event", "query", "kind"), "")
-    ages = dict.fromkeys(("transaction_age_s", "state_age_s", "query_age_s"))
+    empty = dict.fromkeys(_TEXTS, "")
+    ages = dict.fromkeys(("session_age_s", "transaction_age_s", "state_age_s", "query_age_s"))
     return [
         Candidate(
             {"pid": name.pid, "backend_start": None, **empty, **ages},
@@ -280,12 +286,33 @@ def _judge(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
                 "See its wait_event: a process that waits for a disk, or is stopped, ends later. Never use kill -9."
             )
             found.append(Finding("session_stayed", "warning", subject, plan.timeout_s, plan.timeout_s, message, remedy))
+        elif each.refused and each.row["procedure"] and each.reason not in (_HIDDEN, _RIGHTS):
+            [procedure] = running([each.row])
+            message = f"{who(each.row)} is not ended: {_lower(str(procedure))}."
+            found.append(Finding("terminate_procedure", "warning", subject, None, None, message, procedure.wait))
         elif each.refused:
             grant = "pg_read_all_stats" if each.reason == _HIDDEN else "pg_signal_backend"
             message = f"{who(each.row)} should be ended, and {each.reason}."
             remedy = f"GRANT {grant} TO the login; sessions of superusers need a superuser."
             found.append(Finding("terminate_rights", "warning", subject, None, None, message, remedy))
     return found
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _spared_procedures(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
+    """Procedures whose sessions a rule means. They are information: the rule was not written for them."""
+    if plan.sessions or plan.include_procedures:
+        return []
+    rows = [each.row for each in done if each.outcome == "spared" and each.row["procedure"]]
+    return [
+        Finding("terminate_procedure", "info", each.database or "server", len(each.pids), None,
+                f"Not ended: {_lower(str(each))}.", each.wait)
+        for each in running(rows)
+        if each.kind not in LOOKS
+    ]  # fmt: skip
 
 
 def _notes(done: Sequence[Candidate], plan: TerminatePlan, sees_all: bool) -> list[str]:

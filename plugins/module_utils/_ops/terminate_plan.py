@@ -76,6 +76,7 @@ class TerminatePlan:
         query_s: busy with one query for longer than this.
         application, user, database, client_addr: exactly this; an address may be a network, or `local`.
         include_superusers, include_replication, include_background: whom a rule may mean, too.
+        include_procedures: whether sessions of a running backup or another procedure may be ended, named or not.
         grace_s: how long a query may take to end after it was cancelled; 0 to terminate at once.
         timeout_s: how long to wait until those who were terminated are gone.
         max_sessions: end nobody when more are meant.
@@ -92,6 +93,7 @@ class TerminatePlan:
     include_superusers: bool = False
     include_replication: bool = False
     include_background: bool = False
+    include_procedures: bool = False
     grace_s: float = 5.0
     timeout_s: float = 10.0
     max_sessions: int = 100
@@ -111,6 +113,7 @@ class TerminatePlan:
         """For the statements."""
         return {
             "pids": [each.pid for each in self.sessions] if self.sessions else None,
+            "procedures": self.include_procedures,
             **{name: getattr(self, name) for name in (*_DURATIONS.values(), *_NAMES, "query_length")},
         }
 

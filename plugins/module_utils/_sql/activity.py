@@ -8,6 +8,8 @@ https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT
 
 from __future__ import annotations
 
+from .procedures import PROCEDURE
+
 
 def raw(expression: str) -> str:
     """A text as its bytes, whatever they are: one of another database need not be valid in the encoding of ours."""
@@ -29,8 +31,9 @@ CLIENTS = """(a.backend_type = 'client backend' OR a.backend_type IS NULL AND a.
 SESSION = f"""a.pid, {raw("a.usename::pg_catalog.text")} AS "user", {raw("a.application_name")} AS application,
        coalesce(pg_catalog.host(a.client_addr), CASE WHEN a.client_port = -1 THEN 'local' ELSE '' END) AS client,
        {raw("a.datname::pg_catalog.text")} AS database, a.backend_type, a.state, a.wait_event_type, a.wait_event, a.backend_start,
-       {_age("a.xact_start")} AS transaction_age_s, {_age("a.state_change")} AS state_age_s, {_age("a.query_start")} AS query_age_s,
-       pg_catalog.substr({raw("a.query")}, 1, %(query_length)s) AS query"""
+       {_age("a.backend_start")} AS session_age_s, {_age("a.xact_start")} AS transaction_age_s,
+       {_age("a.state_change")} AS state_age_s, {_age("a.query_start")} AS query_age_s,
+       pg_catalog.substr({raw("a.query")}, 1, %(query_length)s) AS query, {PROCEDURE} AS procedure"""
 
 # The limits, what this login may see, and transactions prepared and not ended. reserved_connections: 16 and later.
 # https://www.postgresql.org/docs/current/runtime-config-connection.html
@@ -50,7 +53,7 @@ SELECT pg_catalog.current_setting('max_connections')::pg_catalog.int4 AS max_con
 """
 
 # How many sessions of each state, role, application, client, database and wait event; the row 'all' has the sums.
-# `pooled`: what a pooler between the clients and the server leaves behind.
+# `pooled`: what a pooler between the clients and the server leaves behind. Running procedures are not judged by their age.
 COUNTS = f"""
 WITH seen AS MATERIALIZED (
     SELECT coalesce(a.state, CASE WHEN a.backend_type IS NULL THEN 'hidden' ELSE 'starting' END) AS state,
@@ -59,7 +62,8 @@ WITH seen AS MATERIALIZED (
            {raw("a.datname::pg_catalog.text")} AS database,
            coalesce(a.state = 'active', false) AS active, coalesce(a.state LIKE 'idle in transaction%%', false) AS in_transaction,
            CASE WHEN a.state = 'active' THEN coalesce(a.wait_event_type || ':' || a.wait_event, 'running') END AS wait,
-           {_age("a.state_change")} AS state_age_s, {_age("a.query_start")} AS query_age_s,
+           {_age("a.state_change")} AS state_age_s, {_age("a.query_start")} AS query_age_s, {_age("a.xact_start")} AS transaction_age_s,
+           {PROCEDURE} IS NULL AS judged,
            a.state = 'idle' AND a.query = 'DISCARD ALL' OR a.application_name ~* '^(pgbouncer|odyssey|pgcat|supavisor)' AS pooled
     FROM pg_catalog.pg_stat_activity a WHERE {CLIENTS}
 ), counted AS (
@@ -68,8 +72,10 @@ WITH seen AS MATERIALIZED (
            (count(*) FILTER (WHERE in_transaction))::pg_catalog.int4 AS idle_in_transaction,
            (count(*) FILTER (WHERE wait LIKE 'Lock:%%'))::pg_catalog.int4 AS waiting,
            (count(*) FILTER (WHERE pooled))::pg_catalog.int4 AS pooled,
-           (count(*) FILTER (WHERE in_transaction AND state_age_s > %(idle_in_transaction_s)s))::pg_catalog.int4 AS idle_too_long,
-           (count(*) FILTER (WHERE active AND query_age_s > %(query_s)s))::pg_catalog.int4 AS queries_too_long
+           (count(*) FILTER (WHERE judged AND in_transaction AND state_age_s > %(idle_in_transaction_s)s))::pg_catalog.int4
+             AS idle_too_long,
+           (count(*) FILTER (WHERE judged AND active AND query_age_s > %(query_s)s))::pg_catalog.int4 AS queries_too_long,
+           (count(*) FILTER (WHERE judged AND transaction_age_s > %(transaction_s)s))::pg_catalog.int4 AS transactions_too_long
     FROM seen CROSS JOIN LATERAL (VALUES
         ('all', ''::pg_catalog.bytea), ('state', {raw("seen.state")}), ('user', seen."user"), ('application', seen.application),
         ('client', {raw("seen.client")}), ('database', seen.database), ('wait', {raw("seen.wait")})) AS d (kind, key)
@@ -80,21 +86,27 @@ WITH seen AS MATERIALIZED (
 SELECT * FROM ranked WHERE rank <= %(top)s ORDER BY kind, rank
 """
 
-# The sessions that are idle in a transaction for longest, those with the oldest transactions, and the longest queries.
+# The sessions that are idle in a transaction for longest, those with the oldest transactions, the longest queries, and
+# those of running procedures, walsenders of base backups among them.
 OLDEST = f"""
-WITH seen AS MATERIALIZED (
-    SELECT {SESSION}, a.state LIKE 'idle in transaction%%' AS idles, a.state = 'active' AS works
-    FROM pg_catalog.pg_stat_activity a
-    WHERE {CLIENTS} AND a.pid <> pg_catalog.pg_backend_pid() AND (a.xact_start IS NOT NULL OR a.state = 'active')
+WITH every AS MATERIALIZED (
+    SELECT {SESSION}, {CLIENTS} AS client_session FROM pg_catalog.pg_stat_activity a WHERE a.pid <> pg_catalog.pg_backend_pid()
+), seen AS MATERIALIZED (
+    SELECT *, procedure IS NULL AND state LIKE 'idle in transaction%%' AS idles, procedure IS NULL AND state = 'active' AS works,
+           procedure IS NULL AND transaction_age_s IS NOT NULL AS open
+    FROM every WHERE procedure IS NOT NULL OR client_session AND (transaction_age_s IS NOT NULL OR state = 'active')
 ), ranked AS (
     SELECT *,
            CASE WHEN idles THEN pg_catalog.row_number() OVER (PARTITION BY idles ORDER BY state_age_s DESC NULLS LAST, pid) END AS idle_rank,
-           CASE WHEN transaction_age_s IS NOT NULL
-                THEN pg_catalog.row_number() OVER (ORDER BY transaction_age_s DESC NULLS LAST, pid) END AS transaction_rank,
-           CASE WHEN works THEN pg_catalog.row_number() OVER (PARTITION BY works ORDER BY query_age_s DESC NULLS LAST, pid) END AS query_rank
+           CASE WHEN open THEN pg_catalog.row_number() OVER (PARTITION BY open ORDER BY transaction_age_s DESC NULLS LAST, pid) END
+             AS transaction_rank,
+           CASE WHEN works THEN pg_catalog.row_number() OVER (PARTITION BY works ORDER BY query_age_s DESC NULLS LAST, pid) END AS query_rank,
+           CASE WHEN procedure IS NOT NULL
+                THEN pg_catalog.row_number() OVER (PARTITION BY procedure IS NULL
+                                                   ORDER BY transaction_age_s DESC NULLS LAST, backend_start, pid) END AS procedure_rank
     FROM seen
 )
-SELECT * FROM ranked WHERE idle_rank <= %(top)s OR transaction_rank <= %(top)s OR query_rank <= %(top)s
+SELECT * FROM ranked WHERE idle_rank <= %(top)s OR transaction_rank <= %(top)s OR query_rank <= %(top)s OR procedure_rank <= %(procedures)s
 """
 
 # Who waits for a lock, since when (waitstart: 14 and later), and the sessions that stand in the way. A session that waits for

@@ -57,14 +57,16 @@ JOIN pg_catalog.pg_roles me ON me.rolname = current_user
 ORDER BY m.backend_start, m.pid LIMIT %(most)s
 """
 
-# Decide once more and signal, in one statement: a session that has moved on, or another one with its pid, is not meant.
+# Decide once more and signal, in one statement: a session that has moved on, or another one with its pid, is not meant. A
+# session of a running procedure is never signalled unless that was asked for.
 _SIGNAL = f"""
 {_MEANT}
 SELECT m.pid, {{signal}}(m.pid) AS sent
 FROM meant m JOIN unnest(%(chosen)s::pg_catalog.int4[], %(starts)s::pg_catalog.timestamptz[]) AS chosen (pid, start)
   ON chosen.pid = m.pid AND chosen.start = m.backend_start
+WHERE (m.procedure IS NULL OR %(procedures)s)
 """
-CANCEL = _SIGNAL.format(signal="pg_catalog.pg_cancel_backend") + "WHERE m.state = 'active'"
+CANCEL = _SIGNAL.format(signal="pg_catalog.pg_cancel_backend") + "AND m.state = 'active'"
 TERMINATE = _SIGNAL.format(signal="pg_catalog.pg_terminate_backend")
 
 # Which of them are still there.
