@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ._db_errors import refused
 from ._errors import ConnectionFailed, InvalidInput, MissingLibrary, QueryFailed
 from ._target.base import Target
 
@@ -41,15 +42,6 @@ _SET = (
     "SELECT pg_catalog.set_config(name, value, false)"
     " FROM unnest(%s::pg_catalog.text[], %s::pg_catalog.text[]) AS setting (name, value)"
 )
-# By SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
-_REMEDIES = {
-    "22021": "A name in a database of the encoding SQL_ASCII is not UTF-8: rename it.",
-    "42501": "Give the login the right, or use another login.",
-    "53200": "The server is short of memory, or of locks: then raise max_locks_per_transaction (needs a restart).",
-    "53300": "The server has too few connections: lower jobs.",
-    "57014": "Raise statement_timeout, or see in pg_locks who keeps it waiting.",
-    "55P03": "Somebody holds an exclusive lock on it: see pg_locks, wait, or raise lock_timeout.",
-}
 
 
 @dataclass(frozen=True)
@@ -310,18 +302,7 @@ def _mapped_errors() -> Iterator[None]:
             details={"sqlstate": "", "lost": False},
         ) from None
     except psycopg2.Error as exc:
-        diagnostics = getattr(exc, "diag", None)
-        primary = getattr(diagnostics, "message_primary", None) or str(exc).strip() or type(exc).__name__
-        hint = getattr(diagnostics, "message_hint", None)
-        lost = exc.pgcode is None or exc.pgcode.startswith(("57P", "08"))
-        raise QueryFailed(
-            "The connection to the server was lost" if lost else "The server refused a statement",
-            why=primary + (f" ({hint})" if hint else ""),
-            remedy="See the server's log for the reason, then run again."
-            if lost
-            else _REMEDIES.get(exc.pgcode or "", ""),
-            details={"sqlstate": exc.pgcode or "", "lost": lost},
-        ) from None
+        raise refused(exc) from None
 
 
 def _cancel_backend(parameters: Mapping[str, Any], pid: int) -> None:

@@ -77,7 +77,10 @@ class ConnectionFailed(RunbookError):
 
 
 class QueryFailed(RunbookError):
-    """The server refused or aborted a statement. `details["sqlstate"]` has the SQLSTATE, if there is one."""
+    """The server refused or aborted a statement. `details["sqlstate"]` has the SQLSTATE, if there is one.
+
+    `details["context"]` is the function in which it failed, if any; `raised`: that function chose the SQLSTATE.
+    """
 
 
 class ProgramMissing(RunbookError):

@@ -15,7 +15,7 @@ description:
   - Rebuilds invalid indexes, and drops what interrupted rebuilds have left (C(_ccnew), C(_ccold)), unless somebody works on the table.
   - An index whose bloat is not known well enough (O(min_confidence)) is not touched, and reported.
   - A transaction that a rebuild would wait for is named before anything is begun, and waited for at most O(wait_for_transactions).
-  - A rebuild that ends early, for whatever reason, is cleaned up at once. If the module or the server is killed, or somebody is in the way
+  - A rebuild that ends early, for whatever reason, is cleaned up at once. If the module or the server is killed, or another session is in the way
     of that, the next run does it; what is still there is told in RV(leftovers) and as a finding.
   - A table that autovacuum works on just now is passed over, since a rebuild would put an end to its work.
   - Unused, duplicate and redundant indexes, and foreign keys without one, are reported as findings, and not touched, as by

@@ -182,6 +182,11 @@ tables:
     action:
       description: V(vacuum), V(vacuum full) or V(repack).
       type: str
+    state:
+      description:
+        - V(done); V(due) in check mode; V(skipped) when it had no effect, or was not tried; V(failed) when the server refused it, which
+          C(skipped) tells with the server's own reason.
+      type: str
     done:
       description: Whether it had an effect; in check mode, whether it would be tried.
       type: bool

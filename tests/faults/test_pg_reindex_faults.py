@@ -74,7 +74,7 @@ def half_way(database: Database) -> int:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While somebody is in the way, what an attempt has left cannot be dropped: that is for the next run."""
+    """While another session is in the way, what an attempt has left cannot be dropped: that is for the next run."""
     monkeypatch.setattr(rebuild, "_CLEAN_TIMEOUT_S", 0.05)
 
 
@@ -93,7 +93,7 @@ def test_a_lock_is_tried_again_and_then_named_and_the_others_are_done(two: Datab
         assert result["indexes"][0]["attempts"] == 2
         assert f"process {pid} of postgres (migration)" in result["indexes"][0]["why"]
         named = attempt(two, indexes=["a_id"], retries=0, **at_once)
-        assert "public.a_id (somebody is in the way" in named["failure"]
+        assert "public.a_id (another session is in the way" in named["failure"]
     assert states(reindex(two, **at_once)) == {"a_id": "rebuilt"}
     assert reindex(two, **at_once)["changed"] is False
 
@@ -207,7 +207,7 @@ def test_a_cancelled_statement_leaves_nothing_and_ends_the_run(two: Database) ->
         assert until(lambda: two.query(dropping, two.name) == [(1,)], TIMEOUT_S)
     result = module.finish()
     assert (states(result), nothing_left(two)) == ({"a_id": "left", "b_id": "left"}, True)
-    assert "Somebody cancelled the work on public.a_id" in result["msg"]
+    assert "Another session cancelled the work on public.a_id" in result["msg"]
     assert result["failed"]
     assert states(reindex(two)) == {"a_id": "rebuilt", "b_id": "rebuilt"}
 
@@ -222,7 +222,7 @@ def test_a_rebuild_that_ends_after_the_new_index_is_in_place_is_one(two: Databas
         connection.rollback()
     result = module.finish()
     assert (states(result), nothing_left(two)) == ({"a_id": "rebuilt", "b_id": "left"}, True)
-    assert "Somebody cancelled the work on public.a_id" in result["msg"]
+    assert "Another session cancelled the work on public.a_id" in result["msg"]
     assert states(reindex(two)) == {"b_id": "rebuilt"}
 
 

@@ -124,7 +124,7 @@ def test_a_cancelled_statement_ends_the_run_and_another_one_goes_on(two: Databas
         two.query("SELECT pg_cancel_backend(%s)", waiting(two))
         result = module.finish()
     assert result["failed"]
-    assert "Somebody cancelled the work on public.a" in result["msg"]
+    assert "Another session cancelled the work on public.a" in result["msg"]
     assert (result["left"], result["changed"]) == (["public.a", "public.b"], False)
     assert done(vacuum(two)) == ["a", "b"]
 

@@ -33,7 +33,8 @@ _CLOCK_SLACK_S = 0.05
 _SHORTEST_MS = 100  # of time for one measurement; with less there is no point in beginning
 _TRIES = 5
 _TIMEOUT, _LOCKED, _NO_RIGHT = "57014", "55P03", "42501"
-_GONE = ("42P01", "XX000", "42704")  # a function that is given an OID says "could not open relation"
+_THERE = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_class WHERE oid = %s"
+_TIMEOUT_MS = "SELECT setting::pg_catalog.int4 FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'"
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,10 @@ def _estimates(session: Session, scope: Scope) -> Iterator[Estimate]:
 
 def _rows(session: Session, statement: str, scope: Scope, kinds: list[str]) -> Iterator[Any]:
     after, limit, tries = 0, _BATCH, 0
+    timeout_s = session.value(_TIMEOUT_MS) / 1000
     about = {"schemas": list(scope.schemas), "tables": list(scope.tables), "kinds": kinds}
     while True:
+        started = time.monotonic()
         try:
             batch = session.query(statement, {**about, "after": after, "limit": limit})
         except QueryFailed as exc:
@@ -125,7 +128,10 @@ def _rows(session: Session, statement: str, scope: Scope, kinds: list[str]) -> I
             tries += 1
             if exc.details.get("sqlstate") == _LOCKED and tries < _TRIES:
                 continue
-            if exc.details.get("sqlstate") == _TIMEOUT and limit > _SMALLEST_BATCH:
+            too_long = (
+                timeout_s and time.monotonic() - started > timeout_s - _CLOCK_SLACK_S
+            )  # else a session cancelled it
+            if exc.details.get("sqlstate") == _TIMEOUT and too_long and limit > _SMALLEST_BATCH:
                 limit //= 4
                 continue
             raise
@@ -158,7 +164,7 @@ def _measured(session: Session, suspects: Sequence[Estimate], means: Means, budg
             cancelled = exc.details.get("sqlstate") == _TIMEOUT and time.monotonic() < deadline - _CLOCK_SLACK_S
             if exc.details.get("lost") or cancelled:  # cancelled by somebody who wants it to end
                 raise
-            if exc.details.get("sqlstate") in _GONE:
+            if not session.value(_THERE, (found.relation.oid,)):
                 continue
             yield _unmeasured(found, means, _why(exc))
             continue
@@ -202,9 +208,9 @@ def _why(exc: QueryFailed) -> str:
     if state == _TIMEOUT:
         return "Not measured: the budget of time is used up."
     if state == _LOCKED:
-        return "Not measured: somebody holds an exclusive lock on it."
+        return "Not measured: it is locked exclusively."
     if state == _NO_RIGHT:
-        return "Not measured: the login has no right to look into its pages."
+        return f"Not measured: the login lacks a privilege to look into its pages ({exc.why})."
     return f"Not measured: {exc.why}."
 
 

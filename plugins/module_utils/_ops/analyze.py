@@ -18,7 +18,7 @@ from .._findings import Finding
 from .._sql import analyze as sql
 from .._target.base import Target
 from .._units import human_duration, to_rfc3339
-from . import autovacuum, primary
+from . import autovacuum, causes, primary
 from .brakes import Brakes, Limits
 from .statistics import AnalyzePlan, Item, State, Table, coarse, judge, read, read_children
 
@@ -27,7 +27,6 @@ _ONLY, _BUFFER_LIMIT = 180000, 160000
 _SHARED_STATISTICS = 150000  # before it, a collector writes them every half second
 _COLLECTOR_PATIENCE_S = 5.0
 _LOOK_EVERY_S = 0.05
-_GONE = ("42P01", "3F000")
 _LOCKED = "55P03"
 
 
@@ -164,8 +163,7 @@ class _Worker:
                 raise
             if self._brakes.ended(exc, item.table.identity, self._plan.statement_timeout_s):
                 return item
-            state = "skipped" if exc.details.get("sqlstate") in _GONE else "failed"
-            return replace(item, state=state, why=self._explain(exc))
+            return self._refused(item, exc)
         taken = round((item.duration_s or 0.0) + time.monotonic() - started, 3)
         return replace(item, state="analyzed" if last else "due", duration_s=taken)
 
@@ -178,24 +176,36 @@ class _Worker:
         only = "ONLY " if self._work.server_version >= _ONLY else ""
         return compose(f"ANALYZE {words}{only}{{}}.{{}}", table.schema, table.name, limit=f"{limit}kB")
 
-    def _explain(self, exc: QueryFailed) -> str:
-        state = exc.details.get("sqlstate")
-        if state in _GONE:
-            return "it was dropped meanwhile"
-        if state == _LOCKED:
-            return f"somebody holds a lock on it for longer than {human_duration(self._plan.lock_timeout_s)}"
-        return exc.why
+    def _refused(self, item: Item, exc: QueryFailed) -> Item:
+        """The item with what the server's refusal means."""
+        table = item.table
+        absent = causes.absent(self._control, table.oid, table.schema, table.name)
+        if absent:
+            named = causes.asked_for(self._plan.tables, table.schema, table.name)
+            return replace(item, state="failed" if named else "skipped", why=absent)
+        if causes.state_of(exc) == _LOCKED and not causes.in_function(exc):
+            why = f"it was locked for longer than {human_duration(self._plan.lock_timeout_s)}"
+            holders = causes.holders(self._control, table.oid)
+            return replace(
+                item, state="failed", why=f"{why}, by {holders}" if holders else f"{why}; the lock is free now"
+            )
+        remedy = causes.remedy(exc, self._work.server_version)
+        return replace(item, state="failed", why=causes.reason(exc), remedy=remedy)
 
     def _finish(self, done: Analyzed) -> None:
         """See what the server has counted since: without the right, or with a lock to skip, ANALYZE only warns."""
         with suppress(QueryFailed):
+            counted = causes.counts(self._control)
+            if not counted:
+                done.notes.append("track_counts is off: the server does not count what ANALYZE did.")
             states = self._states(done)
             for at, item in enumerate(done.items):
                 if item.state != "analyzed":
                     continue
                 now = states.get(item.table.oid)
-                if now is not None and now.by_hand == item.table.state.by_hand:
-                    why = "somebody holds a lock on it" if self._plan.skip_locked else "the server skipped it"
+                if counted and now is not None and now.by_hand == item.table.state.by_hand:
+                    holders = causes.holders(self._control, item.table.oid)
+                    why = f"the server skipped it: it is locked by {holders}" if holders else "the server skipped it"
                     done.items[at] = replace(item, state="skipped", why=why, duration_s=None)
                 else:
                     done.items[at] = replace(item, after=now)
@@ -233,7 +243,7 @@ def findings(done: Analyzed) -> list[Finding]:
             message=f"{each.table.identity} was not analyzed: {each.why.rstrip('.')}.",
             remedy="Run it again."
             if each.state == "skipped"
-            else f"When the reason is gone: ANALYZE {each.table.identity};",
+            else f"{each.remedy} When the reason is gone: ANALYZE {each.table.identity};".strip(),
         )
         for each in done.of("failed", "skipped")
     ]

@@ -27,6 +27,7 @@ from .._sql import brakes as sql
 from .._target.base import Target
 from .._units import human_duration, human_size, parse_duration, parse_size, to_rfc3339
 from .._window import Window
+from . import causes
 
 _EVERY_S = 2.0
 _CANCEL_AGAIN_S = 0.5
@@ -210,9 +211,9 @@ class Brakes:
             timeout_s: the statement_timeout it had, if any.
         """
         in_time = not timeout_s or self._watched_s < timeout_s - _SAME_INSTANT_S
-        if self.stopped_by is None and in_time and exc.details.get("sqlstate") == "57014":
+        if self.stopped_by is None and in_time and causes.state_of(exc) == "57014":
             self.cancelled = True
-            self.stopped_by = f"Somebody cancelled the work on {subject}: {exc.why}."
+            self.stopped_by = f"Another session cancelled the work on {subject}: {exc.why}."
         return self.stopped_by is not None
 
     # --- the reasons

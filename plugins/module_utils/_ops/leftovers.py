@@ -17,11 +17,11 @@ from .._db import Session, compose
 from .._errors import QueryFailed
 from .._sql import indexes as sql
 from .._sql import reindex as reindex_sql
+from . import causes
 from .indexes import BUILD_SUFFIX, Index
 
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _LONGEST_CHARACTER = 4
-_GONE = ("42704", "42P01")
 
 
 @dataclass(frozen=True)
@@ -150,5 +150,5 @@ def drop(session: Session, index: Index) -> None:
     try:
         session.execute(compose("DROP INDEX CONCURRENTLY IF EXISTS {}.{}", index.schema, index.name))
     except QueryFailed as exc:
-        if exc.details.get("sqlstate") not in _GONE:
+        if exc.details.get("lost") or not causes.absent(session, index.oid, index.schema, index.name):
             raise

@@ -38,7 +38,8 @@ _REMEDIES = {
     "starting_up": "Wait until the server accepts connections; its log says what it does.",
     "too_many_connections": (
         "Log in as a superuser, for whom connections are reserved, and run the playbook "
-        "godel.postgres_runbook.terminate_sessions."
+        "godel.postgres_runbook.terminate_sessions. If the limit is that of the database or the role, raise it: "
+        "ALTER DATABASE or ALTER ROLE ... CONNECTION LIMIT."
     ),
     "login_refused": "Check login_user and login_password, and pg_hba.conf on the server.",
     "no_database": "Check the name in db; names are case-sensitive.",

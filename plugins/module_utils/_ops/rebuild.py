@@ -20,11 +20,12 @@ from .._errors import Locked, QueryFailed
 from .._sql import brakes as brakes_sql
 from .._sql import reindex as sql
 from .._target.base import Target
-from .._units import human_duration, human_size, to_rfc3339
-from . import autovacuum, indexes, leftovers, primary, reindex
-from .brakes import Brakes, Limits, places
+from .._units import human_duration, to_rfc3339
+from . import autovacuum, causes, indexes, leftovers, primary, reindex
+from .brakes import Brakes, Limits
 from .indexes import Index
 from .leftovers import Leftover, Worker
+from .rebuild_room import Room
 from .reindex import Item, Outlook, Reindexed, ReindexPlan
 
 _LOOK_EVERY_S = 0.2
@@ -40,7 +41,6 @@ _FULL = "53100"
 _MORE_ROOM = "Free space, or rebuild smaller indexes first: they are done all the same."
 _AGAIN = "Run it again later."
 _IN_THE_WAY = "Run it again when that is over, or raise lock_timeout, retries or max_transaction_age."
-_GONE = ("42P01", "42704", "3F000")
 
 
 class _Stop(Exception):
@@ -91,7 +91,7 @@ def run(
             if brakes.stopped_by is None:
                 raise
             return Reindexed(stopped_by=brakes.stopped_by)
-        worker = _Worker(control, work, brakes, plan, _Room(control, target, plan), pids)
+        worker = _Worker(control, work, brakes, plan, Room(control, target, plan), pids)
         return worker.rehearse(outlook) if rehearsal else worker.do(outlook)
 
 
@@ -104,38 +104,9 @@ def _settings(plan: ReindexPlan) -> Mapping[str, str]:
     }
 
 
-class _Room:
-    """Whether a second copy of an index fits, where that can be seen."""
-
-    def __init__(self, session: Session, target: Target, plan: ReindexPlan) -> None:
-        self._session = session
-        self._target = target
-        self.note = ""
-        self._home: str | None = None
-        if not plan.check_space:
-            return
-        if session.query(brakes_sql.RIGHTS)[0].places:
-            seen = places(session, target)
-            self._home = seen[0] if seen else None
-        if self._home is None:
-            self.note = "Whether there is room for a second copy of each index cannot be seen from here."
-
-    def problem(self, item: Item) -> str:
-        """Why it does not fit, or nothing: the new index stands beside the old one, and is sorted in files before."""
-        if self._home is None:
-            return ""
-        size = max(0, item.index.size_bytes - item.gain_bytes)
-        wanted = size * 2 if size > self._session.value(sql.SORT_BYTES) else size
-        place = self._session.value(sql.PLACE, (item.index.tablespace,)) or self._home
-        free = self._target.files.space(place).free_bytes
-        if free >= wanted:
-            return ""
-        return f"it takes about {human_size(wanted)} beside the old one, and {human_size(free)} are free in {place}"
-
-
 class _Worker:
     def __init__(
-        self, control: Session, work: Session, brakes: Brakes, plan: ReindexPlan, room: _Room, pids: Sequence[int]
+        self, control: Session, work: Session, brakes: Brakes, plan: ReindexPlan, room: Room, pids: Sequence[int]
     ) -> None:
         self._control = control
         self._work = work
@@ -255,7 +226,7 @@ class _Worker:
             return _Fate("left", waiting)
         worker = self._wait_for_table(index) if snapshots else None
         if worker is not None:
-            return _Fate("failed", f"somebody is in the way: {worker}", _IN_THE_WAY, attempts=1, again=True)
+            return _Fate("failed", f"another session is in the way: {worker}", _IN_THE_WAY, attempts=1, again=True)
         exc = self._guarded(index, act, self._plan.patience_s if rebuilds else self._plan.lock_timeout_s)
         if exc is None:
             return _Fate("done", attempts=1)
@@ -269,7 +240,8 @@ class _Worker:
         # Who has waited for transactions as long as he may would only build it again; and while what this attempt has
         # built is still there, another one would leave one more.
         for_locks = (_DEADLOCK,) if snapshots else (_LOCKED, _DEADLOCK)
-        again = exc.details.get("sqlstate") in for_locks and self._left_of(index) is None
+        locked = causes.state_of(exc) in for_locks and not causes.in_function(exc)
+        again = locked and self._left_of(index) is None
         return replace(self._explain(index, exc), attempts=1, again=again)
 
     def _go_on(self) -> None:
@@ -363,13 +335,20 @@ class _Worker:
 
     def _explain(self, index: Index, exc: QueryFailed) -> _Fate:
         """What a refusal means for the index."""
-        state = exc.details.get("sqlstate")
-        if state in _GONE:
-            return _Fate("skipped", "it was dropped meanwhile")
+        absent = causes.absent(self._control, index.oid, index.schema, index.name)
+        if absent:
+            named = causes.asked_for(self._plan.indexes, index.schema, index.name)
+            return _Fate("failed" if named else "skipped", absent)
+        why, remedy = causes.reason(exc), causes.remedy(exc, self._work.server_version)
+        state = causes.state_of(exc)
+        if causes.in_function(exc):
+            return _Fate("failed", why, remedy or "See to the function, then run it again.")
         if state in (_LOCKED, _DEADLOCK):
             rows = self._obstacles(index, 0.0, snapshots=self._plan.concurrently)
-            who = f": {_describe(max(rows, key=lambda row: (row.held, row.age_s)))}" if rows else ""
-            return _Fate("failed", f"somebody is in the way{who} ({exc.why})", _IN_THE_WAY)
+            if rows:
+                holder = _describe(max(rows, key=lambda row: (row.held, row.age_s)))
+                return _Fate("failed", f"another session is in the way: {holder} ({why})", _IN_THE_WAY)
+            return _Fate("failed", f"{why}; the lock is free now", _IN_THE_WAY)
         if state in (_NOT_UNIQUE, _EXCLUDED):
             columns = ", ".join(index.key_texts)
             where = f" WHERE {index.predicate}" if index.predicate else ""
@@ -377,14 +356,15 @@ class _Worker:
             find = (
                 f"SELECT {columns}, count(*) FROM {index.table_identity}{where} GROUP BY {columns} HAVING count(*) > 1;"  # noqa: S608
             )
-            why = f"its rows are not unique, so that it cannot be made valid ({exc.why})"
+            why = f"its rows are not unique, so that it cannot be made valid ({why})"
             return _Fate("failed", why, f"Find them: {find}")
         if state == _CANCELLED:
-            return _Fate("failed", exc.why, "Run it again, with a longer statement_timeout.")
+            return _Fate("failed", why, "Run it again, with a longer statement_timeout.")
         if state == _FULL:
-            return _Fate("failed", exc.why, _MORE_ROOM)
-        remedy = "Use the owner's login, or a superuser's." if state == _NO_RIGHT else exc.remedy
-        return _Fate("failed", exc.why, remedy)
+            return _Fate("failed", why, _MORE_ROOM)
+        if state == _NO_RIGHT:
+            remedy = "Use the owner's login, or a superuser's."
+        return _Fate("failed", why, remedy or "See the server's log, then run it again.")
 
 
 def _describe(row: Any) -> str:

@@ -112,6 +112,7 @@ class Item:
     Attributes:
         reason: `missing`, `changed` or `coarse`. `about` says it in words.
         state: `due`, `analyzed`, `skipped`, `failed` or `left`.
+        why: for the last three, one sentence without a full stop. `remedy` is what helps, if that is known.
         covers: its partitions, which the same statement analyzes.
     """
 
@@ -121,6 +122,7 @@ class Item:
     covers: tuple[int, ...] = ()
     state: str = "due"
     why: str = ""
+    remedy: str = ""
     after: State | None = None
     duration_s: float | None = None
 

@@ -16,7 +16,7 @@ from .._errors import QueryFailed, RunbookError
 from .._sql import vacuum as sql
 from .._target.base import Target
 from .._units import human_duration, human_size, to_rfc3339
-from . import autovacuum, horizon, primary, rewrite, vacuum_tables
+from . import autovacuum, causes, horizon, primary, rewrite, vacuum_tables
 from .brakes import Brakes, Limits
 from .repack import Repack
 from .vacuum_outcome import Done, Outcome
@@ -27,14 +27,7 @@ _LOOK_SETTINGS = {"lock_timeout": "5s", "statement_timeout": "60s"}
 _STATISTICS_LAG_S = 3.0  # of the collector, before PostgreSQL 15
 _NO_COLLECTOR = 150000
 _SAME_INSTANT_S = 0.05
-_BLOCK_VACUUM = (
-    "ShareUpdateExclusiveLock",
-    "ShareLock",
-    "ShareRowExclusiveLock",
-    "ExclusiveLock",
-    "AccessExclusiveLock",
-)
-_ANY = ("AccessShareLock", "RowShareLock", "RowExclusiveLock", *_BLOCK_VACUUM)
+_DROPPED = "It was dropped meanwhile."
 Clock = Callable[[], datetime]
 
 
@@ -89,6 +82,11 @@ class Vacuum:
         told = session.query(sql.SETTINGS)[0]
         self._plan.refuse_old(session.server_version, told.version)
         self._freeze_min_age = int(told.freeze_min_age)
+        self._counts = causes.counts(session)
+        if not self._counts:
+            self._outcome.notes.append(
+                "track_counts is off: dead rows are not counted, so most tables seem to need nothing."
+            )
 
     def _choose(self, session: Session) -> list[Task]:
         found, named = vacuum_tables.read(session, self._plan)
@@ -131,7 +129,7 @@ class Vacuum:
         except QueryFailed as exc:
             return self._failed(done, exc, 0.0)
         if before is None:
-            return replace(done, skipped="It was dropped meanwhile.")
+            return replace(done, skipped=_DROPPED, problem=self._asked_for(task))
         if isinstance(before, str):
             return replace(done, skipped=before)
         done = replace(done, before=before)
@@ -168,9 +166,8 @@ class Vacuum:
         return vacuum_tables.state(self._work, task.table.oid)
 
     def _locked_by(self, task: Task) -> str:
-        modes = _ANY if self._plan.rewrites else _BLOCK_VACUUM
-        rows = self._work.query(sql.LOCKED_BY, {"oid": task.table.oid, "modes": list(modes)})
-        return "; ".join(row[0] for row in rows[:3])
+        modes = causes.BLOCK_REWRITE if self._plan.rewrites else causes.BLOCK_VACUUM
+        return causes.holders(self._work, task.table.oid, modes)
 
     def _in_vain(self, task: Task, before: State) -> str:
         """Why nothing would come of it for somebody's sake; else empty."""
@@ -215,7 +212,7 @@ class Vacuum:
         deadline = time.monotonic() + _STATISTICS_LAG_S
         while True:
             now = vacuum_tables.state(self._work, table.oid)
-            known = now is None or self._plan.rewrites or now.vacuums > before.vacuums
+            known = now is None or self._plan.rewrites or not self._counts or now.vacuums > before.vacuums
             if known or self._work.server_version >= _NO_COLLECTOR or time.monotonic() > deadline:
                 return now
             time.sleep(_SAME_INSTANT_S)
@@ -223,21 +220,26 @@ class Vacuum:
     def _judge(self, done: Done) -> Done:
         before, after, task = done.before, done.after, done.task
         if before is None or after is None:
-            return replace(done, skipped="It was dropped meanwhile.")
+            return replace(done, skipped=_DROPPED, problem=self._asked_for(task))
         analyzed = after.analyzes > before.analyzes
         if self._plan.rewrites:
             if after.file == before.file:
-                return replace(done, skipped="It was not rewritten: it is locked, or was altered.", problem=True)
+                holders = self._locked_by(task)
+                why = f"It was not rewritten: {f'it is locked by {holders}' if holders else 'the server skipped it'}."
+                return replace(done, skipped=why, problem=True)
             self._forecast.learn(after.total_bytes, done.duration_s)
             in_vain = self._was_in_vain(task, before, after)
             return replace(done, done=not in_vain, analyzed=analyzed, skipped=in_vain)
-        if after.vacuums == before.vacuums:
-            return replace(done, skipped="Somebody else had it locked.", problem=not self._plan.skip_locked)
+        if after.vacuums == before.vacuums and self._counts:
+            holders = self._locked_by(task)
+            why = f"The server skipped it: {f'it is locked by {holders}' if holders else 'it was locked just then'}."
+            return replace(done, skipped=why, problem=not self._plan.skip_locked)
         worked = (
             after.dead_tuples < before.dead_tuples
             or after.total_bytes < before.total_bytes
             or after.visible_pages > before.visible_pages
             or task.table.inserted > 0
+            or not self._counts
             or (task.why == "freeze" and (after.freeze_age < before.freeze_age or after.mxid_age < before.mxid_age))
         )
         skipped = ""
@@ -269,26 +271,43 @@ class Vacuum:
     def _failed(self, done: Done, exc: RunbookError, seconds: float) -> Done | None:
         """Judge an error: of this table alone, or of all (then `stopped_by` is set)."""
         done = replace(done, duration_s=round(seconds, 3))
-        state = exc.details.get("sqlstate")
         if exc.details.get("lost"):
             raise exc
+        state, table = causes.state_of(exc), done.task.table
         if state == "57014":
             return self._cancelled(done, exc)
-        if state == "42P01":
-            return replace(done, skipped="It was dropped meanwhile.")
         if state == "53100":
             self._outcome.broken = True
             self._outcome.stopped_by = (
-                f"The disk is full: {exc.why.rstrip('.')} ({done.task.table.title}). Nothing was lost:"
+                f"The disk is full: {exc.why.rstrip('.')} ({table.title}). Nothing was lost:"
                 " the table is what it was. Free some space."
             )
             return None
-        why = f"{exc.why.rstrip('.')}." if exc.why else exc.message
-        if state == "55P03":
-            holders = self._locked_by(done.task)
+        absent = causes.absent(self._work, table.oid, table.schema, table.name)
+        if absent:
+            return replace(done, skipped=f"{absent.capitalize()}.", problem=self._asked_for(done.task))
+        return self._with_what_was_done(replace(done, skipped=self._refusal(done.task, exc), problem=True))
+
+    def _asked_for(self, task: Task) -> bool:
+        return causes.asked_for(self._plan.tables, task.table.schema, task.table.name)
+
+    def _refusal(self, task: Task, exc: RunbookError) -> str:
+        """Why the server refused it, and what helps; sentences."""
+        if causes.state_of(exc) == "55P03" and not causes.in_function(exc):
             why = f"It was locked for longer than lock_timeout ({human_duration(self._plan.lock_timeout_s)})"
-            why += f", by {holders}." if holders else "."
-        return replace(done, skipped=why, problem=True)
+            holders = self._locked_by(task)
+            return why + (f", by {holders}." if holders else "; the lock is free now.")
+        return f"{causes.reason(exc)}. {causes.remedy(exc, self._work.server_version)}".strip()
+
+    def _with_what_was_done(self, done: Done) -> Done:
+        """The table with what VACUUM has done before its ANALYZE failed."""
+        if done.before is None or self._plan.rewrites:
+            return done
+        after = vacuum_tables.state(self._work, done.task.table.oid)
+        if after is None or after.vacuums <= done.before.vacuums:
+            return done
+        why = f"It was vacuumed, but its statistics could not be gathered: {done.skipped}"
+        return replace(done, done=True, after=after, skipped=why)
 
     def _cancelled(self, done: Done, exc: RunbookError) -> Done | None:
         limit = self._plan.statement_timeout_s

@@ -39,6 +39,15 @@ class Done:
     duration_s: float = 0.0
     predicted_lock_s: float | None = None
 
+    @property
+    def state(self) -> str:
+        """`done`, `due` (in check mode), `skipped`, or `failed`."""
+        if self.problem:
+            return "failed"
+        if not self.done:
+            return "skipped"
+        return "done" if self.after else "due"
+
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
         return {
@@ -46,6 +55,7 @@ class Done:
             "name": self.task.table.name,
             "reason": self.task.reason,
             "action": self.action,
+            "state": self.state,
             "done": self.done,
             "analyzed": self.analyzed,
             "skipped": self.skipped,

@@ -82,16 +82,3 @@ SELECT pg_catalog.pg_relation_size(c.oid) AS heap_bytes,
 FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
 WHERE c.oid = %s
 """
-
-# Who holds a lock on a table that keeps VACUUM, or a rewrite, away.
-# https://www.postgresql.org/docs/current/explicit-locking.html#TABLE-LOCK-COMPATIBILITY
-LOCKED_BY = """
-SELECT pg_catalog.format('process %%s of %%s%%s, %%s (%%s)', l.pid, coalesce(a.usename::text, 'nobody'),
-                         coalesce(' (' || nullif(a.application_name, '') || ')', ''), coalesce(a.state, 'of a transaction'),
-                         l.mode)
-FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'relation' AND l.granted AND l.relation = %(oid)s
-  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-  AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND l.mode = ANY (%(modes)s::pg_catalog.text[])
-ORDER BY l.pid
-"""
