@@ -205,6 +205,15 @@ class Session:
         if not self._check_mode:
             self._run(statement, params)
 
+    def copy_out(self, statement: str, write: Callable[[bytes], object]) -> None:
+        """Read by `COPY ... TO STDOUT`: what the server sends is handed to `write`, piece by piece.
+
+        Raises:
+            QueryFailed: with the SQLSTATE in `details`.
+        """
+        with self._awaiting(), _mapped_errors(), self._connection.cursor() as cursor:
+            cursor.copy_expert(statement, _Sink(write))
+
     @property
     def backend_pid(self) -> int:
         """The server process by the handshake; a pooler in between has told one of its own making."""
@@ -266,6 +275,13 @@ class Session:
         self._silent = True
         with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
+
+
+class _Sink:
+    """What psycopg2 takes for a file."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.write = write
 
 
 def _as_bytes(connection: Any) -> None:

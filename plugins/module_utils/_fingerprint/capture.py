@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -16,19 +15,14 @@ from .._db import Server, Session
 from .._errors import ConnectionFailed, QueryFailed
 from .._sql import fingerprint as sql
 from .._sql import schema
-from .figures import Fingerprint, LargeObjects, SequenceFigure, TableFigure
+from .figures import Fingerprint, LargeObjects, SequenceFigure
 from .snapshot import enter, held, locked_snapshot, refuse_replaced, storage
+from .tables import TableReader, Tables, named
 
 # By the oldest major that can compute it. `record` hashes a record (since 14), `text` its text form. The first version
 # of each sorted the lists inside of definitions in the order of the database's locale.
 ALGORITHMS = {"record-2": 14, "text-2": 13, "record-1": 14, "text-1": 13}
 _FIRST = ("record-1", "text-1")
-# A record's hash is a linear sum of its columns' hashes (31 * a + b): added up over rows, it would not notice values
-# that swap rows. Hashing it once more, as eight bytes, ends that; it is as fast.
-_ROW_HASH = {
-    "record": "pg_catalog.hashfloat8extended(pg_catalog.float8(pg_catalog.hash_record_extended(ROW({}), 0)), 0)",
-    "text": "pg_catalog.hashtextextended(ROW({})::pg_catalog.text, 0)",
-}
 _T = TypeVar("_T")
 # How long, in seconds, a lost connection is made anew, where connections may break while the server lives.
 _PATIENCE_S = 300.0
@@ -59,6 +53,7 @@ class Recorder:
         lock_timeout_s: float = 0,
         alone: bool = False,
         keep_with: tuple[str, str] | None = None,
+        copied: Collection[str] | None = None,
     ) -> None:
         """Plan it; nothing is done yet.
 
@@ -66,6 +61,7 @@ class Recorder:
             alone: nobody else uses the database. Then it needs no locks, and one query may use parallel workers.
             keep_with: a psql and a directory of the target. Then that psql holds the snapshot, no table is locked, and
                 a connection that is lost is made anew. Without it our own session holds both.
+            copied: the tables of the source that were read by COPY, when this is a copy of it.
         """
         self._server = server
         self._db = db
@@ -80,6 +76,7 @@ class Recorder:
         self._sessions: list[Session] = []
         self._stopped = threading.Event()
         self._keep_with = keep_with
+        self._copied = copied
         self._patience_s = _PATIENCE_S if keep_with or server.target.connections_may_break else 0.0
 
     @contextmanager
@@ -182,7 +179,7 @@ class Recorder:
             mode=self._mode,
             algorithm=self._algorithm or "",
             server_major=self.server_version // 10000,
-            tables=self._tables,
+            tables=self._tables.figures,
             sequences={
                 row.identity: SequenceFigure(
                     self._first[row.identity],
@@ -195,6 +192,8 @@ class Recorder:
             objects=self._objects,
             large_objects=self._large_objects,
             unread=self._unread,
+            copied=self._tables.copied,
+            unread_tables=self._tables.unread,
         )
 
     def _look_again(self, session: Session) -> dict[str, int]:
@@ -215,87 +214,25 @@ class Recorder:
         row = _naming("large objects", session, sql.LARGE_OBJECTS)[0]
         return LargeObjects(row.objects, row.digest)
 
-    def _read_tables(self) -> dict[str, TableFigure]:
+    def _read_tables(self) -> Tables:
         rows = self._read(lambda session: session.query(sql.TABLES))
-        todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for row in rows:  # largest first, so that no worker is left with one at the end
-            todo.put(row)
-        figures: dict[str, TableFigure] = {}
-        failures: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                self._again(lambda session: self._read_share(session, todo, figures, failures))
-            except queue.Empty:
-                return
-            except BaseException as exc:  # noqa: BLE001  # handed to the caller below, whatever it is
-                failures.append(exc)
-
-        threads = [threading.Thread(target=work, daemon=True) for dummy in range(min(self._workers, len(rows)))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
-        return _together(rows, figures)
-
-    def _read_share(
-        self,
-        session: Session,
-        todo: queue.SimpleQueue[Any],
-        figures: dict[str, TableFigure],
-        failures: list[BaseException],
-    ) -> None:
-        """Read tables as long as there are any; raises queue.Empty at the end."""
-        while not self._stopped.is_set() and not failures:
-            row = todo.get_nowait()
-            try:
-                # A transaction each: thousands of tables and their indexes would fill the lock table.
-                enter(session, self.snapshot)
-                figures[row.identity] = self._read_table(session, row)
-                session.query("COMMIT")
-            except QueryFailed:
-                todo.put(row)  # for whoever comes after a lost connection
-                raise
-
-    def _read_table(self, session: Session, row: Any) -> TableFigure:
-        if row.unread:
-            return TableFigure(0, "0" if self._mode == "content" and row.expressions else None)
-        source = f"FROM ONLY {row.identity} AS t {row.condition}"
-        if self._mode == "counts" or not row.expressions:
-            return TableFigure(_naming(row.identity, session, f"SELECT count(*) {source}")[0][0])
-        # sum(bigint) adds up in 128 bits and cannot overflow; unlike an XOR it notices doubled rows.
-        row_hash = _ROW_HASH[(self._algorithm or "").split("-")[0]].format(row.expressions)
-        found = _naming(row.identity, session, f"SELECT count(*), coalesce(sum({row_hash}), 0)::text {source}")[0]
-        return TableFigure(found[0], found[1])
-
-
-def _together(rows: Sequence[Any], figures: Mapping[str, TableFigure]) -> dict[str, TableFigure]:
-    """The figures by name, with those of partitions that only count as a whole added up: digests are sums."""
-    found: dict[str, TableFigure] = {}
-    for row in rows:
-        name, figure = row.counts_for or row.identity, figures[row.identity]
-        known = found.get(name, TableFigure(0, figure.digest and "0"))
-        digest = str(int(known.digest) + int(figure.digest)) if known.digest and figure.digest else None
-        found[name] = TableFigure(known.rows + figure.rows, digest)
-    return found
+        reader = TableReader(
+            self._again,
+            self.snapshot,
+            mode=self._mode,
+            algorithm=self._algorithm or "",
+            workers=self._workers,
+            stopped=self._stopped,
+            copied=self._copied,
+        )
+        return reader.read(rows)
 
 
 def _naming(subject: str, session: Session, statement: str) -> list[Any]:
     try:
         return session.query(statement)
     except QueryFailed as exc:
-        remedy = exc.remedy
-        if exc.details.get("sqlstate") == "42501":
-            remedy = "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS."
-        raise QueryFailed(
-            "The fingerprint cannot be taken",
-            subject=subject,
-            why=exc.why,
-            remedy=remedy,
-            details=exc.details,
-        ) from None
+        raise named(subject, exc) from None
 
 
 def _positions(session: Session, rows: Sequence[Any]) -> dict[str, int]:
@@ -325,9 +262,20 @@ def _positions_that_are_left(session: Session, rows: Sequence[Any]) -> dict[str,
         return found
 
 
-def take(server: Server, db: str, *, mode: str, workers: int, algorithm: str | None = None) -> Fingerprint:
-    """The fingerprint of a database that nobody else uses, with all the parallelism that the server has."""
-    recorder = Recorder(server, db, mode=mode, workers=workers, algorithm=algorithm, alone=True)
+def take(
+    server: Server,
+    db: str,
+    *,
+    mode: str,
+    workers: int,
+    algorithm: str | None = None,
+    copied: Collection[str] | None = None,
+) -> Fingerprint:
+    """The fingerprint of a database that nobody else uses, with all the parallelism that the server has.
+
+    A copy is read as its source was: with its `mode`, its `algorithm`, and by COPY where that one was (`copied`).
+    """
+    recorder = Recorder(server, db, mode=mode, workers=workers, algorithm=algorithm, alone=True, copied=copied)
     with recorder.open():
         recorder.record()
         return recorder.finish()

@@ -82,7 +82,8 @@ WITH RECURSIVE base AS (
            ELSE CASE base.baseid
 {_WIRE_CASES}
            ELSE format('t.%I::pg_catalog.text', a.attname) END END,
-           ', ' ORDER BY a.attname COLLATE "C") AS list
+           ', ' ORDER BY a.attname COLLATE "C") AS list,
+         string_agg(quote_ident(a.attname), ', ' ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '') AS columns
   FROM pg_attribute a
   JOIN base ON base.typid = a.atttypid
   LEFT JOIN pg_collation l ON l.oid = a.attcollation
@@ -90,7 +91,7 @@ WITH RECURSIVE base AS (
   GROUP BY a.attrelid
 )
 SELECT format('%I.%I', n.nspname, c.relname) AS identity,
-       coalesce(x.list, '') AS expressions,
+       coalesce(x.list, '') AS expressions, coalesce(x.columns, '') AS columns,
        coalesce(config.condition, '') AS condition,
        (SELECT format('%I.%I', rn.nspname, r.relname) FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
         WHERE r.oid = pg_partition_root(c.oid) AND EXISTS (
