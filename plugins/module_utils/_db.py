@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from ._db_errors import refused
@@ -212,7 +213,7 @@ class Session:
             QueryFailed: with the SQLSTATE in `details`.
         """
         with self._awaiting(), _mapped_errors(), self._connection.cursor() as cursor:
-            cursor.copy_expert(statement, _Sink(write))
+            cursor.copy_expert(statement, SimpleNamespace(write=write))
 
     @property
     def backend_pid(self) -> int:
@@ -275,13 +276,6 @@ class Session:
         self._silent = True
         with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
-
-
-class _Sink:
-    """What psycopg2 takes for a file."""
-
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self.write = write
 
 
 def _as_bytes(connection: Any) -> None:

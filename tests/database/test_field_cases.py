@@ -21,6 +21,7 @@ CASES = [
     FieldCase("15-member-policy", packages=()),
     FieldCase("16-member-config", packages=()),
     FieldCase("20-pgaudit", settings={"shared_preload_libraries": "pgaudit"}, packages=("pgaudit",)),
+    FieldCase("35-client-encoding", quick=True),
     FieldCase("40-many-large-objects"),
     FieldCase("53-foreign-keys", since=15),
 ]
@@ -30,8 +31,7 @@ ELSEWHERE: dict[str, str] = {}
 OPEN = {
     "01-public-recreated", "02-subscription-comment", "03-database-guc", "04-database-owner-role", "05-ddl-audit",
     "07-money-locale", "09-member-table", "11-template-flag", "17-pg-cron", "19-periods", "22-setof-grown",
-    "26-dictionary-file", "27-timezone-check", "28-timezone-matview", "33-database-tablespace", "35-client-encoding",
-    "37-old-statements-view", "38-dangling-init-privs", "39-big-values", "44-too-big-value", "46-preloaded-view",
+    "26-dictionary-file", "27-timezone-check", "28-timezone-matview", "33-database-tablespace",     "37-old-statements-view", "38-dangling-init-privs", "39-big-values", "44-too-big-value", "46-preloaded-view",
     "47-detach-pending", "48-user-mapping-reader", "54-newer-major-view", "55-exists-constant", "chado",
 }  # fmt: skip
 

@@ -117,18 +117,18 @@ def test_a_wanted_compression_that_is_not_offered_is_refused(pg_dump, major: int
     ],
 )
 def test_compression_is_told_in_the_words_of_the_version(major: int, compression: str, argument: str) -> None:
-    command = DumpCommand(Programs("/bin", f"{major}.0", major), "directory", 2, compression, 300)
+    command = DumpCommand(Programs("/bin", f"{major}.0", major), "directory", 2, compression, 300, "UTF8")
     assert argument in command.argv("dbname='a'", "/b/data", "0-1")
 
 
 @pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
 def test_the_command_says_all_that_matters(format_: str) -> None:
-    command = DumpCommand(Programs("/opt/bin", "16.1", 16), format_, 3, "none", 1.5)
+    command = DumpCommand(Programs("/opt/bin", "16.1", 16), format_, 3, "none", 1.5, "EUC_JP")
     argv = command.argv("dbname='a b'", "/b/data", "00000003-1")
     assert argv[0] == "/opt/bin/pg_dump"
     wanted = {
         "--dbname=dbname='a b'", f"--format={format_}", "--file=/b/data", "--snapshot=00000003-1", "--no-password",
-        "--lock-wait-timeout=1500",
+        "--lock-wait-timeout=1500", "--encoding=EUC_JP",
     }  # fmt: skip
     assert wanted <= set(argv)
     assert ("--jobs=3" in argv) == (format_ == "directory")
@@ -147,7 +147,7 @@ def test_the_command_says_all_that_matters(format_: str) -> None:
     ],
 )
 def test_the_file_has_the_name_of_its_format(format_: str, compression: str, name: str) -> None:
-    assert DumpCommand(Programs("/bin", "16.1", 16), format_, 1, compression, 0).file_name == name
+    assert DumpCommand(Programs("/bin", "16.1", 16), format_, 1, compression, 0, "UTF8").file_name == name
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,8 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
             )
         version = session.server_version
         table_bytes = session.query(sql.DUMP_SIZE)[0].size_bytes
-        database_bytes = session.query(sql.SURROUNDINGS)[0].size_bytes
+        around = session.query(sql.SURROUNDINGS)[0]
+        database_bytes = around.size_bytes
     programs = find(target, version // 10000, bin_dir=plan.bin_dir, needed=CLIENT, purpose="to back up this server")
     command = dump.DumpCommand(
         programs=programs,
@@ -167,6 +168,7 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
         jobs=plan.jobs or min(_MAX_JOBS, target.cpus()),
         compression=dump.choose_compression(target, programs, plan.compress, plan.format),
         lock_timeout_s=plan.lock_timeout_s,
+        encoding=around.encoding,
     )
     directory = catalog.directory(plan.db)
     if not target.files.writable(directory):
@@ -313,6 +315,7 @@ def _dump_globals(target: Target, server: Server, plan: BackupPlan, found: Prefl
         f"--dbname={server.login.conninfo(plan.db, 'pg_dumpall')}",
         "--no-password",
         "--globals-only",
+        f"--encoding={found.command.encoding}",
         "--no-sync",
         f"--file={draft.path}/globals.sql",
     ]

@@ -43,13 +43,17 @@ _FULL_DISK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class DumpCommand:
-    """How one dump is made. `compression` is as pg_dump 16 writes it: `none` or `method:level`."""
+    """How one dump is made. `compression` is as pg_dump 16 writes it: `none` or `method:level`.
+
+    `encoding` is the database's own, so that no text has to be converted, whatever a setting or the environment says.
+    """
 
     programs: Programs
     format: str
     jobs: int
     compression: str
     lock_timeout_s: float
+    encoding: str
 
     @property
     def file_name(self) -> str:
@@ -66,6 +70,7 @@ class DumpCommand:
             "--no-password",
             f"--format={self.format}",
             f"--file={path}",
+            f"--encoding={self.encoding}",
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={round(self.lock_timeout_s * 1000)}",
             f"--compress={self._compress_argument()}",

@@ -198,7 +198,7 @@ def _compared(holder: Server, db: str, source: Original | None, workers: int, no
     if source is None:
         return Rehearsed(capture.take(holder, db, mode="counts", workers=workers), [], notes)
     known = source.fingerprint
-    copy = capture.take(holder, db, mode=known.mode, workers=workers, algorithm=known.algorithm)
+    copy = capture.take(holder, db, mode=known.mode, workers=workers, algorithm=known.algorithm, copied=known.copied)
     return Rehearsed(copy, definitions.differences(holder, db, source, copy), notes)
 
 

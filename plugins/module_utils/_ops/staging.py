@@ -156,7 +156,8 @@ class _Proof:
 def _prove(server: Server, plan: StagePlan, source: Source, at: str, lacks: Sequence[str]) -> _Proof:
     known = source.fingerprint
     mode = known.mode if known else "counts"
-    copy = capture.take(server, at, mode=mode, workers=plan.jobs, algorithm=known.algorithm if known else None)
+    algorithm, copied = (known.algorithm, known.copied) if known else (None, None)
+    copy = capture.take(server, at, mode=mode, workers=plan.jobs, algorithm=algorithm, copied=copied)
     if source.manifest is None or source.original is None:
         return _Proof("inconclusive", copy.rows)
     differences = definitions.differences(server, at, source.original, copy)
