@@ -73,7 +73,10 @@ def operation(call: Call) -> Result:
     text = f"Dropped: {', '.join(dropped)}." if dropped else "Nothing is to be dropped."
     diff = {"before": "".join(f"{name}\n" for name in dropped), "after": ""}
     values: dict[str, object] = {"dropped": dropped, "notes": notes, "msg": " ".join([text, *notes])}
-    return Result(bool(dropped), values, diff, warnings=notes)
+    failure = None
+    if done.failures:
+        failure = " ".join([*done.failures, "Remove the reason, then run again.", text])
+    return Result(bool(dropped), values, diff, warnings=notes, failure=failure)
 
 
 def main() -> None:

@@ -324,7 +324,7 @@ def test_the_room_of_what_died_half_way_counts(prod: Database, backup_dir: Path)
     [left] = [name for name in family(prod) if name != prod.name]
     size = int(prod.server.query("SELECT pg_database_size(%s)", left)[0][0])
     needs = Needs(15, 0)
-    source = Source(Identity("a backup"), Dump("/nowhere", "custom"), needs, None, None)
+    source = Source(Identity("a backup"), Dump("/nowhere", "custom"), needs, None, None, None)
     needed = space_for(needs.size_bytes)
     with ours(prod).connect("postgres") as session:
         for db, free, fits in (

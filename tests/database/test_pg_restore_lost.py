@@ -132,7 +132,7 @@ def test_a_backup_of_before_brings_owner_and_settings(prod: Database, backup_dir
 
 def without_later_fields(document: dict[str, Any]) -> None:
     """A manifest as it was before it had these."""
-    for name in ("comment", "connection_limit", "role_settings", "grants"):
+    for name in ("comment", "connection_limit", "role_settings", "grants", "login_settings", "server_settings"):
         del document["surroundings"][name]
 
 

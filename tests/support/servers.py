@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +61,7 @@ class Server:
         self.installation = installation or default_installation()
         self.major = self.installation.major
         self.bin_dir = self.installation.bin_dir
-        self.client_dir = client_for(self.major).bin_dir
+        self.client_dir = self.bin_dir if self.installation.has_clients else client_for(self.major).bin_dir
         self.host = "127.0.0.1"
         self.port = 0
         self.user = SUPERUSER
@@ -317,7 +318,7 @@ def without_pg_variables() -> dict[str, str]:
 @functools.cache
 def _template(installation: Installation) -> Path:
     """Return a data directory to copy: initdb takes a second or more, a copy a tenth."""
-    folder = workspace() / f"template-{installation.major}"
+    folder = workspace() / f"template-{installation.major}-{zlib.crc32(bytes(installation.bin_dir)):x}"
     _initdb(installation, folder, PASSWORD)
     return folder
 

@@ -29,6 +29,13 @@ SAMPLES = {
             connection_limit=17,
             role_settings={"app": ["work_mem=5MB"]},
             grants={"public": [], "gödel": ["CONNECT", "CREATE WITH GRANT OPTION"]},
+            login_settings={"": ["app.all=1"], "app": ["TimeZone=Asia/Tokyo"]},
+            server_settings={"TimeZone": "Europe/Berlin", "app.tenant": "acme"},
+            start_settings={"cron.database_name": "shop"},
+            preloaded=["pg_cron"],
+            tablespace="fast",
+            tablespaces=["slow"],
+            is_template=True,
         )
     ),
     "plain": sample_manifest("a\nb", format="plain", compression="none", files={}),
@@ -106,13 +113,28 @@ def test_an_edited_manifest_is_refused(edit: dict[str, Any]) -> None:
         manifests.load(json.dumps(document, indent=1, sort_keys=True).encode() + b"\n", "x")
 
 
-@pytest.mark.parametrize("name", ["members", "role_settings", "grants"])
+@pytest.mark.parametrize("name", ["members", "role_settings", "grants", "login_settings"])
 @pytest.mark.parametrize("texts", [7, {"a": 7}, {"a": [7]}])
 def test_what_is_recorded_by_role_are_lists_of_texts(name: str, texts: Any) -> None:
     manifest = sample_manifest()
     forged = replace(manifest, surroundings=replace(manifest.surroundings, **{name: texts}))
     with pytest.raises(ManifestProblem, match="cannot be read"):
         manifests.load(manifests.dump(forged), "x")
+
+
+@pytest.mark.parametrize("name", ["server_settings", "start_settings"])
+@pytest.mark.parametrize("texts", [7, {"a": 7}, {"a": ["b"]}])
+def test_settings_of_the_server_are_texts(name: str, texts: Any) -> None:
+    manifest = sample_manifest()
+    forged = replace(manifest, surroundings=replace(manifest.surroundings, **{name: texts}))
+    with pytest.raises(ManifestProblem, match="cannot be read"):
+        manifests.load(manifests.dump(forged), "x")
+
+
+LATER = (
+    "superusers", "bypassrls", "members", "comment", "connection_limit", "role_settings", "grants", "login_settings",
+    "server_settings", "start_settings", "preloaded", "tablespace", "tablespaces", "is_template",
+)  # fmt: skip
 
 
 def test_a_manifest_of_before_knows_less_and_is_read(tmp_path: Path) -> None:
@@ -125,7 +147,7 @@ def test_a_manifest_of_before_knows_less_and_is_read(tmp_path: Path) -> None:
 
 
 def without_later_fields(document: dict[str, Any]) -> None:
-    for name in ("superusers", "bypassrls", "members", "comment", "connection_limit", "role_settings", "grants"):
+    for name in LATER:
         del document["surroundings"][name]
 
 

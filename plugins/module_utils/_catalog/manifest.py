@@ -42,6 +42,12 @@ class Surroundings:
     Nor have they what follows: `comment` and `connection_limit` (-1: none) are those of the database, `role_settings`
     by role those of ALTER ROLE IN DATABASE SET, and `grants` by role (`public`: everybody; no role can have that name)
     the privileges on it, with ` WITH GRANT OPTION` behind those that may be passed on. None: nobody knows them.
+
+    Later came what content can depend on beside the database itself. `login_settings` are those of ALTER ROLE SET by
+    role (empty: ALTER ROLE ALL SET), `server_settings` those of the server that a session could set as well, custom
+    ones among them, and `start_settings` the custom ones that only a start sets. `preloaded` are the libraries of
+    shared_preload_libraries in their order. `tablespace` and `is_template` are those of the database, `tablespaces`
+    the other ones that relations of it lie in.
     """
 
     owner: str
@@ -62,6 +68,13 @@ class Surroundings:
     connection_limit: int = -1
     role_settings: Mapping[str, list[str]] = field(default_factory=dict)
     grants: Mapping[str, list[str]] | None = None
+    login_settings: Mapping[str, list[str]] = field(default_factory=dict)
+    server_settings: Mapping[str, str] = field(default_factory=dict)
+    start_settings: Mapping[str, str] = field(default_factory=dict)
+    preloaded: list[str] = field(default_factory=list)
+    tablespace: str = "pg_default"
+    tablespaces: list[str] = field(default_factory=list)
+    is_template: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,7 +195,12 @@ def _from_document(document: Mapping[str, Any]) -> Manifest:
 
 def _surroundings(document: Mapping[str, Any]) -> Surroundings:
     found = checked(Surroundings(**document))
-    for texts in (*found.members.values(), *found.role_settings.values(), *(found.grants or {}).values()):
-        if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
-            raise TypeError("members, role_settings or grants are not lists of texts")
+    for each in (found.members, found.role_settings, found.grants or {}, found.login_settings):
+        for texts in each.values():
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise TypeError("members, grants or settings of roles are not lists of texts")
+    if not all(
+        isinstance(text, str) for each in (found.server_settings, found.start_settings) for text in each.values()
+    ):
+        raise TypeError("settings of the server are not texts")
     return found

@@ -15,6 +15,7 @@ from .._db import Server, Session
 from .._errors import ConnectionFailed, QueryFailed
 from .._sql import fingerprint as sql
 from .._sql import schema
+from . import server_settings
 from .figures import Fingerprint, LargeObjects, SequenceFigure
 from .snapshot import enter, held, locked_snapshot, refuse_replaced, storage
 from .tables import TableReader, Tables, named
@@ -88,6 +89,7 @@ class Recorder:
             # Sequences know no snapshots, and a session of its own keeps no locks on thousands of them.
             with self._connect() as other:
                 self._first = _positions(other, self._sequence_rows)
+                self.surroundings.update(server_settings.read(other))
             try:
                 yield self
             finally:

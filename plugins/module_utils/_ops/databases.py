@@ -52,7 +52,7 @@ class Mark:
     restored from `backup`) or `replaced` (was in production until `at`, kept until `keep_until`). Times are RFC 3339.
     `rolled_back` says that it came back to production after something else had replaced it. `name` is the name that it
     was given with the mark; `digest` is the SHA-256 of a backup made by hand, whose path says little;
-    `connection_limit` is what a stage gets in production, when none is there by then.
+    `connection_limit` and `is_template` are what a stage gets in production, when none is there by then.
     """
 
     state: str
@@ -66,6 +66,7 @@ class Mark:
     name: str = ""
     digest: str | None = None
     connection_limit: int = NO_LIMIT
+    is_template: bool = False
 
     def as_text(self) -> str:
         """As it stands in the setting."""
@@ -81,6 +82,7 @@ class Database:
     owner: str
     connection_limit: int
     tablespace: str
+    is_template: bool
     comment: str | None
     mark: Mark | None
 
@@ -98,6 +100,11 @@ def working(server: Server, db: str = MAINTENANCE_DB) -> Iterator[Session]:
         yield session
 
 
+def aside_from(database: str) -> str:
+    """A database to stand in while this one is made or dropped."""
+    return MAINTENANCE_DB if database != MAINTENANCE_DB else "template1"
+
+
 def known(session: Session) -> dict[str, Database]:
     """All databases by name."""
     rows = session.query(sql.DATABASES, {"prefix": f"{_MARK}="})
@@ -107,7 +114,7 @@ def known(session: Session) -> dict[str, Database]:
 def _read(text: str | None) -> Mark | None:
     with suppress(ValueError, TypeError):  # somebody else's words
         mark = Mark(**json.loads(text or ""))
-        return mark if isinstance(mark.connection_limit, int) else None
+        return mark if isinstance(mark.connection_limit, int) and isinstance(mark.is_template, bool) else None
     return None
 
 
@@ -119,6 +126,13 @@ def marking(name: str, mark: Mark) -> Any:
 def put_mark(session: Session, name: str, mark: Mark) -> None:
     """Mark a database; part of the transaction, if there is one."""
     session.execute(marking(name, mark))
+
+
+def drop(session: Session, name: str) -> None:
+    """Drop a database, whoever is connected to it. The server keeps templates, so it is none from here on."""
+    if name in known(session):
+        session.execute(compose("ALTER DATABASE {} IS_TEMPLATE false", name))
+    session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
 
 
 def find(session: Session, name: str) -> Database:

@@ -93,25 +93,25 @@ def of_source(session: Session, now: Likeness, like: Surroundings, notes: list[s
     )
 
 
-def apply_each(session: Session, name: str, now: Likeness, wanted: Likeness) -> list[str]:
-    """Make a database what is wanted, as far as this server can. Returns sentences on what it refuses.
+def apply_each(session: Session, name: str, now: Likeness, wanted: Likeness) -> dict[str, str]:
+    """Make a database what is wanted, as far as this server can. Returns what it refuses, and why.
 
     A source of another time may have settings that this server does not know. They are not worth a loaded database.
     """
-    refused = []
-    for step in _steps(name, now, wanted):
+    refused = {}
+    for subject, step in _steps(name, now, wanted):
         try:
             session.execute(step)
         except QueryFailed as exc:
             if exc.details.get("lost"):
                 raise
-            refused.append(f"The restored database is not in all as the source was: {exc.why}")
+            refused[subject] = exc.why
     return refused
 
 
 def apply(session: Session, name: str, now: Likeness, wanted: Likeness) -> bool:
     """Make a database what is wanted, in one transaction. Returns whether anything was to be done."""
-    steps = list(_steps(name, now, wanted))
+    steps = [step for dummy, step in _steps(name, now, wanted)]
     if steps:
         try:
             session.execute(together([compose("BEGIN"), *steps, compose("COMMIT")]))
@@ -122,26 +122,31 @@ def apply(session: Session, name: str, now: Likeness, wanted: Likeness) -> bool:
     return bool(steps)
 
 
-def _steps(name: str, now: Likeness, wanted: Likeness) -> Iterator[Any]:
+def _steps(name: str, now: Likeness, wanted: Likeness) -> Iterator[tuple[str, Any]]:
+    """Statements, and what each of them is about."""
     if now.owner != wanted.owner:
-        yield compose("ALTER DATABASE {} OWNER TO {}", name, wanted.owner)
+        yield f"the owner {wanted.owner}", compose("ALTER DATABASE {} OWNER TO {}", name, wanted.owner)
     if now.comment != wanted.comment:
         text = "NULL" if wanted.comment is None else "{text}"
-        yield compose(f"COMMENT ON DATABASE {{}} IS {text}", name, text=wanted.comment or "")
+        yield "the comment", compose(f"COMMENT ON DATABASE {{}} IS {text}", name, text=wanted.comment or "")
     for role, setting in sorted(now.settings.keys() - wanted.settings.keys()):
-        yield _altering(name, role, setting, None)
+        yield f"the setting {setting}", altering(name, role, setting, None)
     for (role, setting), value in wanted.settings.items():
         if now.settings.get((role, setting)) != value:
-            yield _altering(name, role, setting, value)
+            yield f"the setting {setting} = {value}", altering(name, role, setting, value)
     if now.owned_by(wanted.owner) != wanted.grants:
-        yield from _grants(name, now, wanted)
+        for step in _grants(name, now, wanted):
+            yield "a privilege on the database", step
 
 
-def _altering(database: str, role: str, setting: str, value: str | None) -> Any:
-    """ALTER DATABASE, or ALTER ROLE IN DATABASE: SET a value as the catalog has it, or RESET."""
+def altering(database: str, role: str, setting: str, value: str | None) -> Any:
+    """ALTER DATABASE, ALTER ROLE or, with both, ALTER ROLE IN DATABASE: SET a value as the catalog has it, or RESET."""
     from psycopg2 import sql as pieces
 
-    whose = compose("ALTER ROLE {} IN DATABASE {}", role, database) if role else compose("ALTER DATABASE {}", database)
+    if role:
+        whose = compose("ALTER ROLE {} IN DATABASE {}", role, database) if database else compose("ALTER ROLE {}", role)
+    else:
+        whose = compose("ALTER DATABASE {}", database)
     what = pieces.Identifier(*setting.split("."))
     if value is None:
         return pieces.SQL("{} RESET {}").format(whose, what)

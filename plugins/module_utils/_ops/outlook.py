@@ -23,7 +23,7 @@ from .._sql import databases as sql
 from .._sql.fingerprint import SYSTEM_IDENTIFIER
 from .._target.base import Target
 from .._units import human_size
-from . import changes, databases, legacy, rehearsal, restore, source_database, verify
+from . import changes, databases, legacy, rehearsal, restore, source_database, tablespaces, verify
 from .changes import Change
 from .databases import Database, Mark
 from .rehearsal import Needs
@@ -100,7 +100,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What was found before anything is done, which is also what check mode reports."""
+    """What was found before anything is done, which is also what check mode reports.
+
+    `tablespace` is where the copy goes; with `keeps_tablespaces`, its relations go into those that they had.
+    """
 
     source: Source
     programs: Programs
@@ -109,6 +112,8 @@ class Outlook:
     findings: list[Finding]
     changes: list[Change]
     notes: list[str]
+    tablespace: str = source_database.DEFAULT
+    keeps_tablespaces: bool = False
 
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
@@ -207,14 +212,20 @@ def preflight(
     _refuse(plan, session, source, room, loads=loads)
     programs = find(target, source.needs.tool_major, bin_dir=plan.bin_dir, needed=CLIENT, purpose="to restore this")
     notes = databases.renamed(session, plan.db)
-    free = _free_bytes(target, room.data_directory, notes)
-    if plan.check_space and loads and free is not None:
-        _refuse_cramped(session, plan, source, room.data_directory, free)
     production = databases.known(session).get(plan.db)
-    findings = databases.dependents(server, session, production) if production else []
+    there = {row.name: row.location for row in session.query(sql.TABLESPACES)}
+    wanted = tablespaces.choose(there, source.needs.like, production)
+    free = _free_bytes(target, room.data_directory, notes)
+    if free is not None:
+        disk = tablespaces.disk(target, room.data_directory, there[wanted.default])
+        if plan.check_space and loads:
+            _refuse_cramped(session, plan, source, disk, target.files.space(disk).free_bytes)
+            tablespaces.refuse_full(room.data_directory, free)
+        free = target.files.space(disk).free_bytes
+    findings = [*wanted.findings, *(databases.dependents(server, session, production) if production else [])]
     databases.refuse_blocking(findings, plan.db, plan.allow)
     changed = changes.find(server, plan.db, source.fingerprint, notes) if production else []
-    return Outlook(source, programs, production, free, findings, changed, notes)
+    return Outlook(source, programs, production, free, findings, changed, notes, wanted.default, wanted.keeps_others)
 
 
 def _refuse_cramped(session: Session, plan: StagePlan, source: Source, where: str, free: int) -> None:
@@ -279,8 +290,8 @@ def _refuse(plan: StagePlan, session: Session, source: Source, room: Any, *, loa
     there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
     roles = [role for role in source.needs.roles if role not in there]
     extensions = source_database.missing_extensions(session, source.needs.extensions)
-    why = ""
-    remedy = ""
+    why = source_database.unfit_for(session, source.needs.extensions) if loads else ""
+    remedy = "Put this right on the server, or move the extension to a database of its own." if why else ""
     if room.standby:
         why, remedy = "the server is a standby", "Run this against the primary."
     elif not room.superuser:

@@ -17,7 +17,8 @@ _WATCHING = re.compile(rb"\d+; \d+ \d+ (?:CHECK CONSTRAINT|TRIGGER|COMMENT .*(?:
 _RIGHTS = re.compile(rb"\d+; \d+ \d+ (?:DEFAULT )?ACL(?: LANGUAGE)? ")
 _HEAVY = re.compile(rb"\d+; \d+ \d+ (?:TABLE DATA|INDEX|CONSTRAINT|FK CONSTRAINT|MATERIALIZED VIEW DATA|BLOBS) ")
 _HEAVY_AT_ONCE = 2  # for each job
-_AFTER_RIGHTS = re.compile(rb"\d+; \d+ \d+ (?:MATERIALIZED VIEW DATA|EVENT TRIGGER|COMMENT - EVENT TRIGGER) ")
+_COMPUTED = re.compile(rb"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
+_EVENT_TRIGGER = re.compile(rb"\d+; \d+ \d+ (?:(?:COMMENT|SECURITY LABEL) - )?EVENT TRIGGER ")
 
 
 def passes(listing: bytes) -> list[tuple[bytes, bool]]:
@@ -42,16 +43,18 @@ def passes(listing: bytes) -> list[tuple[bytes, bool]]:
         elif entries and line.startswith(_DEPENDS):
             needs[entries[-1]] = set(line[len(_DEPENDS) :].split())
     attached = {number for entry in entries if _ATTACHED.match(entry) for number in needs.get(entry, ())}
-    main, after, late = [], [], []
+    main, after, late, watching = [], [], [], []
     for entry in entries:
         of_partitions = _FOREIGN_KEY.match(entry) and attached & needs.get(entry, set())
-        if _AFTER_RIGHTS.match(entry):
+        if _EVENT_TRIGGER.match(entry):
+            watching.append(entry)
+        elif _COMPUTED.match(entry):
             late.append(entry)
         elif of_partitions or _RIGHTS.match(entry) or _WATCHING.match(entry):
             after.append(entry)
         else:
             main.append(entry)
-    found = ((main, True), (after, False), (late, True))
+    found = ((main, True), (after, False), (late, True), (watching, False))
     return [(b"".join(each), together) for each, together in found if each]
 
 

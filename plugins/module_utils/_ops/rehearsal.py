@@ -20,13 +20,14 @@ from .._programs import CLIENT, SCRATCH, Programs, find
 from .._sql.databases import ROOM
 from .._target.base import Target
 from .._units import human_size
-from . import restore, scratch, scratch_database, source_database
+from . import copies, restore, scratch, source_database
+from .copies import Copy, Wanted
 from .databases import MAINTENANCE_DB
+from .scratch import Preload
 
 PLACES = ("instance", "database")
 _SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
 _FLOOR_BYTES = 100 * 1024 * 1024  # an empty instance and its WAL
-_RESTORED = "pg_runbook_restored"  # a dump may create a database of its own, which has another name
 
 
 class CannotTell(Exception):
@@ -70,7 +71,8 @@ class Needs:
 
     `tool_major` is the version of the program that wrote it; `size_bytes` an estimate of the restored database;
     `database` is set when the dump creates and enters a database of its own; `encoding` when only a database of that
-    encoding takes what a dump without a manifest holds; `subscribes` when it creates subscriptions.
+    encoding takes what a dump without a manifest holds; `subscribes` when it creates subscriptions. `name` is what the
+    source is called.
     """
 
     tool_major: int
@@ -81,6 +83,7 @@ class Needs:
     database: str | None = None
     encoding: str | None = None
     subscribes: bool = False
+    name: str | None = None
 
 
 def needs_of(manifest: Manifest) -> Needs:
@@ -91,6 +94,7 @@ def needs_of(manifest: Manifest) -> Needs:
         roles=manifest.surroundings.roles,
         extensions=manifest.surroundings.extensions,
         like=manifest.surroundings,
+        name=manifest.database,
     )
 
 
@@ -179,68 +183,75 @@ def rehearse(
     programs = preflight(target, place, needs)
     with (
         scratch.home(target, place.scratch_dir) as home,
-        _database(target, server, place, programs, needs, home, clock) as (holder, db, notes),
+        _empty(target, server, place, programs, needs, home, clock) as made,
     ):
         with clock.step("restore"):
             try:
-                restore.load(target, holder, programs, dump, db, jobs=place.jobs, work_dir=home)
+                restore.load(target, made.server, programs, dump, made.name, jobs=place.jobs, work_dir=home)
             except restore.RestoreRefused as exc:
-                exc.place_to_blame = exc.place_to_blame or bool(notes)  # the database is not made like the source
+                exc.place_to_blame = made.blame(exc) or exc.place_to_blame
                 raise
         with clock.step("compare"):
             try:
-                return _compared(holder, needs.database or db, source, place.jobs, notes)
+                return _compared(made, needs.database or made.name, source, place.jobs)
             except (QueryFailed, ConnectionFailed) as exc:
                 raise CannotTell(f"It restores, but the copy cannot be read. {exc.message}") from None
 
 
-def _compared(holder: Server, db: str, source: Original | None, workers: int, notes: list[str]) -> Rehearsed:
+def _compared(made: Copy, db: str, source: Original | None, workers: int) -> Rehearsed:
     if source is None:
-        return Rehearsed(capture.take(holder, db, mode="counts", workers=workers), [], notes)
+        return Rehearsed(capture.take(made.server, db, mode="counts", workers=workers), [], made.notes)
     known = source.fingerprint
-    copy = capture.take(holder, db, mode=known.mode, workers=workers, algorithm=known.algorithm, copied=known.copied)
-    return Rehearsed(copy, definitions.differences(holder, db, source, copy), notes)
+    copy = capture.take(
+        made.server, db, mode=known.mode, workers=workers, algorithm=known.algorithm, copied=known.copied
+    )
+    differences = definitions.differences(made.server, db, source, copy)
+    return Rehearsed(copy, differences, made.weigh(known, differs=bool(differences)))
 
 
 @contextmanager
-def _database(
+def _empty(
     target: Target, server: Server, place: Place, programs: Programs, needs: Needs, home: str, clock: Clock
-) -> Iterator[tuple[Server, str, list[str]]]:
-    """An empty database to restore into: where it is, its name, and notes."""
+) -> Iterator[Copy]:
+    """An empty database to restore into."""
     if place.where == "database":
-        if needs.database is not None:
-            raise CannotTell(
-                f"The dump enters a database of its own ({needs.database}), which is not safe beside production. "
-                "Verify it with verify_in: instance."
-            )
-        if needs.subscribes:
-            raise CannotTell(
-                "The script creates subscriptions, which may take the changes that another server waits to send. "
-                "Verify it with verify_in: instance."
-            )
+        _refuse_beside_production(needs)
         _refuse_cramped(target, server, place, needs)
-        with scratch_database.created(server, needs.like, needs.encoding) as (db, notes):
-            with server.connect(db) as session:
+        with copies.on_server(server, needs.like, needs.encoding, needs.name) as made:
+            with made.server.connect(made.name) as session:
                 _refuse_missing(source_database.missing_extensions(session, needs.extensions), "The server")
-            yield server, db, notes
+            yield made
         return
     superuser = needs.like.bootstrap_role if needs.like else "postgres"
+    preload = Preload(needs.like.preloaded, needs.like.start_settings) if needs.like else Preload()
     with ExitStack() as stack:
         with clock.step("start"):
-            scratch_server = stack.enter_context(
-                scratch.instance(target, programs, home, superuser=superuser, jobs=place.jobs)
+            scratch_server, lacks = stack.enter_context(
+                scratch.instance(target, programs, home, superuser=superuser, jobs=place.jobs, preload=preload)
             )
             with scratch_server.connect("postgres") as session:
                 _refuse_missing(
                     source_database.missing_extensions(session, needs.extensions),
                     f"The scratch server ({programs.bin_dir})",
                 )
-                source_database.create_roles(session, needs.roles, needs.like)
-                notes = source_database.create_database(session, _RESTORED, needs.like, needs.encoding)
-            if needs.database == "postgres":
-                with scratch_server.connect(_RESTORED) as session:
-                    session.execute("DROP DATABASE postgres")
-        yield scratch_server, _RESTORED, notes
+            wanted = Wanted(needs.like, needs.roles, needs.name, needs.database, needs.encoding)
+            made = copies.in_instance(target, scratch_server, wanted, home, lacks)
+        yield made
+
+
+def _refuse_beside_production(needs: Needs) -> None:
+    """Raise CannotTell for what has no place on production's own server."""
+    why = ""
+    if needs.database is not None:
+        why = f"The dump enters a database of its own ({needs.database}), which is not safe beside production."
+    elif needs.subscribes:
+        why = "The script creates subscriptions, which may take the changes that another server waits to send."
+    else:
+        bound = [name for name in needs.extensions if name in source_database.BOUND_TO_A_NAME]
+        if bound:
+            why = f"{', '.join(bound)} can be created in one database of a server only, and production has it."
+    if why:
+        raise CannotTell(f"{why} Verify it with verify_in: instance.")
 
 
 def _refuse_cramped(target: Target, server: Server, place: Place, needs: Needs) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from .._catalog.manifest import Manifest
-from .._db import Server, compose
+from .._db import Server
 from .._errors import ProgramMissing, QueryFailed, RunbookError
 from .._programs import Programs
 from .._target.base import Job, Target, describe_status
-from . import databases, passes, source_database
+from . import passes, source_database
 
 ARCHIVE_FORMATS = ("directory", "custom", "tar")
 # A decompressor that is told to write to standard output, by the suffix that pg_dump and people use.
@@ -88,13 +88,15 @@ class RestoreRefused(RunbookError):
 class Dump:
     """A dump on the target: its path, its format (`directory`, `custom`, `tar` or `plain`), and how it is packed.
 
-    `absent` is what a new database has and the source had not, in the words of DROP.
+    `absent` is what a new database has and the source had not, in the words of DROP. With `tablespaces`, relations go
+    into those of the source; the others stay in the default one of the database.
     """
 
     path: str
     format: str
     unpacker: str | None = None
     absent: tuple[str, ...] = ()
+    tablespaces: bool = False
 
 
 def absent_from(manifest: Manifest) -> tuple[str, ...]:
@@ -143,7 +145,7 @@ def load(
             raise RestoreRefused("the script ends early", program="psql", status=0)
         return
     pg_restore = [*before, programs.path("pg_restore"), f"--dbname={conninfo}", "--no-password", "--exit-on-error"]
-    pg_restore += ["--no-tablespaces", "--no-subscriptions"]
+    pg_restore += [*([] if dump.tablespaces else ["--no-tablespaces"]), "--no-subscriptions"]
     if dump.unpacker or dump.format == "tar":  # neither can be read by several at once
         run(pg_restore if dump.unpacker else [*pg_restore, "--", dump.path], dump)
         return
@@ -162,7 +164,9 @@ def load(
     except RestoreRefused as exc:
         if jobs == 1 or exc.place_to_blame:
             raise
-        _make_anew(server, db)  # workers may stand in each other's way, which says nothing about the dump
+        source_database.make_anew(
+            server, db
+        )  # workers may stand in each other's way, which says nothing about the dump
         _take_away(server, db, dump)
         restore(1)
 
@@ -176,17 +180,6 @@ def _take_away(server: Server, db: str, dump: Dump) -> None:
                     session.execute(f"DROP {what}")
                 except QueryFailed as exc:
                     raise RestoreRefused(exc.why, program=f"DROP {what}", status=1, place_to_blame=True) from None
-
-
-def _make_anew(server: Server, db: str) -> None:
-    """Put an empty database of the same kind into the place of one that is half loaded."""
-    with databases.working(server) as session:
-        like, known = source_database.like_of(session, db), databases.find(session, db)
-        session.execute(compose("DROP DATABASE {} WITH (FORCE)", db))
-        source_database.create_database(session, db, like)
-        if known.mark:
-            databases.put_mark(session, db, known.mark)
-        session.execute(compose(f"ALTER DATABASE {{}} CONNECTION LIMIT {known.connection_limit}", db))
 
 
 class _Runner:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 from .._db import Login, Server
@@ -27,6 +27,33 @@ _FIRST_PORT, _PORTS = 16384, 16384
 _PORT_TAKEN = "could not create any TCP/IP sockets"
 _ATTEMPTS = 3
 _MIB = 1024 * 1024
+# Libraries that start no process of their own, so that queries may have parallel workers beside them.
+_PASSIVE = ("auth_delay", "auto_explain", "passwordcheck", "pg_stat_statements", "pgaudit")
+
+
+@dataclass(frozen=True)
+class Preload:
+    """What the source's server loads at its start: libraries in their order, and the custom settings for them."""
+
+    libraries: Sequence[str] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def without(self, log: str) -> Preload:
+        """What is left when a start with this log failed: without the libraries that it names, else without any."""
+        left = [name for name in self.libraries if name not in log]
+        return Preload(left, self.settings) if left and len(left) < len(self.libraries) else Preload()
+
+    def as_settings(self) -> dict[str, str]:
+        """Settings of the server. Nothing that the libraries would run on their own runs, such as scheduled jobs."""
+        if not self.libraries:
+            return {}
+        # A path leads to files of the source's host, which may be this one.
+        found = {name: value for name, value in self.settings.items() if not value.startswith("/")}
+        quoted = ('"' + name.replace('"', '""') + '"' for name in self.libraries)
+        found["shared_preload_libraries"] = ",".join(quoted)
+        if set(self.libraries) - set(_PASSIVE):
+            found["max_worker_processes"] = "0"
+        return found
 
 
 @contextmanager
@@ -52,8 +79,12 @@ def home(target: Target, directory: str) -> Iterator[str]:
 
 
 @contextmanager
-def instance(target: Target, programs: Programs, at: str, *, superuser: str, jobs: int) -> Iterator[Server]:
+def instance(
+    target: Target, programs: Programs, at: str, *, superuser: str, jobs: int, preload: Preload | None = None
+) -> Iterator[tuple[Server, list[str]]]:
     """A running scratch server of this version inside the private directory `at`; ended whatever happens.
+
+    Yields the server, and sentences on what it does not preload although the source does.
 
     It listens on a Unix socket in there only; in a pod, where a port-forward reaches no socket, also on a port of the
     loopback interface, with a password of its own. When this process is killed, the server ends, too.
@@ -74,11 +105,15 @@ def instance(target: Target, programs: Programs, at: str, *, superuser: str, job
     target.files.make_dir(socket, user)
     login = _login(target, superuser, socket)
     _create(target, programs, at, login, user)
+    lacks: list[str] = []
+    preload = preload or Preload()
+    attempts = _ATTEMPTS
     with ExitStack() as stack:
-        for attempt in range(_ATTEMPTS):
-            settings = _settings(target, programs, login, socket, jobs)
+        while True:
+            settings = {**_settings(target, programs, login, socket, jobs), **preload.as_settings()}
+            arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
             job = target.spawn(
-                [programs.path("postgres"), "-D", f"{at}/data", *settings],
+                [programs.path("postgres"), "-D", f"{at}/data", *arguments],
                 log=f"{at}/log",
                 user=user,
                 stop_signal=signal.SIGQUIT,  # nothing in it is worth a checkpoint
@@ -88,10 +123,17 @@ def instance(target: Target, programs: Programs, at: str, *, superuser: str, job
                 _wait_until_ready(Server(target, login), job)
                 break
             except CommandFailed as exc:
-                if _PORT_TAKEN not in exc.why or attempt + 1 == _ATTEMPTS:
+                if _PORT_TAKEN in exc.why and attempts > 1:
+                    attempts -= 1
+                    login = replace(login, port=_any_port())
+                elif preload.libraries:
+                    before, preload = preload, preload.without(exc.why)
+                    gone = [name for name in before.libraries if name not in preload.libraries]
+                    lacks.append(f"The copy lacks the preloaded {', '.join(gone)} of its source: {_reason(exc.why)}.")
+                else:
                     raise
-                login = replace(login, port=_any_port())
-        yield Server(target, login)
+                job.stop()
+        yield Server(target, login), lacks
 
 
 def sweep(target: Target, directory: str) -> list[str]:
@@ -161,7 +203,7 @@ def _create(target: Target, programs: Programs, home: str, login: Login, user: s
         ) from None
 
 
-def _settings(target: Target, programs: Programs, login: Login, socket: str, jobs: int) -> list[str]:
+def _settings(target: Target, programs: Programs, login: Login, socket: str, jobs: int) -> dict[str, str]:
     """Tuned for one load that may be lost.
 
     https://www.postgresql.org/docs/current/populate.html and https://www.postgresql.org/docs/current/non-durability.html
@@ -194,7 +236,13 @@ def _settings(target: Target, programs: Programs, login: Login, socket: str, job
     }
     if programs.major < 17:
         del settings["event_triggers"]
-    return [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
+    return settings
+
+
+def _reason(log: str) -> str:
+    """The last line by which the server says why it does not start."""
+    fatal = [line.partition("FATAL:")[2].strip() for line in log.splitlines() if "FATAL:" in line]
+    return fatal[-1] if fatal else log[-200:]
 
 
 def _within(value: int, low: int, high: int) -> int:

@@ -13,14 +13,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from .._catalog.catalog import Catalog, Entry
-from .._db import Login, Server, Session, compose
+from .._db import Server, Session, compose
 from .._errors import ConnectionFailed, InvalidInput, ProofFailed, QueryFailed, RunbookError
 from .._fingerprint import capture, definitions
 from .._sql import databases as sql
 from .._sql.brakes import LAG
 from .._target.base import Target
 from .._units import human_size, to_rfc3339, utc_now
-from . import databases, likeness, outlook, restore, scratch, source_database, verify
+from . import databases, likeness, outlook, own_sessions, restore, scratch, source_database, source_settings, verify
+from .copies import Copy
 from .databases import NO_LIMIT, Database, Mark
 from .outlook import Outlook, SmokeQuery, Source, StagePlan
 from .rehearsal import Clock
@@ -28,8 +29,8 @@ from .rehearsal import Clock
 _DROP_PATIENCE_S = 60.0
 _LAG_PATIENCE_S = 3600.0
 _LAG_EVERY_S = 1.0
-# Workers of pg_restore may be idle for long; the other limits it lifts itself.
-_LOADING = {"synchronous_commit": "off", "idle_session_timeout": "0", "default_transaction_read_only": "off"}
+_NAME_WAY_OUT = "Say accept_unproven: true, and refresh what is computed from the name once it is in production."
+_SETTINGS_WAY_OUT = "Install on the server what is missing, or say accept_unproven: true if nothing depends on it."
 
 
 @dataclass(frozen=True)
@@ -59,55 +60,74 @@ def stage(target: Target, server: Server, plan: StagePlan, found: Outlook, clock
         if ready and ready.mark:
             changed, mark = False, ready.mark
             if found.production:
-                mark = replace(mark, connection_limit=_limit(found))
+                mark = replace(mark, connection_limit=_limit(found), is_template=_is_template(found))
                 changed = _dress(session, ready, found)
                 if mark != ready.mark:
                     changed = True
                     databases.put_mark(session, ready.name, mark)
-            smoke = _smoke(server, ready.name, plan.smoke_queries)
+            smoke = _smoke(own_sessions.on_copy(server, session), ready.name, plan.smoke_queries)
             return Staged(ready.name, mark, False, changed, {}, smoke, removed)
         now = utc_now()
         at = databases.beside(session, plan.db, "staged", now)
         begun = Mark("staging", plan.db, source.name, to_rfc3339(now), digest=source.identity.digest)
         try:
             with clock.step("create"):
-                like = source.needs.like or source_database.like_of(session, plan.db)
-                lacks = source_database.create_database(session, at, like, source.needs.encoding)
-                databases.put_mark(session, at, begun)
-                session.execute(compose("ALTER DATABASE {} CONNECTION LIMIT 0", at))  # superusers only
-            found.notes.extend(lacks)
-            return _fill(target, server, session, plan, found, at, begun, clock, lacks, removed)
+                copy = _empty(server, session, plan, found, at, begun)
+            found.notes.extend(copy.notes)
+            return _fill(target, session, plan, found, copy, begun, clock, removed)
         except BaseException as exc:
             if isinstance(exc, restore.RestoreRefused):
-                exc.remedy = "Production was not touched."
+                exc.remedy = f"{exc.remedy} Production was not touched.".strip()
             if not plan.keep_failed:
                 _drop(server, at)
             raise
 
 
+def _empty(server: Server, session: Session, plan: StagePlan, found: Outlook, at: str, begun: Mark) -> Copy:
+    """An empty database beside production, that lives where the source did: that decides what the load computes."""
+    needs = found.source.needs
+    like = needs.like or source_database.like_of(session, plan.db)
+    lacks = source_database.create_database(session, at, like, needs.encoding, tablespace=found.tablespace)
+    databases.put_mark(session, at, begun)
+    session.execute(compose("ALTER DATABASE {} CONNECTION LIMIT 0", at))  # superusers only
+    dumped = found.source.manifest is not None
+    visitor = own_sessions.on_copy(server, session, dumped=dumped, more={"synchronous_commit": "off"})
+    doubts = []
+    if needs.like is not None:
+        doubts = source_settings.settle(session, visitor, at, needs.like)
+    elif found.production is not None:
+        likeness.apply(
+            session, at, likeness.of(session, databases.find(session, at)), likeness.of(session, found.production)
+        )
+    source_database.create_bound(visitor, session, at, begun, needs.extensions)
+    return Copy(visitor, at, lacks, doubts, _SETTINGS_WAY_OUT, plan.db, _NAME_WAY_OUT)
+
+
 def _fill(
     target: Target,
-    server: Server,
     session: Session,
     plan: StagePlan,
     found: Outlook,
-    at: str,
+    copy: Copy,
     begun: Mark,
     clock: Clock,
-    lacks: Sequence[str],
     removed: Sequence[str],
 ) -> Staged:
-    """Load, prove and dress it. `lacks` says how the empty database could not be made like the source's."""
-    source = found.source
+    """Load, prove and dress it."""
+    source, server, at = found.source, copy.server, copy.name
     with scratch.home(target, plan.work_dir) as home, clock.step("restore"):
-        loader = Server(target, _with_options(server.login, _LOADING))
         nice = ["nice", "-n", str(plan.nice)] if plan.nice else []
-        restore.load(
-            target, loader, found.programs, source.dump, at,
-            jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
-        )  # fmt: skip
+        dump = replace(source.dump, tablespaces=found.keeps_tablespaces)
+        try:
+            restore.load(
+                target, server, found.programs, dump, at,
+                jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
+            )  # fmt: skip
+        except restore.RestoreRefused as exc:
+            exc.place_to_blame = copy.blame(exc) or exc.place_to_blame
+            raise
     with clock.step("compare"):
-        proof = _prove(server, plan, source, at, lacks)
+        proof = _prove(plan, source, copy)
     if plan.analyze:
         with clock.step("analyze"):
             _analyze(server, at, plan.jobs, found.notes)
@@ -115,15 +135,16 @@ def _fill(
         _dress(session, databases.find(session, at), found)
     with clock.step("smoke"):
         smoke = _smoke(server, at, plan.smoke_queries)
-    mark = replace(begun, state="staged", verdict=proof.verdict, rows=proof.rows, connection_limit=_limit(found))
+    mark = replace(
+        begun,
+        state="staged",
+        verdict=proof.verdict,
+        rows=proof.rows,
+        connection_limit=_limit(found),
+        is_template=_is_template(found),
+    )
     databases.put_mark(session, at, mark)
     return Staged(at, mark, True, True, dict(clock.steps), smoke, removed)
-
-
-def _with_options(login: Login, settings: Mapping[str, str]) -> Login:
-    """The login with settings for every session, after what its owner wants."""
-    words = [login.connect_params.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())]
-    return replace(login, connect_params={**login.connect_params, "options": " ".join(words).strip()})
 
 
 def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
@@ -153,15 +174,16 @@ class _Proof:
     rows: int
 
 
-def _prove(server: Server, plan: StagePlan, source: Source, at: str, lacks: Sequence[str]) -> _Proof:
-    known = source.fingerprint
+def _prove(plan: StagePlan, source: Source, made: Copy) -> _Proof:
+    known, server, at = source.fingerprint, made.server, made.name
     mode = known.mode if known else "counts"
     algorithm, copied = (known.algorithm, known.copied) if known else (None, None)
     copy = capture.take(server, at, mode=mode, workers=plan.jobs, algorithm=algorithm, copied=copied)
     if source.manifest is None or source.original is None:
         return _Proof("inconclusive", copy.rows)
     differences = definitions.differences(server, at, source.original, copy)
-    verdict = verify.judge(source.manifest, copy, differences, list(lacks))
+    lacks = made.weigh(known, differs=bool(differences))
+    verdict = verify.judge(source.manifest, copy, differences, lacks)
     if verdict.verdict == "verified" or (verdict.verdict == "inconclusive" and plan.accept_unproven):
         return _Proof(verdict.verdict, copy.rows)
     raise ProofFailed(
@@ -210,8 +232,17 @@ def _dress(session: Session, stage: Database, found: Outlook) -> bool:
     if like is None:
         return False
     wanted = likeness.of_source(session, now, like, found.notes)
-    found.notes.extend(likeness.apply_each(session, stage.name, now, wanted))
+    for why in likeness.apply_each(session, stage.name, now, wanted).values():
+        found.notes.append(f"The restored database is not in all as the source was: {why}")
     return True
+
+
+def _is_template(found: Outlook) -> bool:
+    """Whether the swap makes the stage a template, should there be no production then."""
+    if found.production is not None:
+        return found.production.is_template
+    like = found.source.needs.like
+    return like is not None and like.is_template
 
 
 def _limit(found: Outlook) -> int:
@@ -253,7 +284,7 @@ def _sweep(session: Session, db: str) -> list[str]:
     """Drop what runs that died have left half-way; only alone."""
     left = databases.marked(session, db, "staging")
     for item in left:
-        session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", item.name))
+        databases.drop(session, item.name)
     return [item.name for item in left]
 
 
@@ -263,7 +294,7 @@ def _drop(server: Server, name: str) -> None:
     while True:
         try:
             with databases.working(server) as session:
-                session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
+                databases.drop(session, name)
             return
         except RunbookError as exc:
             if not isinstance(exc, ConnectionFailed) and not exc.details.get("lost"):

@@ -213,9 +213,13 @@ def _exchange(
     steps = [compose("BEGIN; SET LOCAL lock_timeout = {ms}; SET LOCAL statement_timeout = {ms}", ms=_limit(plan))]
     if pair.production and aside:
         steps.append(compose("ALTER DATABASE {} RENAME TO {}", plan.db, aside))
+        if pair.production.is_template:
+            steps.append(compose("ALTER DATABASE {} IS_TEMPLATE false", aside))
         steps.append(databases.marking(aside, _replaced_mark(plan, pair.production, now)))
     steps.append(compose("ALTER DATABASE {} RENAME TO {}", pair.other.name, plan.db))
     steps.append(compose(f"ALTER DATABASE {{}} CONNECTION LIMIT {_connection_limit(pair)}", plan.db))
+    if _is_template(pair):
+        steps.append(compose("ALTER DATABASE {} IS_TEMPLATE true", plan.db))
     steps.append(databases.marking(plan.db, mark))
     with _ending_sessions(server, pair, ended):
         started = time.monotonic()
@@ -238,6 +242,12 @@ def _connection_limit(pair: Pair) -> int:
     return max(int(limit), NO_LIMIT)  # one whose removal was interrupted has -2
 
 
+def _is_template(pair: Pair) -> bool:
+    """Whether production is a template; when that is lost, what the other one remembers."""
+    mark = pair.other.mark
+    return pair.production.is_template if pair.production else mark is not None and mark.is_template
+
+
 def _limit(plan: SwapPlan) -> str:
     return f"{max(1, round(plan.block_s * 1000))}ms"
 
@@ -251,7 +261,10 @@ def _live_mark(pair: Pair, plan: SwapPlan, now: datetime) -> Mark:
 def _replaced_mark(plan: SwapPlan, production: Database, now: datetime) -> Mark:
     before = production.mark or Mark("replaced", plan.db, "", "")
     until = to_rfc3339(now + timedelta(seconds=plan.keep_s))
-    return replace(before, state="replaced", database=plan.db, at=to_rfc3339(now), keep_until=until)
+    template = production.is_template
+    return replace(
+        before, state="replaced", database=plan.db, at=to_rfc3339(now), keep_until=until, is_template=template
+    )
 
 
 @contextmanager
@@ -333,10 +346,11 @@ def _look(server: Server, plan: SwapPlan) -> dict[str, Database] | None:
 
 @dataclass(frozen=True)
 class Discarded:
-    """What was dropped, and sentences on what was not although it is marked."""
+    """What was dropped, sentences on what was not although it is marked, and why others could not be dropped."""
 
     dropped: Sequence[str]
     notes: Sequence[str]
+    failures: Sequence[str] = ()
 
 
 def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> Discarded:
@@ -346,9 +360,16 @@ def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> Discar
         if due_only:
             found += [item for item in databases.marked(session, db, "replaced") if _is_due(item.mark, now)]
         notes = databases.renamed(session, db)
+        dropped, failures = [], []
         for item in found:
-            session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", item.name))
-        return Discarded([item.name for item in found], notes)
+            try:
+                databases.drop(session, item.name)
+                dropped.append(item.name)
+            except QueryFailed as exc:
+                if exc.details.get("lost"):
+                    raise
+                failures.append(f"{item.name} could not be dropped: {exc.why}.")
+        return Discarded(dropped, notes, failures)
 
 
 def _is_due(mark: Mark | None, now: datetime) -> bool:

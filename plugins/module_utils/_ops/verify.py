@@ -253,7 +253,8 @@ def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: re
         found = legacy.examine(target, programs, dump)
     if not found.complete:
         return Verdict("failed", "It ends early: what pg_dump writes last is not there.")
-    done = rehearsal.rehearse(target, server, plan.place, found.dump, needs_of_hand_made(found), None, clock)
+    needs = replace(needs_of_hand_made(found), name=plan.db)
+    done = rehearsal.rehearse(target, server, plan.place, found.dump, needs, None, clock)
     copy = done.copy
     reason = (
         f"It restores without an error, to {copy.rows} rows in {len(copy.tables)} tables, but nobody recorded what its "

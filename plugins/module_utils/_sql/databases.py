@@ -8,7 +8,7 @@ from __future__ import annotations
 # https://www.postgresql.org/docs/current/catalog-pg-database.html
 DATABASES = """
 SELECT d.oid::bigint AS oid, d.datname::text AS name, pg_catalog.pg_get_userbyid(d.datdba)::text AS owner,
-       d.datconnlimit AS connection_limit, t.spcname::text AS tablespace,
+       d.datconnlimit AS connection_limit, t.spcname::text AS tablespace, d.datistemplate AS is_template,
        pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
        (SELECT substr(setting, length(%(prefix)s) + 1)
         FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS setting
@@ -35,6 +35,12 @@ FROM pg_catalog.pg_database d,
 LEFT JOIN pg_catalog.pg_roles g ON g.oid = x.grantee
 WHERE d.oid = %s
 GROUP BY 1, 2
+"""
+
+# The location is empty for the two that every server has.
+# https://www.postgresql.org/docs/current/manage-ag-tablespaces.html
+TABLESPACES = """
+SELECT spcname::text AS name, pg_catalog.pg_tablespace_location(oid) AS location FROM pg_catalog.pg_tablespace
 """
 
 # https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-DBSIZE

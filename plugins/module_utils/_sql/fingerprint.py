@@ -188,6 +188,13 @@ SELECT d.oid::bigint AS oid, pg_get_userbyid(d.datdba) AS owner, pg_encoding_to_
                    AS privileges
           FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS x
           GROUP BY 1) AS granted) AS grants,
+       (SELECT coalesce(jsonb_object_agg(coalesce(r.rolname, ''), s.setconfig), '{}')
+        FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE s.setdatabase = 0) AS login_settings,
+       (SELECT t.spcname::text FROM pg_tablespace t WHERE t.oid = d.dattablespace) AS tablespace,
+       (SELECT coalesce(array_agg(t.spcname::text ORDER BY 1), '{}') FROM pg_tablespace t
+        WHERE t.spcname <> 'pg_global' AND t.oid <> d.dattablespace
+          AND t.oid IN (SELECT reltablespace FROM pg_class)) AS tablespaces,
+       d.datistemplate AS is_template,
        (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier
 FROM pg_database d WHERE d.datname = current_database()
 """

@@ -1,0 +1,116 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Let a copy live where its source lives, while it is loaded and read: its owner, privileges and settings.
+
+A check of local times, a materialized view by day or an amount of money are computed again by the load. They come out
+as in the source only under the source's settings, as with `pg_dump --create` and `pg_restore --create`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from .._catalog.manifest import Surroundings
+from .._db import Server, Session
+from .._errors import ConnectionFailed, QueryFailed
+from .._sql import server_settings as sql
+from . import databases, likeness
+from .likeness import Likeness
+
+# Libraries for each session may carry types of labels and hooks that the content needs.
+_LIBRARIES = ("session_preload_libraries", "local_preload_libraries")
+_CARRIED = {name.lower() for name in sql.CONTENT}
+# All of these are one locale in what they do to money, numbers and times.
+_PLAIN_LOCALES = ("c", "posix")
+
+
+def settle(
+    session: Session, visitor: Server, copy: str, like: Surroundings, *, superuser: str | None = None
+) -> list[str]:
+    """Give an empty database what its source's content can depend on beside the database itself.
+
+    Args:
+        session: a session with another database of the server.
+        visitor: the server for sessions on the copy.
+        superuser: the role that loads, if it stands for the source's superuser: it gets that one's settings.
+
+    Returns:
+        Sentences on what this server refuses. Each matters only if something fails, differs or is not compared.
+    """
+    now = likeness.of(session, databases.find(session, copy))
+    wanted = _wanted(session, now, like)
+    refused = likeness.apply_each(session, copy, now, wanted)
+    if superuser is not None:
+        for name, value in _carried(_parsed(like.login_settings.get(superuser, ()))).items():
+            try:
+                session.execute(likeness.altering("", superuser, name, value))
+            except QueryFailed as exc:
+                refused[f"the setting {name} = {value}"] = exc.why
+    if wanted.owner != like.owner:
+        refused[f"the owner {like.owner}"] = f"it belongs to {wanted.owner}"
+    lacks = [f"The copy lacks {subject} of its source: {why}." for subject, why in refused.items()]
+    return [*lacks, *_without_libraries(session, visitor, copy, superuser)]
+
+
+def _without_libraries(session: Session, visitor: Server, copy: str, superuser: str | None) -> list[str]:
+    """See that a session with the copy can begin; libraries that keep it from that are left out, and named."""
+    try:
+        with visitor.connect(copy):
+            return []
+    except ConnectionFailed as exc:
+        why = exc.why
+    for name in _LIBRARIES:
+        session.execute(likeness.altering(copy, "", name, None))
+        if superuser is not None:
+            session.execute(likeness.altering("", superuser, name, None))
+            session.execute(likeness.altering(copy, superuser, name, None))
+    with visitor.connect(copy):
+        return [f"The copy lacks the libraries that sessions of its source load: {why}."]
+
+
+def _wanted(session: Session, now: Likeness, like: Surroundings) -> Likeness:
+    source = likeness.of_source(session, now, like, [])
+    settings = {(role, name): value for (role, name), value in source.settings.items() if _is_carried(name)}
+    there = {name.lower() for role, name in settings if not role}
+    here = {row.name.lower(): row.value for row in session.query(sql.HERE)}
+    for name, value in _of_server(like).items():
+        if name.lower() not in there and not _same(name, here.get(name.lower()), value):
+            settings["", name] = value
+    owner = source.owner if _may_give(session, source.owner) else now.owner
+    grants = Likeness(source.owner, grants=source.grants).owned_by(now.owner) if owner == now.owner else source.grants
+    return replace(source, owner=owner, comment=now.comment, settings=settings, grants=grants)
+
+
+def _of_server(like: Surroundings) -> Mapping[str, str]:
+    """What the source's server gave to every session, ALTER ROLE ALL SET among it."""
+    return _carried({**like.server_settings, **_parsed(like.login_settings.get("", ()))})
+
+
+def _parsed(texts: Iterable[str]) -> dict[str, str]:
+    return {name: value for name, dummy, value in (text.partition("=") for text in texts)}
+
+
+def _carried(settings: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in settings.items() if _is_carried(name)}
+
+
+def _is_carried(name: str) -> bool:
+    """Whether content can depend on a setting. Limits, planner costs and the like are left to the place."""
+    return name.lower() in _CARRIED or "." in name
+
+
+def _same(name: str, here: str | None, there: str) -> bool:
+    if name.startswith("lc_") and here is not None:
+        return here == there or {_plain(here), _plain(there)} <= set(_PLAIN_LOCALES)
+    return here == there
+
+
+def _plain(locale: str) -> str:
+    return locale.lower().partition(".")[0]
+
+
+def _may_give(session: Session, owner: str) -> bool:
+    """Whether the login can give a database to this role, and drop it then all the same."""
+    return bool(session.value(sql.MAY_GIVE_TO, (owner,)))

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SQL about the settings of a server that the content of a database can depend on."""
+
+from __future__ import annotations
+
+# A session can set each of these, and what a database computes or accepts can depend on it. What pg_dump sets in every
+# load (standard_conforming_strings, check_function_bodies, row_security, client_encoding ...) is not among them.
+# https://www.postgresql.org/docs/current/runtime-config-client.html
+# https://www.postgresql.org/docs/current/runtime-config-compatible.html
+CONTENT = (
+    "DateStyle", "IntervalStyle", "TimeZone", "timezone_abbreviations", "extra_float_digits", "bytea_output",
+    "lc_monetary", "lc_numeric", "lc_time", "default_text_search_config", "icu_validation_level",
+    "xmlbinary", "xmloption", "array_nulls", "backslash_quote", "transform_null_equals", "quote_all_identifiers",
+    "lo_compat_privileges", "gin_fuzzy_search_limit", "max_stack_depth", "default_table_access_method",
+    "default_toast_compression", "session_preload_libraries", "local_preload_libraries",
+)  # fmt: skip
+
+# What ALTER DATABASE SET and ALTER ROLE SET of the login hide from this session.
+_LAYERED = """
+SELECT lower(split_part(setting, '=', 1)) FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
+WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+  AND (s.setdatabase, s.setrole) <> (0, 0)
+"""
+
+# `reset_val` is what a session began with, whatever it has set since. `at_start`: only the start of the server sets it.
+# https://www.postgresql.org/docs/current/view-pg-settings.html
+KNOWN = f"""
+SELECT name, reset_val AS value, context IN ('postmaster', 'sighup', 'internal') AS at_start
+FROM pg_settings
+WHERE source <> 'client' AND reset_val IS NOT NULL
+  AND (name = ANY (%(content)s) OR (strpos(name, '.') > 0 AND reset_val IS DISTINCT FROM boot_val))
+  AND lower(name) NOT IN ({_LAYERED})
+"""
+
+# A custom setting without a library is in no view. The files and the command line of the server have them.
+# https://www.postgresql.org/docs/current/runtime-config-custom.html
+IN_FILES = """
+SELECT name, setting AS value FROM pg_file_settings
+WHERE applied AND strpos(name, '.') > 0 AND name NOT IN (SELECT name FROM pg_settings)
+"""
+ON_THE_COMMAND_LINE = """
+SELECT found[1] AS name, current_setting(found[1], true) AS value
+FROM pg_catalog.regexp_matches(
+  pg_catalog.encode(pg_catalog.pg_read_binary_file('postmaster.opts', 0, 1000000, true), 'escape'),
+  '"(?:--|-c)?([A-Za-z_][A-Za-z0-9_$]*(?:[.][A-Za-z_][A-Za-z0-9_$]*)+)=', 'g') AS found
+WHERE found[1] NOT IN (SELECT name FROM pg_settings)
+"""
+IS_SUPERUSER = "SELECT current_setting('is_superuser')::bool"
+
+# Only those who may read all settings see it. https://www.postgresql.org/docs/current/runtime-config-client.html
+PRELOADED = "SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'"
+
+# What a new session of this login begins with.
+HERE = "SELECT name, reset_val AS value FROM pg_catalog.pg_settings"
+MAY_GIVE_TO = """
+SELECT current_setting('is_superuser')::bool OR pg_catalog.pg_has_role(oid, 'USAGE')
+FROM pg_catalog.pg_roles WHERE rolname = %s
+"""
+
+# What asks for the name of its database, by the texts that PostgreSQL prints and keeps. Members of extensions are those
+# of the source's server, and some name the database where it does not matter (geometry_columns of PostGIS).
+_ASKS = "~* 'current_database|current_catalog'"
+_OWN = (
+    "NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = '{0}'::regclass AND e.objid = {1}.oid AND e.deptype = 'e')"
+)
+_FUNCTIONS = f"""
+SELECT p.oid FROM pg_proc p
+WHERE p.oid >= 16384 AND {_OWN.format("pg_proc", "p")}
+  AND CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) {_ASKS} ELSE false END
+"""
+_VIEWS = f"""
+SELECT c.oid FROM pg_class c
+WHERE c.oid >= 16384 AND c.relkind IN ('v', 'm') AND {_OWN.format("pg_class", "c")} AND pg_get_viewdef(c.oid) {_ASKS}
+"""
+ASK_FOR_THE_NAME = f"""
+SELECT EXISTS ({_FUNCTIONS}) OR EXISTS ({_VIEWS}) OR EXISTS (
+  SELECT FROM pg_constraint x WHERE x.oid >= 16384 AND x.contype = 'c' AND pg_get_constraintdef(x.oid) {_ASKS})
+"""
+# Materialized views that are computed from it: in their own text, in that of a view or of a function below them.
+COMPUTED_FROM_THE_NAME = f"""
+WITH RECURSIVE asking AS ({_VIEWS}), functions AS ({_FUNCTIONS}), used AS (
+  SELECT c.oid AS materialized, c.oid AS relation FROM pg_class c WHERE c.relkind = 'm' AND c.relispopulated
+  UNION
+  SELECT used.materialized, d.refobjid FROM used
+  JOIN pg_rewrite r ON r.ev_class = used.relation
+  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+)
+SELECT DISTINCT used.materialized::regclass::text AS identity
+FROM used
+WHERE used.relation IN (SELECT oid FROM asking) OR EXISTS (
+  SELECT FROM pg_rewrite r
+  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_proc'::regclass
+  WHERE r.ev_class = used.relation AND d.refobjid IN (SELECT oid FROM functions))
+ORDER BY 1
+"""
