@@ -63,7 +63,7 @@ from ..module_utils._errors import InvalidInput
 from ..module_utils._module import Call, Result, run
 
 SPEC = ArgumentSpec({}).merge(KUBERNETES)
-_ANNOTATION = "godel.postgres_runbook/replicas"
+_ANNOTATION = "godel.postgres-runbook/replicas"
 _GRANT = "https://github.com/godel/postgres_runbook/blob/main/docs/rbac/restore.yml"
 _KINDS = {"deployments": "Deployment", "statefulsets": "StatefulSet"}
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import psycopg2
 import pytest
 import yaml
+from kubernetes import client, config
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ObjectNotFound, RunbookError
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube import scratch_pod
@@ -270,6 +271,11 @@ class Place(ABC):
     @abstractmethod
     def adapted(self, manifest: Object) -> Object:
         """A manifest with what has to be different in this place."""
+
+    def patch(self, deployment: str, body: Object) -> None:
+        """Patch a Deployment. Raises the client's own ApiException."""
+        with config.new_client_from_config(self.kubeconfig) as connected:
+            client.AppsV1Api(connected).patch_namespaced_deployment(deployment, self.namespace, body)
 
     def delete(self, kind: str, name: str, grace_s: int | None = None) -> None:
         """Delete an object if it is there, and what it owns."""

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 LOGIN = {"login_user": USER, "login_password": PASSWORD}
-REMEMBERED = "godel.postgres_runbook/replicas"
+REMEMBERED = "godel.postgres-runbook/replicas"
 APPLICATION = f"""
 apiVersion: apps/v1
 kind: Deployment

@@ -53,6 +53,7 @@ class Image:
         path: the folders of PATH; the machine's own when empty. A folder of links makes programs missing.
         private_paths: paths of its own file system, and the folder in the container's where they are.
         as_run_user: whether it runs as the user of PostgreSQL when the tests run as root.
+        user: as USER; empty is root, which a pod with `runAsNonRoot` does not start.
         stop_signal: what asks process 1 to end.
         prepare: called in a thread before process 1 starts.
         ready: called in a thread until it is true; then the container's readiness probe decides, if it has one.
@@ -65,6 +66,7 @@ class Image:
     path: Sequence[str | Path] = ()
     private_paths: Mapping[str, str] = field(default_factory=dict)
     as_run_user: bool = False
+    user: str = ""
     stop_signal: int = signal.SIGTERM
     prepare: Callable[[Scene], None] | None = None
     ready: Callable[[Scene], bool] | None = None

@@ -111,6 +111,8 @@ class PodLife:
         """Start a container; None when its program cannot be run."""
         image = await self._image(state)
         name = state.spec["name"]
+        if told := self._refused_user(state.spec, image):
+            await self._wait_for_good(state, "CreateContainerConfigError", told)
         scene = await self._set(state, image)
         if image.prepare is not None:
             self._to_clean.append((image, scene))
@@ -132,16 +134,41 @@ class PodLife:
 
     async def _image(self, state: ContainerState) -> Image:
         name = state.spec["image"]
+        repository = name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
+        if repository != repository.lower():
+            told = f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": '
+            told += f"invalid reference format: repository name ({repository}) must be lowercase"
+            await self._wait_for_good(state, "InvalidImageName", told)
         if name not in self._kubelet.images:
             if state.spec.get("imagePullPolicy") == "Never":
                 told = f'Container image "{name}" is not present with pull policy of Never'
-                state.wait("ErrImageNeverPull", told)
-            else:
-                told = f'Back-off pulling image "{name}": ErrImagePull: not found'
-                state.wait("ImagePullBackOff", told)
-            self._status.publish()
-            await asyncio.sleep(FOR_EVER)
+                await self._wait_for_good(state, "ErrImageNeverPull", told)
+            told = f'Back-off pulling image "{name}": ErrImagePull: not found'
+            await self._wait_for_good(state, "ImagePullBackOff", told)
         return self._kubelet.images[name]
+
+    async def _wait_for_good(self, state: ContainerState, reason: str, message: str) -> None:
+        """Say why a container is not started; nothing in here changes that."""
+        state.wait(reason, message)
+        self._status.publish()
+        await asyncio.sleep(FOR_EVER)
+
+    def _refused_user(self, container: dict[str, Any], image: Image) -> str:
+        """Why a container with `runAsNonRoot` is not created (pkg/kubelet/kuberuntime/security_context.go)."""
+        wanted = {**(self._pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+        if not wanted.get("runAsNonRoot"):
+            return ""
+        meta = self._pod["metadata"]
+        which = f'(pod: "{meta["name"]}_{meta["namespace"]}({meta["uid"]})", container: {container["name"]})'
+        user = wanted.get("runAsUser")
+        if user is not None:
+            return f"container's runAsUser breaks non-root policy {which}" if user == 0 else ""
+        if image.user in ("", "0"):
+            return f"container has runAsNonRoot and image will run as root {which}"
+        if not image.user.isdigit():
+            told = f"container has runAsNonRoot and image has non-numeric user ({image.user}), cannot verify user is"
+            return f"{told} non-root {which}"
+        return ""
 
     async def _set(self, state: ContainerState, image: Image) -> Scene:
         """Make the folder and the environment of a container; waits for Secrets and ConfigMaps."""

@@ -103,6 +103,7 @@ def _store(store: Store, place: Place, before: Object, item: Object, dry_run: bo
         item = {**before, "metadata": item["metadata"], "status": item.get("status") or {}}
     elif "status" in before:
         item["status"] = before["status"]
+    validation.check_values(kind, item)
     item = defaults.complete(kind, {"kind": kind.kind, "apiVersion": kind.api_version, **item})
     validation.check(kind, item, before)
     if dry_run:
