@@ -55,7 +55,7 @@ def merge_results(results: Any) -> dict[str, Any]:
     if not isinstance(results, Sequence) or not all(isinstance(each, Mapping) for each in results):
         raise AnsibleFilterError(f"merge_results takes a list of results, not {results!r}.")
     told = [each for each in results if each and not each.get("skipped")]
-    failures = [each for each in told if each.get("failed")]
+    failures = [each for each in told if each.get("failed") or each.get("unreachable")]
     merged: dict[str, Any] = {name: value for each in told for name, value in each.items()}
     merged["changed"] = any(each.get("changed") for each in told)
     merged["failed"] = bool(failures)
@@ -63,7 +63,10 @@ def merge_results(results: Any) -> dict[str, Any]:
     merged["findings"] = [finding for each in told for finding in each.get("findings") or []]
     merged["notes"] = [note for each in told for note in each.get("notes") or []]
     severities = [str(each["severity"]) for each in told if each.get("severity")]
-    merged["severity"] = max(severities, key=SEVERITIES.index, default="critical" if failures else "ok")
+    if not told:
+        merged["msg"] = "Nothing was looked at: there is no result."
+    unproven = bool(failures) or not told
+    merged["severity"] = "critical" if unproven else max(severities, key=SEVERITIES.index, default="ok")
     if failures:
         merged["error"] = failures[0].get("error") or {}
     return merged

@@ -12,11 +12,16 @@ version_added: 0.1.0
 description:
   - Lists backups with their age, size and latest verdict, what dead runs left, and what is being written just now.
   - Judges them as findings, each with a severity and the safe next step. The findings are C(backup_rpo),
-    C(backup_verified), C(backup_unreadable), C(backup_incomplete), C(backup_clusters) and C(backup_clock).
+    C(backup_verified), C(backup_unreadable), C(backup_incomplete), C(backup_clusters), C(backup_missing), C(backup_server) and C(backup_clock).
   - Reads manifests, and names and sizes of files, but no data. Whether a backup restores is what
     M(godel.postgres_runbook.pg_restore_verify) finds out.
-  - C(backup_clusters) says that several clusters have backups of a database of one name here, as the system identifiers in
-    their manifests tell. It is a warning when one followed the other, and critical when they go on side by side.
+  - The server is asked which cluster it is (O(ask_server)), and only backups of that cluster count, as the system identifiers in
+    their manifests tell. A catalog without any backup of this server is critical, however many others there are.
+  - When the server does not answer, the finding C(backup_server) says so, which is V(info). Backups of several clusters are then judged for each cluster by itself if they go
+    on side by side, and for the newest one if it replaced the others.
+  - C(backup_clusters) says that several clusters have backups of a database of one name here. It is critical when they go on side by
+    side and the server did not say which one it is.
+  - C(backup_missing) names databases of the server that have no backup here, when O(db) is left out.
   - A finding never fails the task. Test RV(severity), or use the playbook C(godel.postgres_runbook.backup_status).
   - Files of backups that were made by hand beside the catalog are not listed.
 author:
@@ -41,8 +46,13 @@ options:
         C(backup_verified) is a warning.
       - When it is left out, the newest backup itself has to be verified.
     type: str
-notes:
-  - The options of the connection are accepted, so that C(module_defaults) can give them to all modules, but not used.
+  ask_server:
+    description:
+      - Whether to ask the server which cluster it is and which databases it has, by the options of the connection. It takes one statement
+        and at most five seconds.
+      - Use V(false) on a host whose own server has nothing to do with the catalog.
+    type: bool
+    default: true
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.catalog
@@ -88,6 +98,10 @@ backups:
       description: Its directory.
       type: str
       sample: /backups/godel_production/godel_production_20260206T030405Z
+    cluster:
+      description: System identifier of the cluster that it is of; null when it does not say.
+      type: str
+      sample: "7412345678901234567"
     state:
       description:
         - V(complete), or V(unreadable) when its manifest is missing, damaged, or not its own, or when its files are not
@@ -140,7 +154,10 @@ incomplete:
       description: Whether somebody works on it just now. Otherwise a run that died left it.
       type: bool
 databases:
-  description: Sums for each database, among them the ids of its newest, newest usable and newest verified backup.
+  description:
+    - Sums for each database, among them the ids of its newest, newest usable and newest verified backup. These are the server's own when
+      RV(cluster) is known. Otherwise they are null if backups of several clusters go on side by side.
+    - C(clusters) has the number of backups and the newest one for each cluster.
   returned: success
   type: list
   elements: dict
@@ -152,6 +169,20 @@ databases:
       newest_usable: godel_production_20260206T030405Z
       newest_verified: godel_production_20260206T020405Z
       busy:
+      clusters:
+        - cluster: "7412345678901234567"
+          backups: 24
+          newest: godel_production_20260206T030405Z
+cluster:
+  description: System identifier of the server's cluster; null when it was not asked or did not answer.
+  returned: success
+  type: str
+  sample: "7412345678901234567"
+notes:
+  description: What could not be found out.
+  returned: success
+  type: list
+  elements: str
 total_size_bytes:
   description: Size of all readable backups together.
   returned: success
@@ -184,9 +215,10 @@ msg:
 
 from ..module_utils._argspec import CATALOG, CONNECTION, KUBERNETES, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog
+from ..module_utils._db import Login, Server
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import status
+from ..module_utils._ops import origin, status, status_judgement
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 
@@ -195,6 +227,7 @@ SPEC = ArgumentSpec(
         "db": {"type": "str", "aliases": ["login_db", "database"]},
         "rpo": {"type": "str"},
         "verified_within": {"type": "str"},
+        "ask_server": {"type": "bool", "default": True},
     }
 ).merge(CONNECTION, CATALOG, KUBERNETES)
 
@@ -203,20 +236,25 @@ def operation(call: Call) -> Result:
     """Read the catalog and judge it."""
     params = call.params
     limits = {name: parse_duration(params[name], name) for name in ("rpo", "verified_within") if params[name]}
-    standards = status.Standards(limits.get("rpo"), limits.get("verified_within"))
+    standards = status_judgement.Standards(limits.get("rpo"), limits.get("verified_within"))
     standards.check()
     target = create_target(params)
     catalog = Catalog(target, params["backup_dir"])
     now = utc_now()
-    states = status.survey(target.files, catalog, params["db"], now)
-    findings = status.judge(states, standards, now) or [status.no_catalog(catalog.root, standards.rpo_s)]
+    server = origin.Identity()
+    if params["ask_server"]:
+        server = origin.identify(Server(target, Login.from_params(params, "backup info")), params["db"])
+    states = status.survey(target.files, catalog, params["db"], now, server)
+    findings = status_judgement.judge(states, standards, now, catalog.root, server)
     values = {
         "backups": [backup.as_dict() for state in states for backup in state.backups],
         "incomplete": [left.as_dict() for state in states for left in state.incomplete],
         "databases": [state.as_dict() for state in states],
         "total_size_bytes": sum(backup.size_bytes for state in states for backup in state.backups),
+        "cluster": server.cluster,
+        "notes": [server.note] if server.note else [],
         **judged(findings),
-        "msg": status.describe(states, findings, catalog.root),
+        "msg": status_judgement.describe(states, findings, catalog.root),
     }
     return Result(False, values)
 

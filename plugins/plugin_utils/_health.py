@@ -106,9 +106,12 @@ def build(
     result = result or {}
     findings = [dict(each) for each in result.get("findings") or []]
     told = bool(result.get("sections")) or "reachable" in result
-    if not told:
-        findings.append(_no_result(host, result))
     sections: dict[str, Mapping[str, Any]] = dict(result.get("sections") or {})
+    read = any(section.get("state") == "read" for section in sections.values())
+    if not told or result.get("failed"):
+        findings.append(_no_result(host, result))
+    elif not read and not any(each["severity"] == "critical" for each in findings):
+        findings.append(_no_result(host, {"msg": "No section could be read: nothing is known of this server."}))
     findings.sort(key=lambda each: -SEVERITIES.index(each["severity"]))
     return HostHealth(
         host=host,

@@ -46,12 +46,14 @@ def sort(hosts: Sequence[HostHealth]) -> list[HostHealth]:
 
 
 def severity(hosts: Sequence[HostHealth]) -> str:
-    """The worst of all."""
-    return max((host.severity for host in hosts), key=SEVERITIES.index, default="ok")
+    """The worst of all; without a host nothing is known, and that is never well."""
+    return max((host.severity for host in hosts), key=SEVERITIES.index, default="critical")
 
 
 def message(hosts: Sequence[HostHealth]) -> str:
     """How many of them need somebody."""
+    if not hosts:
+        return "No host was looked at: nothing is known."
     bad = sum(host.severity == "critical" for host in hosts)
     soon = sum(host.severity == "warning" for host in hosts)
     if not bad and not soon:

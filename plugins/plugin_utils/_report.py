@@ -23,6 +23,8 @@ _NOT_DATA = {
     *("ansible_facts", "changed", "deprecations", "diff", "error", "exception", "failed", "findings", "invocation"),
     *("msg", "severity", "skipped", "warnings"),
 }
+# A task that was skipped, or never ran, has no more than these.
+_SAYS_NOTHING = {"changed", "false_condition", "failed", "skip_reason", "skipped"}
 _UNITS = (("_bytes", human_size), ("_s", human_duration))
 _ACRONYMS = {"id": "ID", "lsn": "LSN", "sha256": "SHA-256"}
 NOTHING = "\u2013"
@@ -77,8 +79,10 @@ class Table:
 def build(result: Mapping[str, Any], about: About, columns: Mapping[str, Sequence[str]] | None = None) -> Report:
     """The report of a module's result, failed or not."""
     findings = [dict(finding) for finding in result.get("findings") or []]
-    if result.get("failed"):
+    if result.get("failed") or result.get("unreachable"):
         findings.append(_failure(result, about))
+    elif not any(name for name in result if name not in _SAYS_NOTHING):
+        findings.append(_failure({"msg": "Nothing was looked at or done: there is no result."}, about))
     findings.sort(key=lambda finding: -SEVERITIES.index(finding["severity"]))
     return Report(
         about=about,

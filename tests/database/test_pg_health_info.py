@@ -16,8 +16,11 @@ from typing import Any
 import psycopg2
 import pytest
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils import _db
+from ansible_collections.godel.postgres_runbook.plugins.modules import pg_health_info
 from tests.support.databases import Database, new_database
 from tests.support.modules import expect_failure, expect_success, start_module
+from tests.support.operations import attempt
 from tests.support.processes import until
 from tests.support.queries import counting_installations
 from tests.support.replicas import replica_of
@@ -83,6 +86,7 @@ def test_everything_is_read_with_any_rights_and_what_is_hidden_is_said(any_datab
         with login(any_database, *grants) as words:
             less = expect_success("pg_health_info", words)
         assert states(less) == dict.fromkeys(SECTIONS, "read"), grants
+        assert ("server_rights" in checks(less)) == (not grants)
         told = " ".join(note for section in less["sections"].values() for note in section["notes"])
         assert ("grant it pg_monitor" in told) == (not grants), told
 
@@ -140,9 +144,7 @@ def test_a_server_gets_few_statements_over_one_connection(new_server: Callable[.
     before = len(server.log())
     result = expect_success("pg_health_info", database.login())
     assert states(result) == dict.fromkeys(SECTIONS, "read")
-    lines = re.findall(
-        r"^godel\.postgres_runbook\|(\d+)\|LOG:  (?:statement|execute[^:]*): ", server.log()[before:], re.M
-    )
+    lines = re.findall(r"^pg_runbook health\|(\d+)\|LOG:  (?:statement|execute[^:]*): ", server.log()[before:], re.M)
     assert result["statements"] == len(lines) <= MOST_STATEMENTS
     assert len(set(lines)) == 1
 
@@ -252,6 +254,21 @@ def test_a_server_that_is_not_there_has_a_page(database: Database) -> None:
     assert "cannot be reached" in finding["message"]
     assert finding["remedy"]
     assert states(result) == {"server": "failed", **dict.fromkeys(SECTIONS[1:], "not read")}
+
+
+def test_a_machine_without_the_library_is_critical(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_db, "_MISSING", "No module named 'psycopg2'")
+    result = attempt(pg_health_info, database, ignore=["health_section"])
+    assert (result["reachable"], result["severity"]) == (False, "critical")
+    assert checks(result) == {"health_connection": "critical"}
+    assert "psycopg2" in result["findings"][0]["message"]
+    assert "psycopg2" in result["findings"][0]["remedy"]
+
+
+def test_no_section_at_all_is_critical(database: Database) -> None:
+    result = attempt(pg_health_info, database, sections=["backups"])
+    assert checks(result) == {"health_nothing_read": "critical"}
+    assert "postgres_backup_dir" in result["findings"][0]["remedy"]
 
 
 def test_backups_are_judged_while_the_server_is_down_too(database: Database, backup_dir: Path) -> None:

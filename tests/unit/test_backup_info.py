@@ -23,7 +23,7 @@ NAME = "pg_backup_info"
 
 
 def info(root: Path, **params: Any) -> dict[str, Any]:
-    return expect_success(NAME, {"backup_dir": str(root), **params})
+    return expect_success(NAME, {"backup_dir": str(root), "ask_server": False, **params})
 
 
 def findings(result: dict[str, Any], check: str) -> list[tuple[str, str]]:
@@ -61,6 +61,7 @@ def test_backups_are_listed_by_database_newest_first_with_what_is_known_of_them(
         "newest_usable": new.name,
         "newest_verified": old.name,
         "busy": None,
+        "clusters": [{"cluster": "7000000000000000000", "backups": 2, "newest": new.name}],
     }
 
 

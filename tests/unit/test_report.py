@@ -238,3 +238,14 @@ def test_a_page_loads_nothing_and_forbids_it() -> None:
     assert "default-src 'none'" in page
     assert re.search(r"(https?:)?//", page) is None
     assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{}, {"changed": False, "skipped": True}, {"changed": False, "unreachable": True, "msg": "No route."}],
+    ids=["none", "skipped", "unreachable"],
+)
+def test_a_report_of_nothing_is_critical(result: dict[str, Any]) -> None:
+    report = build(result, About(**WHOSE))
+    assert report.severity == "critical"
+    assert [each["severity"] for each in report.findings] == ["critical"]

@@ -333,3 +333,10 @@ def test_results_are_joined_with_the_worst_severity() -> None:
 def test_a_failure_among_results_is_kept() -> None:
     merged = merge_results([result("ok"), {"failed": True, "msg": "No right.", "error": {"remedy": "Apply it."}}])
     assert (merged["failed"], merged["msg"], merged["error"]) == (True, "ok. No right.", {"remedy": "Apply it."})
+
+
+@pytest.mark.parametrize("results", [[], [{}], [{"skipped": True}], [{"unreachable": True, "msg": "No route."}]])
+def test_what_was_not_looked_at_is_never_well(results: list[dict[str, Any]]) -> None:
+    merged = merge_results(results)
+    assert merged["severity"] == "critical"
+    assert merged["msg"] in ("Nothing was looked at: there is no result.", "No route.")

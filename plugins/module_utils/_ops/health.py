@@ -22,6 +22,7 @@ from . import (
     health_maintenance,
     health_past,
     health_server,
+    origin,
     queries,
     reachability,
     replication,
@@ -29,6 +30,7 @@ from . import (
 )
 from .health_past import Past
 from .health_session import Line
+from .origin import Identity
 
 
 class Report(Protocol):
@@ -86,18 +88,21 @@ class Section:
 
 @dataclass(frozen=True)
 class Health:
-    """A server's health at a time."""
+    """A server's health at a time. `unproven` says that nothing was read of it, which is never well."""
 
     collected_at: datetime
     reachable: bool
     statements: int
     duration_s: float
     sections: Sequence[Section]
+    unproven: Finding | None = None
 
     @property
     def findings(self) -> list[dict[str, object]]:
         """All of them, the worst first, each with its section; what two sections say alike is told once."""
         told: dict[tuple[str, str], dict[str, object]] = {}
+        if self.unproven is not None:
+            told[(self.unproven.subject, self.unproven.message)] = {**self.unproven.as_dict(), "section": ""}
         every = [finding for section in self.sections for finding in section.findings]
         for section in self.sections:
             for finding in section.findings:
@@ -109,7 +114,8 @@ class Health:
     @property
     def severity(self) -> str:
         """The worst of the findings."""
-        return worst(finding for section in self.sections for finding in section.findings)
+        found = [finding for section in self.sections for finding in section.findings]
+        return worst([*found, *([self.unproven] if self.unproven else [])])
 
     def values(self) -> dict[str, object]:
         """For a module's result."""
@@ -183,9 +189,19 @@ def _subjects(plan: HealthPlan, now: datetime) -> dict[str, _Subject]:
     backups = plan.backups
     if backups is not None:
         found["backups"] = _Subject(
-            lambda line: health_backups.collect(line.target, line.db, backups, now), health_backups.describe, asks=False
+            lambda line: health_backups.collect(line.target, line.db, backups, now, _identity(line)),
+            health_backups.describe,
+            asks=False,
         )
     return found
+
+
+def _identity(line: Line) -> Identity:
+    """Which server it is; a catalog is judged while the server is down, too."""
+    try:
+        return Identity(cluster=line.use(origin.read_identity).cluster)
+    except RunbookError as exc:
+        return Identity(note=origin.unasked(exc.why or exc.what))
 
 
 SECTIONS = ("server", "activity", "queries", "storage", "disk", "replication", "maintenance", "backups")
@@ -196,13 +212,25 @@ def collect(line: Line, plan: HealthPlan, now: datetime) -> Health:
     started = time.monotonic()
     subjects = _subjects(plan, now)
     sections: list[Section] = []
-    read = False
     for name, subject in subjects.items():
         if name in plan.sections:
-            section = _section(name, line, subject)
-            read = read or (subject.asks and section.state == "read")
-            sections.append(_without(section, plan.ignore))
-    return Health(now, read, line.statements, time.monotonic() - started, sections)
+            sections.append(_without(_section(name, line, subject), plan.ignore))
+    read = any(subjects[each.name].asks and each.state == "read" for each in sections)
+    unproven = _unproven(sections, subjects, plan)
+    return Health(now, read, line.statements, time.monotonic() - started, sections, unproven)
+
+
+def _unproven(sections: Sequence[Section], subjects: Mapping[str, _Subject], plan: HealthPlan) -> Finding | None:
+    """The finding for a server of which nothing was read, whatever the reason; it cannot be ignored."""
+    asking = [each for each in sections if subjects[each.name].asks]
+    if any(each.state == "read" for each in asking or sections):
+        return None
+    if any(each.check == "health_connection" for section in sections for each in section.findings):
+        return None  # it says so already
+    wanted = ", ".join(plan.sections) or "none"
+    message = f"No section could be read, so that nothing is known of this server (sections: {wanted})."
+    remedy = "See why each section failed. The section backups needs backup_dir (postgres_backup_dir)."
+    return Finding("health_nothing_read", "critical", "server", 0, 1, message, remedy)
 
 
 def _without(section: Section, ignore: Collection[str]) -> Section:
@@ -233,11 +261,11 @@ def _section(name: str, line: Line, subject: _Subject) -> Section:
 
 def _failure(name: str, exc: RunbookError, line: Line) -> Finding:
     where = f"{line.login.unix_socket or line.login.host or 'the default socket'}, port {line.login.port}"
-    if isinstance(exc, ConnectionFailed):
+    if exc is line.failure:  # no session at all: no server, no pod, no library
+        why = exc.why if isinstance(exc, ConnectionFailed) else f"{exc.what}. {exc.why}".strip()
         return Finding(
             "health_connection", "critical", where, None, None,
-            f"The server cannot be reached: {exc.why or exc.what}.".replace("..", "."),
-            exc.remedy,
+            f"The server cannot be reached: {(why or exc.what).rstrip('.')}.", exc.remedy,
         )  # fmt: skip
     if exc.details.get("lost"):
         return Finding(

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from .._catalog.catalog import Catalog
 from .._findings import Finding
 from .._target.base import Target
-from . import status
+from . import status, status_judgement
+from .origin import Identity
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,16 @@ class BackupsReport:
         }
 
 
-def collect(target: Target, db: str, plan: BackupsPlan, now: datetime) -> BackupsReport:
-    """Read the catalog and judge it."""
+def collect(target: Target, db: str, plan: BackupsPlan, now: datetime, server: Identity) -> BackupsReport:
+    """Read the catalog and judge what is the server's own in it."""
     catalog = Catalog(target, plan.backup_dir)
-    standards = status.Standards(plan.rpo_s, plan.verified_within_s)
-    states = status.survey(target.files, catalog, db, now)
-    findings = status.judge(states, standards, now) or [status.no_catalog(catalog.root, standards.rpo_s)]
-    return BackupsReport(catalog.root, states, findings)
+    standards = status_judgement.Standards(plan.rpo_s, plan.verified_within_s)
+    states = status.survey(target.files, catalog, db, now, server)
+    silent = replace(server, note="")  # that the server does not answer is a finding of its own
+    findings = status_judgement.judge(states, standards, now, catalog.root, silent)
+    return BackupsReport(catalog.root, states, findings, [server.note] if server.note else [])
 
 
 def describe(report: BackupsReport) -> str:
     """A few sentences for people."""
-    return status.describe(report.states, report.findings, report.root)
+    return status_judgement.describe(report.states, report.findings, report.root)

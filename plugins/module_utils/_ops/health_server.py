@@ -126,11 +126,22 @@ def collect(session: Session, plan: ServerPlan, now: datetime) -> ServerReport:
         )
     if not row.sees_statistics:
         notes.append("This login may not see other roles' sessions and statements: grant it pg_monitor.")
+        findings.append(_blind(row.login, row.login_quoted))
     if sums["databases"] > len(databases):
         notes.append(f"The {len(databases)} databases with the oldest rows are listed, of {sums['databases']}.")
     if settings.get("track_counts") == "off":
         notes.append("track_counts is off: nothing is counted, and autovacuum does not work.")
     return ServerReport(figures, findings, notes)
+
+
+def _blind(login: str, quoted: str) -> Finding:
+    """Sections that are well only because the login sees nothing of others are not well."""
+    return Finding(
+        "server_rights", "warning", login, "pg_monitor", None,
+        f"The role {login!r} lacks the privileges of pg_monitor: sessions, queries, lag and files of others are hidden "
+        "from it, and are not judged.",
+        f"GRANT pg_monitor TO {quoted};",
+    )  # fmt: skip
 
 
 def describe(report: ServerReport) -> str:

@@ -5,11 +5,64 @@
 
 from __future__ import annotations
 
-from .._db import Server
-from .._errors import ConnectionFailed, QueryFailed
+import time
+from dataclasses import dataclass, replace
+
+from .._db import Server, Session
+from .._errors import ConnectionFailed, QueryFailed, RunbookError
 from .._sql import fingerprint as sql
+from .._sql import health as health_sql
 
 _SETTINGS = {"statement_timeout": "10000"}
+_CONNECT_TIMEOUT_S = "5"
+_QUICK_S = 2.0  # a server that refuses a database does so at once; one that is away would take as long for each
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which server is meant, when it could be asked.
+
+    Attributes:
+        cluster: its system identifier; None when it is not known.
+        databases: the names of its databases but templates; None when they are not known.
+        note: why it is not known; empty when it is, or when it was not asked.
+    """
+
+    cluster: str | None = None
+    databases: frozenset[str] | None = None
+    note: str = ""
+
+
+def read_identity(session: Session) -> Identity:
+    """Which server a session is with. One statement."""
+    [row] = session.query(health_sql.IDENTITY)
+    return Identity(str(row.cluster), frozenset(row.databases))
+
+
+def identify(server: Server, db: str | None) -> Identity:
+    """Which server that is. No error: a catalog can be judged while its server is down."""
+    login = server.login
+    wait = {"connect_timeout": _CONNECT_TIMEOUT_S, **login.connect_params}
+    patient = Server(server.target, replace(login, connect_params=wait), check_mode=True)
+    why = ""
+    started = time.monotonic()
+    for name in dict.fromkeys(filter(None, (db, "postgres", "template1"))):
+        try:
+            with patient.connect(name, settings=_SETTINGS) as session:
+                return read_identity(session)
+        except RunbookError as exc:
+            why = why or " ".join((exc.why or exc.message).split())
+            if time.monotonic() - started > _QUICK_S or not isinstance(exc, ConnectionFailed):
+                break
+    return Identity(note=unasked(why))
+
+
+def unasked(why: str) -> str:
+    """What to say when the server did not tell which backups are its own."""
+    return (
+        f"The server could not be asked which backups are its own ({why.rstrip('.')}). Backups of another cluster in "
+        "the same place would count as well; clusters says whose they are."
+    )
 
 
 def cluster_of(server: Server, db: str) -> str:

@@ -18,7 +18,16 @@ from .._units import human_duration
 # Procedures that only look at a server: they hold nothing, and are not worth a word.
 LOOKS = frozenset(
     [
-        *("activity info", "bloat report", "disk info", "health", "index info", "log cleanup", "query info"),
+        *(
+            "activity info",
+            "backup info",
+            "bloat report",
+            "disk info",
+            "health",
+            "index info",
+            "log cleanup",
+            "query info",
+        ),
         *("query stats reset", "replication info", "slot drop", "storage info", "terminate", "wal switch"),
     ]
 )

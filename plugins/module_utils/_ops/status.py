@@ -1,39 +1,21 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of the catalog, and the judgement on it. Reading is apart from judging, which is pure."""
+"""The state of the catalog: which backups there are, whose they are, and which of them count for a server."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .._catalog.catalog import Catalog, Entry
 from .._catalog.verifications import CLOCK_SKEW_S, Verification
 from .._errors import InvalidInput
-from .._findings import Finding
 from .._target.base import Files
-from .._units import from_rfc3339, human_duration, human_size, to_rfc3339
-
-_BACKUP = "Run the playbook godel.postgres_runbook.backup."
-_VERIFY = "Run the playbook godel.postgres_runbook.backup_verify."
-_FAILED = f"Do not restore it. {_BACKUP} Then run the playbook godel.postgres_runbook.backup_verify."
-
-
-@dataclass(frozen=True)
-class Standards:
-    """By what a catalog is judged, in seconds; None: not judged by this."""
-
-    rpo_s: float | None = None
-    verified_within_s: float | None = None
-
-    def check(self) -> None:
-        """Raise InvalidInput for a standard that nothing can meet."""
-        for option, value in (("rpo", self.rpo_s), ("verified_within", self.verified_within_s)):
-            if value is not None and value <= 0:
-                raise InvalidInput(f"{option} is 0", remedy="Use a longer time, or leave it out.")
+from .._units import to_rfc3339
+from .origin import Identity
 
 
 @dataclass(frozen=True)
@@ -77,6 +59,7 @@ class Backup:
             "database": self.database,
             "started": to_rfc3339(self.taken),
             **self.summary,
+            "cluster": self.cluster,
             "path": self.path,
             "state": "unreadable" if self.problem else "complete",
             "age_s": self.age_s,
@@ -108,39 +91,95 @@ class Incomplete:
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """One database's part of the catalog; backups are newest first. `busy` says who writes there just now."""
+    """One database's part of the catalog; backups are newest first. `busy` says who writes there just now.
+
+    Attributes:
+        cluster: the system identifier of the server whose backups count; None when it is not known. A backup that does
+            not say of which cluster it is counts for any.
+        on_server: whether the server has a database of this name; None when it is not known.
+        named: whether this very database was asked for.
+    """
 
     database: str
     backups: Sequence[Backup]
     incomplete: Sequence[Incomplete]
     busy: str | None
+    cluster: str | None = None
+    on_server: bool | None = None
+    named: bool = False
+
+    @property
+    def own(self) -> list[Backup]:
+        """The backups that may be of the server; all when the server is not known."""
+        return [each for each in self.backups if self.cluster is None or each.cluster in (None, self.cluster)]
+
+    @property
+    def foreign(self) -> list[Backup]:
+        """The backups of other clusters."""
+        return [each for each in self.backups if self.cluster is not None and each.cluster not in (None, self.cluster)]
 
     @property
     def newest_usable(self) -> Backup | None:
-        """The newest backup that counts."""
-        return next((each for each in self.backups if each.usable), None)
+        """The newest backup that counts; None as well when nothing tells which of several clusters is meant."""
+        if self.cluster is None and self.side_by_side:
+            return None
+        return next((each for each in self.own if each.usable), None)
 
     @property
     def newest_verified(self) -> Backup | None:
-        """The newest backup that is proven good."""
-        return next((each for each in self.backups if each.usable and each.verdict == "verified"), None)
+        """The newest backup that is proven good; None as well when nothing tells which of several clusters is meant."""
+        if self.cluster is None and self.side_by_side:
+            return None
+        return next((each for each in self.own if each.usable and each.verdict == "verified"), None)
+
+    @property
+    def clusters(self) -> dict[str, list[Backup]]:
+        """The backups by the cluster that they name, that of the newest backup first."""
+        found: dict[str, list[Backup]] = {}
+        for each in self.backups:
+            if each.cluster is not None:
+                found.setdefault(each.cluster, []).append(each)
+        return found
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether the backups of several clusters alternate, so that none has replaced the others."""
+        known = [each.cluster for each in self.backups if each.cluster is not None]
+        return len(list(itertools.groupby(known))) > len(self.clusters)
+
+    def parts(self) -> list[DatabaseState]:
+        """What is judged by itself: the server's own backups, or those of each cluster when no server was asked."""
+        if self.cluster is not None or len(self.clusters) < 2:
+            return [self]
+        going_on = list(self.clusters) if self.side_by_side else [next(iter(self.clusters))]
+        return [
+            replace(self, backups=self.clusters[each], cluster=each, incomplete=(), on_server=None) for each in going_on
+        ]
 
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
-        usable, verified = self.newest_usable, self.newest_verified
+        usable, verified, own = self.newest_usable, self.newest_verified, self.own
         return {
             "database": self.database,
             "backups": len(self.backups),
             "total_size_bytes": sum(each.size_bytes for each in self.backups),
-            "newest": self.backups[0].id if self.backups else None,
+            "newest": own[0].id if own else None,
             "newest_usable": usable.id if usable else None,
             "newest_verified": verified.id if verified else None,
             "busy": self.busy,
+            "clusters": [
+                {"cluster": name, "backups": len(found), "newest": found[0].id} for name, found in self.clusters.items()
+            ],
         }
 
 
-def survey(files: Files, catalog: Catalog, db: str | None, now: datetime) -> list[DatabaseState]:
+def survey(
+    files: Files, catalog: Catalog, db: str | None, now: datetime, server: Identity | None = None
+) -> list[DatabaseState]:
     """Read the catalog, entry by entry: one database, or all that have a place in it.
+
+    Args:
+        server: the server whose backups count; None when it was not asked.
 
     Raises:
         FileProblem: a directory cannot be read.
@@ -151,14 +190,15 @@ def survey(files: Files, catalog: Catalog, db: str | None, now: datetime) -> lis
         raise InvalidInput(
             "backup_dir is not a directory", subject=catalog.root, remedy="Name the directory of the catalog."
         )
+    known = server or Identity()
     if db is not None:
-        return [_survey(files, catalog, db, now)]
-    found = (_survey(files, catalog, name, now) for name in catalog.databases())
+        return [replace(_survey(files, catalog, db, now, known), named=True)]
+    found = (_survey(files, catalog, name, now, known) for name in catalog.databases())
     # Somebody's other directory has none of these; one of ours that lost its backups still has its lock file.
     return [each for each in found if each.backups or each.incomplete or catalog.was_used(each.database)]
 
 
-def _survey(files: Files, catalog: Catalog, db: str, now: datetime) -> DatabaseState:
+def _survey(files: Files, catalog: Catalog, db: str, now: datetime, server: Identity) -> DatabaseState:
     backups = [_backup(entry, now) for entry in catalog.entries(db)]
     unfinished = catalog.unfinished(db)
     busy = catalog.busy(db)
@@ -167,7 +207,8 @@ def _survey(files: Files, catalog: Catalog, db: str, now: datetime) -> DatabaseS
         info = files.info(path)
         if info is not None:  # else it was finished or removed since the first look
             incomplete.append(Incomplete(path, db, max(0, int(now.timestamp() - info.modified)), busy is not None))
-    return DatabaseState(db, backups, incomplete, busy)
+    there = None if server.databases is None else db in server.databases
+    return DatabaseState(db, backups, incomplete, busy, server.cluster, there)
 
 
 def _backup(entry: Entry, now: datetime) -> Backup:
@@ -183,118 +224,3 @@ def _backup(entry: Entry, now: datetime) -> Backup:
         verification=entry.verification,
         cluster=entry.cluster,
     )
-
-
-def judge(states: Iterable[DatabaseState], standards: Standards, now: datetime) -> list[Finding]:
-    """Every judged fact, database by database."""
-    findings = []
-    for state in states:
-        findings.append(_judge_rpo(state, standards.rpo_s))
-        if any(not each.problem for each in state.backups):
-            findings.append(_judge_verification(state, standards.verified_within_s, now))
-        findings += _judge_clusters(state)
-        findings += _judge_entries(state)
-    return findings
-
-
-def no_catalog(root: str, rpo_s: float | None) -> Finding:
-    """The finding for a catalog that is empty or not there."""
-    message = f"There is no backup of any database in {root}."
-    return Finding("backup_rpo", "critical", root, None, rpo_s, message, _BACKUP)
-
-
-def _judge_rpo(state: DatabaseState, rpo_s: float | None) -> Finding:
-    newest, subject = state.newest_usable, state.database
-    if newest is None:
-        message = f"There is no usable backup of {subject!r}."
-        return Finding("backup_rpo", "critical", subject, None, rpo_s, message, _BACKUP)
-    age = human_duration(max(0, newest.age_s))
-    message = f"The newest usable backup of {subject!r} is {age} old ({newest.id})"
-    if rpo_s is None:
-        return Finding("backup_rpo", "ok", subject, newest.age_s, None, f"{message}.")
-    if newest.age_s > rpo_s:
-        message += f"; at most {human_duration(rpo_s)} are allowed."
-        return Finding("backup_rpo", "critical", subject, newest.age_s, rpo_s, message, _BACKUP)
-    return Finding("backup_rpo", "ok", subject, newest.age_s, rpo_s, f"{message}, within {human_duration(rpo_s)}.")
-
-
-def _judge_verification(state: DatabaseState, within_s: float | None, now: datetime) -> Finding:
-    """The newest backup's verdict; while it has none, the last one that any backup got. `value` is the verdict."""
-    readable = [each for each in state.backups if not each.problem]
-    newest = readable[0]
-    judged = [(each.verification, each.id) for each in readable if each.verification is not None]
-    value: str | None = None
-
-    def finding(severity: str, message: str, remedy: str = _VERIFY) -> Finding:
-        return Finding("backup_verified", severity, state.database, value, within_s, message, remedy)
-
-    if not judged:
-        return finding("warning", f"No backup of {state.database!r} was ever verified.")
-    # RFC 3339 in UTC: the order of the texts is the order of the times.
-    last, id_ = judged[0] if newest.verification else max(judged, key=lambda each: each[0].checked_at)
-    value = last.verdict
-    said = f"at {last.checked_at}: {last.reason}".rstrip(": .")
-    if value == "failed":
-        return finding("critical", f"Backup {id_} failed its verification {said}.", _FAILED)
-    if value == "inconclusive":
-        return finding("warning", f"The verification of backup {id_} proved nothing {said}.")
-    if within_s is None:
-        if newest.verification is None:
-            return finding("warning", f"The newest backup of {state.database!r} was never verified ({newest.id}).")
-    else:
-        proven = max(each.checked_at for each, _id in judged if each.verdict == "verified")
-        since = (now - from_rfc3339(proven)).total_seconds()
-        if since > within_s:
-            ages = f"{human_duration(since)} ago; at most {human_duration(within_s)} are allowed"
-            return finding("warning", f"A backup of {state.database!r} was last verified {ages}.")
-    return finding("ok", f"Backup {id_} was verified at {last.checked_at}.", "")
-
-
-def _judge_clusters(state: DatabaseState) -> list[Finding]:
-    """Whether all are of one cluster. One after the other is a move; side by side, nobody knows whose the newest is."""
-    known = [each for each in state.backups if each.cluster is not None]
-    periods = [its for its, group in itertools.groupby(each.cluster for each in known)]
-    newest = {each.cluster: each.id for each in reversed(known)}
-    if len(newest) < 2:
-        return []
-    mixed = len(periods) > len(newest)
-    listed = ", ".join(f"{id_} of {its}" for its, id_ in sorted(newest.items(), key=lambda each: each[1], reverse=True))
-    message = f"{len(newest)} clusters have backups of a database {state.database!r} here; their newest are {listed}."
-    if mixed:
-        message += " They go on side by side, so that what is said of the newest one may be said of another cluster's."
-        remedy = "Give each cluster a postgres_backup_dir of its own, and take a backup of each there."
-    else:
-        remedy = "If the cluster was replaced, delete the backups of the old one when nobody needs them any more."
-    severity = "critical" if mixed else "warning"
-    return [Finding("backup_clusters", severity, state.database, len(newest), 1, message, remedy)]
-
-
-def _judge_entries(state: DatabaseState) -> list[Finding]:
-    findings = []
-    for each in state.backups:
-        if each.problem:
-            message = f"Backup {each.id} cannot be used: {each.problem}"
-            remedy = f"Look at {each.path}, and do not restore from it. {_BACKUP}"
-            findings.append(Finding("backup_unreadable", "critical", each.id, None, None, message, remedy))
-        elif each.age_s < -CLOCK_SKEW_S:
-            message = f"Backup {each.id} is dated in the future, so it does not count."
-            remedy = "Correct the clock of the host that took it, then take another backup."
-            findings.append(Finding("backup_clock", "warning", each.id, each.age_s, -CLOCK_SKEW_S, message, remedy))
-    for left in state.incomplete:
-        if left.in_progress:
-            message, remedy, severity = f"{left.path} is being worked on: {state.busy}.", "", "info"
-        else:
-            message, severity = f"A run that died left {left.path}. It is no backup.", "warning"
-            remedy = "The next run of godel.postgres_runbook.backup or backup_retention removes it."
-        findings.append(Finding("backup_incomplete", severity, left.path, left.age_s, None, message, remedy))
-    return findings
-
-
-def describe(states: Sequence[DatabaseState], findings: Sequence[Finding], root: str) -> str:
-    """One or a few sentences for people: the sum, and what is not well."""
-    count = sum(len(each.backups) for each in states)
-    size = sum(backup.size_bytes for each in states for backup in each.backups)
-    sums = f"{count} {'backup' if count == 1 else 'backups'} in {root}, {human_size(size)}."
-    bad = [finding.message for finding in findings if finding.severity in ("warning", "critical")]
-    more = f" And {len(bad) - 3} more." if len(bad) > 3 else ""
-    return " ".join([sums, *bad[:3]]) + more

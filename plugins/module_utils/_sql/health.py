@@ -26,6 +26,7 @@ SELECT pg_catalog.current_setting('server_version') AS version,
        pg_catalog.pg_is_in_recovery() AS standby,
        pg_catalog.current_database()::pg_catalog.text AS db,
        pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees_statistics,
+       current_user::pg_catalog.text AS login, pg_catalog.quote_ident(current_user) AS login_quoted,
        (SELECT pg_catalog.jsonb_object_agg(name, setting) FROM pg_catalog.pg_settings
         WHERE name = ANY (%(settings)s)) AS settings,
        ARRAY(SELECT name::pg_catalog.text FROM pg_catalog.pg_settings WHERE pending_restart ORDER BY 1) AS pending_restart,
@@ -46,6 +47,14 @@ SELECT pg_catalog.current_setting('server_version') AS version,
            SELECT * FROM known
            ORDER BY coalesce(checksum_failures, 0) DESC, greatest(freeze_age, multixact_age) DESC, name LIMIT %(limit)s) AS few
        ) AS databases
+"""
+
+# Which server this is, to tell its backups from those of others in the same catalog, and which databases it has.
+# https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-CONTROLDATA
+IDENTITY = """
+SELECT (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) AS cluster,
+       ARRAY(SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d WHERE NOT d.datistemplate AND d.datallowconn
+             ORDER BY 1) AS databases
 """
 
 # What VACUUM and ANALYZE have not seen for too long, and what no query can use, without opening a relation. By
