@@ -26,7 +26,7 @@ _PLACES = (
 )
 _OLDEST_MAJOR = 13  # the oldest server that this collection knows
 CLIENT = ("pg_dump", "pg_dumpall", "pg_restore", "psql")
-SCRATCH = (*CLIENT, "initdb", "postgres")
+SCRATCH = (*CLIENT, "initdb", "pg_resetwal", "postgres")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ CASES = [
     FieldCase("04-database-owner-role", answers={"SELECT total FROM totals": 50500}, since=15),
     FieldCase("05-ddl-audit", answers={"SELECT count(*) FROM ddl_log": 1}),
     FieldCase("06-1600-columns", quick=True),
-    FieldCase("10-stale-regclass", majors=False),
+    FieldCase("10-stale-regclass"),
     FieldCase(
         "11-template-flag",
         answers={"SELECT datistemplate FROM pg_database WHERE datname = current_database()": True},

@@ -213,9 +213,10 @@ def test_a_scratch_server_that_does_not_start_is_an_error(big: Database, catalog
     with scratch_folder() as programs:  # its account has to enter this, too
         for name in ("pg_dump", "pg_dumpall", "pg_restore", "psql"):
             (programs / name).symlink_to(big.server.program(name))
-        (programs / "initdb").write_text(f'#!/bin/sh\nexec {big.server.program("initdb")} "$@"\n')
+        for name in ("initdb", "pg_resetwal"):
+            (programs / name).write_text(f'#!/bin/sh\nexec {big.server.program(name)} "$@"\n')
         (programs / "postgres").write_text("#!/bin/sh\necho 'FATAL:  no luck today' >&2; exit 1\n")
-        for name in ("initdb", "postgres"):
+        for name in ("initdb", "pg_resetwal", "postgres"):
             (programs / name).chmod(0o755)
         result = expect_failure(MODULE, params(big, catalog, scratch, bin_dir=str(programs)))
     assert result["error"]["kind"] == "CommandFailed"

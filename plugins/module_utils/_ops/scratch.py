@@ -27,6 +27,9 @@ _FIRST_PORT, _PORTS = 16384, 16384
 _PORT_TAKEN = "could not create any TCP/IP sockets"
 _ATTEMPTS = 3
 _MIB = 1024 * 1024
+# A regclass of a dropped table is a bare OID. In a new instance, where OIDs begin low, it would soon be that of another
+# table, and print as its name. OIDs begin where few clusters have come to.
+_FIRST_OID = 0xC0000000
 # Libraries that start no process of their own, so that queries may have parallel workers beside them.
 _PASSIVE = ("auth_delay", "auto_explain", "passwordcheck", "pg_stat_statements", "pgaudit")
 
@@ -193,6 +196,7 @@ def _create(target: Target, programs: Programs, home: str, login: Login, user: s
     try:
         target.run(argv, user=user)
         target.files.remove_tree(password_file)
+        target.run([programs.path("pg_resetwal"), f"--next-oid={_FIRST_OID}", f"{home}/data"], user=user)
     except CommandFailed as exc:
         raise CommandFailed(
             "A scratch server cannot be created",
