@@ -174,9 +174,9 @@ findings:
       value: 1610000000
       threshold: 1500000000
       message: >-
-        The oldest rows of godel_production are 1,610,000,000 transactions old, and autovacuum begins at 200,000,000. After 537,483,648 more
-        the server stops to write.
-      remedy: Run the playbook godel.postgres_runbook.vacuum with -e vacuum_freeze=true.
+        The oldest rows of godel_production are 1,610,000,000 transactions old; autovacuum freezes them from 200,000,000 on. The server stops
+        accepting writes after another 534,483,648.
+      remedy: Run the playbook godel.postgres_runbook.vacuum with -e vacuum_freeze=true -e postgres_db=godel_production.
       section: server
 severity:
   description: The worst severity among the findings, V(ok), V(info), V(warning) or V(critical).

@@ -14,6 +14,9 @@ description:
     Tables that need nothing are left alone.
   - Rows that somebody may still have to see cannot be removed. Who that is (a transaction, a replication slot, a prepared transaction,
     a replica) is told as a finding, and a table that a former C(VACUUM) could not clear for that reason is left alone.
+  - Against wraparound, the system's catalogs are vacuumed as well, and other template databases that allow connections. What keeps the
+    database's oldest rows from being frozen (a temporary table of a session, a transaction in any database, a prepared transaction, a
+    replication slot, a standby) is named as a finding, and so are other databases that near wraparound.
   - A table that autovacuum works on just now is passed over, since it would give up what it has done so far.
   - With O(full), or O(method=repack), bloated tables are rewritten instead.
   - Between tables, and while one is worked on, it is seen whether to stop. What is left then, another run goes on with.
@@ -47,6 +50,7 @@ options:
       - The age, in transactions, of the oldest row that is not frozen, from which a table is vacuumed against wraparound, before all others.
       - When it is left out, three quarters of the table's C(autovacuum_freeze_max_age), by default 150 million. At its whole autovacuum comes
         by itself, and does not give way to others. Multixacts are judged in the same way.
+      - The system's catalogs have this limit only if it is higher. With O(freeze), three quarters are the limit if it is higher.
     type: int
   analyze:
     description: Whether to gather statistics of the tables that are vacuumed, where rows have changed since the last time.
@@ -179,6 +183,9 @@ tables:
       description: Why it was chosen.
       type: str
       sample: 23% of its rows (2300) are dead.
+    database:
+      description: The database that it is in, O(db) or a template database.
+      type: str
     action:
       description: V(vacuum), V(vacuum full) or V(repack).
       type: str
@@ -219,6 +226,14 @@ stopped_by:
   description: Why it was stopped; empty if it was not.
   returned: success
   type: str
+database_freeze_age:
+  description: Transactions since the oldest row of the database that is not frozen, when the run has ended.
+  returned: when the server tells
+  type: int
+database_multixact_age:
+  description: The same in multixacts.
+  returned: when the server tells
+  type: int
 freed_bytes:
   description: What went back to the file system.
   returned: success

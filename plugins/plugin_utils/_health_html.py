@@ -21,7 +21,8 @@ from ._report import NOTHING, Table, text
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _SIGNS = {"critical": "\u2715", "warning": "\u25b2", "info": "\u25cf", "ok": "\u2713"}
-_PLAYBOOK = re.compile(r"\b(godel\.postgres_runbook\.[a-z_]+)(?: with (-e [a-z_]+=true)\b)?")
+_SETTING = "-e (?:[a-z_]+=true|postgres_db=[A-Za-z0-9_]+)\\b"
+_PLAYBOOK = re.compile(rf"\b(godel\.postgres_runbook\.[a-z_]+)(?: with ({_SETTING}(?: {_SETTING})*))?")
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LONGEST = 300
 _MOST_FINDINGS = 100
@@ -121,10 +122,10 @@ def _wrong(host: str, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def command(host: str, remedy: str) -> str:
     """What to type when the remedy is a playbook of this collection; empty otherwise.
 
-    A name, as that of a slot to drop, is for people to type.
+    A name, as that of a slot to drop, is for people to type; so is a command with a database whose name needs quotes.
     """
     match = _PLAYBOOK.search(remedy)
-    if not match or not _PLAIN_HOST.fullmatch(host):
+    if not match or not _PLAIN_HOST.fullmatch(host) or remedy.startswith(" -e", match.end()):
         return ""
     return " ".join(part for part in ("ansible-playbook", match[1], "--limit", host, match[2]) if part)
 

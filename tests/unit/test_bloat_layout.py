@@ -107,6 +107,7 @@ def relation(**over: object) -> Relation:
         ({"bloat_ratio": None, "bloat_bytes": None, "note": "It was never analyzed, so."}, "analyze", "info"),
         ({"dead_tuples": 5000}, "vacuum", "warning"),
         ({"dead_tuples": 500}, "repack", "warning"),
+        ({"freeze_age": 160_000_000}, "vacuum", "info"),  # from here on the playbook vacuum acts
         ({"freeze_age": 300_000_000}, "vacuum", "warning"),
         ({"freeze_age": 500_000_000}, "vacuum", "critical"),
     ],

@@ -60,7 +60,10 @@ def test_the_worst_is_told_first_with_what_to_do_and_what_to_type() -> None:
 
 def test_a_command_has_the_option_that_the_remedy_names() -> None:
     remedy = "Run the playbook godel.postgres_runbook.vacuum with -e vacuum_freeze=true."
-    assert command("db1", remedy) == "ansible-playbook godel.postgres_runbook.vacuum --limit db1 -e vacuum_freeze=true"
+    typed = "ansible-playbook godel.postgres_runbook.vacuum --limit db1 -e vacuum_freeze=true"
+    assert command("db1", remedy) == typed
+    assert command("db1", f"{remedy[:-1]} -e postgres_db=crm_2. Then see.") == f"{typed} -e postgres_db=crm_2"
+    assert command("db1", f"{remedy[:-1]} -e postgres_db='my db'.") == ""  # half of it would vacuum another database
     assert command("db1", "Restart the server.") == ""
     drop = "Run the playbook godel.postgres_runbook.disk_space with -e disk_space_drop_slot=standby_2."
     assert command("db1", drop) == "ansible-playbook godel.postgres_runbook.disk_space --limit db1"

@@ -11,7 +11,8 @@ from .._findings import Finding
 from .._units import human_size
 from .relation import Relation
 
-_FREEZE_WARNING, _FREEZE_CRITICAL = 1.2, 2.0  # of autovacuum_freeze_max_age: autovacuum should have come at 1.0
+# Of autovacuum_freeze_max_age: from the first on `vacuum` freezes a table, and autovacuum should have come at 1.0.
+_FREEZE_DUE, _FREEZE_WARNING, _FREEZE_CRITICAL = 0.75, 1.2, 2.0
 _REMEDIES = {
     "vacuum": "Run the playbook godel.postgres_runbook.vacuum.",
     "repack": "Run the playbook godel.postgres_runbook.vacuum with vacuum_full in a maintenance window.",
@@ -72,7 +73,7 @@ def _recommend(relation: Relation, limits: Thresholds) -> tuple[str, str]:
 
 
 def _is_old(relation: Relation, limits: Thresholds) -> bool:
-    return (relation.freeze_age or 0) > limits.freeze_max_age * _FREEZE_WARNING
+    return (relation.freeze_age or 0) >= limits.freeze_max_age * _FREEZE_DUE
 
 
 def _dead_share(relation: Relation) -> float:
@@ -97,7 +98,8 @@ def finding(relation: Relation, limits: Thresholds) -> Finding | None:
         check, severity, value, threshold = "statistics", "info", None, None
     elif relation.recommendation == "vacuum" and _is_old(relation, limits):
         check, value, threshold = "freeze_age", relation.freeze_age, limits.freeze_max_age
-        severity = "critical" if (relation.freeze_age or 0) > limits.freeze_max_age * _FREEZE_CRITICAL else "warning"
+        share = (relation.freeze_age or 0) / limits.freeze_max_age
+        severity = "critical" if share > _FREEZE_CRITICAL else "warning" if share > _FREEZE_WARNING else "info"
     elif relation.recommendation == "vacuum":
         check, value, threshold = "dead_tuples", round(_dead_share(relation), 4), limits.dead_ratio
     message = f"{subject}: {relation.reason}"

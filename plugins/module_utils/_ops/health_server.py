@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,8 @@ from .._db import Session
 from .._findings import Finding
 from .._sql import health as sql
 from .._units import from_rfc3339, human_duration, to_rfc3339
+from . import wraparound
+from .wraparound import Database
 
 _SETTINGS = [
     *("autovacuum", "fsync", "full_page_writes", "data_checksums", "track_counts", "max_connections", "shared_buffers"),
@@ -24,9 +26,6 @@ _SETTINGS = [
         "ignore_checksum_failure",
     ),
 ]
-# The server refuses to write about three million before 2^31. Autovacuum's failsafe begins at 1.6 milliards.
-_NEAR_THE_END = 1_500_000_000
-_VACUUM = "Run the playbook godel.postgres_runbook.vacuum with -e vacuum_freeze=true."
 _RELOAD = "ALTER SYSTEM SET {name} = {value}; SELECT pg_reload_conf();"
 
 
@@ -52,7 +51,7 @@ class ServerPlan:
     """From when on something is too much.
 
     Attributes:
-        freeze_factor: a multiple of autovacuum_freeze_max_age: there, autovacuum does not keep up.
+        freeze_factor: the share of autovacuum_freeze_max_age at which a database is named; twice that is a warning.
         min_hit_ratio: share of blocks that were found in shared buffers.
         max_rollback_ratio: share of transactions that were rolled back.
         deadlocks_per_day: from which on they are told.
@@ -61,7 +60,7 @@ class ServerPlan:
         earlier: what to compare with; None when there is nothing.
     """
 
-    freeze_factor: float = 1.5
+    freeze_factor: float = wraparound.SHARE
     min_hit_ratio: float = 0.9
     max_rollback_ratio: float = 0.2
     deadlocks_per_day: float = 1
@@ -84,7 +83,7 @@ class ServerReport:
 
 
 def collect(session: Session, plan: ServerPlan, now: datetime) -> ServerReport:
-    """One statement. Ages are by the server's own clock."""
+    """One statement, and three more for each database that nears wraparound. Ages are by the server's own clock."""
     row = session.query(sql.SERVER, {"settings": _SETTINGS, "limit": plan.limit})[0]
     sums: Mapping[str, Any] = row.sums
     settings: dict[str, str] = row.settings or {}
@@ -111,7 +110,7 @@ def collect(session: Session, plan: ServerPlan, now: datetime) -> ServerReport:
     findings = [
         *_settings(settings),
         *_checksums(databases, settings),
-        *(finding for each in databases for finding in _wraparound(each, settings, plan)),
+        *wraparound.findings(session, _ages(databases, settings, row.db), "server_wraparound", plan.freeze_factor),
         *_counters(sums, figures, plan),
         *_restarts(figures, plan),
     ]
@@ -191,24 +190,20 @@ def _checksums(databases: list[dict[str, Any]], settings: Mapping[str, str]) -> 
         )  # fmt: skip
 
 
-def _wraparound(database: Mapping[str, Any], settings: Mapping[str, str], plan: ServerPlan) -> Iterator[Finding]:
-    kinds = (
-        ("freeze_age", "autovacuum_freeze_max_age", "transactions"),
-        ("multixact_age", "autovacuum_multixact_freeze_max_age", "multixacts"),
-    )
-    for key, setting, what in kinds:
-        age, limit = database[key] or 0, int(settings.get(setting) or 200_000_000)
-        warning = min(limit * plan.freeze_factor, _NEAR_THE_END * 0.8)
-        if age >= warning:
-            severity = "critical" if age >= _NEAR_THE_END else "warning"
-            threshold = _NEAR_THE_END if severity == "critical" else round(warning)
-            left = max(0, 2**31 - age)
-            yield Finding(
-                "server_wraparound", severity, database["name"], age, threshold,
-                f"The oldest rows of {database['name']} are {age:,} {what} old, and autovacuum begins at {limit:,}. "
-                f"After {left:,} more the server stops to write.",
-                _VACUUM,
-            )  # fmt: skip
+def _ages(databases: Sequence[Mapping[str, Any]], settings: Mapping[str, str], current: str) -> list[Database]:
+    return [
+        Database(
+            name=each["name"],
+            current=each["name"] == current,
+            connectable=each["connectable"],
+            template=False,  # it does not matter here
+            freeze_age=each["freeze_age"] or 0,
+            multixact_age=each["multixact_age"] or 0,
+            freeze_max_age=int(settings.get("autovacuum_freeze_max_age") or 200_000_000),
+            multixact_freeze_max_age=int(settings.get("autovacuum_multixact_freeze_max_age") or 400_000_000),
+        )
+        for each in databases
+    ]
 
 
 def _counters(sums: Mapping[str, Any], figures: Mapping[str, Any], plan: ServerPlan) -> Iterator[Finding]:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 
 from .._db import Server, Session
-from .._errors import QueryFailed, RunbookError
+from .._errors import ConnectionFailed, QueryFailed, RunbookError
 from .._sql import vacuum as sql
 from .._target.base import Target
 from .._units import human_duration, human_size, to_rfc3339
-from . import autovacuum, causes, horizon, primary, rewrite, vacuum_tables
+from . import autovacuum, causes, horizon, primary, rewrite, vacuum_ages, vacuum_tables
 from .brakes import Brakes, Limits
 from .repack import Repack
 from .vacuum_outcome import Done, Outcome
@@ -45,6 +45,7 @@ class Vacuum:
         self._clock = clock
         self._check_mode = check_mode
         self._forecast = rewrite.Forecast()
+        self._aged_only = False
         self._outcome = Outcome(check_mode=check_mode)
 
     def run(self) -> Outcome:
@@ -70,11 +71,15 @@ class Vacuum:
             if self._limits.opens:
                 self._outcome.notes.append(f"The window is closed; it opens at {to_rfc3339(self._limits.opens)}.")
             self._holders = horizon.holders(own) if tasks else []
+            self._ages = vacuum_ages.Ages(self._server, plan, alone=self._aged_only)
             self._room = rewrite.Room(own, self._target) if plan.rewrites and tasks else None
             if self._room and not self._room.known:
                 self._outcome.notes.append("The free space of the server cannot be seen, so a copy may not fit.")
             self._all(tasks)
             self._finish()
+            if not (plan.tables or plan.schemas or plan.rewrites or self._outcome.stopped_by or self._aged_only):
+                self._templates()
+            self._ages.tell(self._outcome, tasks)
         return self._outcome
 
     def _refuse(self, session: Session) -> None:
@@ -82,6 +87,7 @@ class Vacuum:
         told = session.query(sql.SETTINGS)[0]
         self._plan.refuse_old(session.server_version, told.version)
         self._freeze_min_age = int(told.freeze_min_age)
+        self._mxid_freeze_min_age = int(told.mxid_freeze_min_age)
         self._counts = causes.counts(session)
         if not self._counts:
             self._outcome.notes.append(
@@ -92,7 +98,8 @@ class Vacuum:
         found, named = vacuum_tables.read(session, self._plan)
         if self._plan.rewrites:
             return rewrite.choose(session, self._plan, found, named, self._outcome.notes)
-        return vacuum_tables.choose(found, named, self._plan, self._freeze_min_age)
+        tasks = vacuum_tables.choose(found, named, self._plan, self._freeze_min_age)
+        return vacuum_ages.allowed(tasks, self._outcome)
 
     def _all(self, tasks: Sequence[Task]) -> None:
         for number, task in enumerate(tasks):
@@ -115,11 +122,26 @@ class Vacuum:
                 )
         return None
 
+    def _templates(self) -> None:
+        """Freeze what is old in template databases, where no application works and hardly anybody looks."""
+        for name in self._ages.old_templates():
+            plan = self._plan.aged_only(name)
+            run = Vacuum(self._target, self._server, plan, self._limits, self._clock, check_mode=self._check_mode)
+            run._aged_only = True
+            try:
+                found = run.run()
+            except ConnectionFailed as exc:
+                self._outcome.notes.append(f"The template database {name} nears wraparound: {exc.message}")
+                continue
+            self._outcome.add(found, name)
+            if self._outcome.stopped_by:
+                return
+
     # --- one table
 
     def _one(self, task: Task) -> Done | None:
         """Work on a table; None when it was stopped in its midst."""
-        done = Done(task, self._action, predicted_lock_s=self._predicted(task))
+        done = Done(task, self._action, database=self._plan.db, predicted_lock_s=self._predicted(task))
         if not task.table.allowed:
             why = "The login is neither its owner nor that of the database"
             why += ", and has no MAINTAIN on it (role pg_maintain)." if self._work.server_version >= 170000 else "."
@@ -183,7 +205,7 @@ class Vacuum:
             return None if self._repack or task.firm else horizon.staying(self._work)
         if task.why == "dead":
             return horizon.held_since(self._holders, table.vacuumed)
-        if task.why == "freeze" and self._holders and not table.aged_by_multixacts_alone:
+        if task.why == "freeze" and self._holders and not (table.aged_by_multixacts_alone or table.system):
             oldest = self._holders[0]
             return oldest if table.age - oldest.age <= _nothing(table) else None
         return None
@@ -203,7 +225,8 @@ class Vacuum:
             self._work.query("SET vacuum_freeze_table_age = 0")
             self._work.query("SET vacuum_multixact_freeze_table_age = 0")
         analyze = plan.analyze and (plan.full or table.stale)
-        freeze = plan.freeze or (aged and table.freeze_limit <= self._freeze_min_age)
+        young = table.freeze_limit <= self._freeze_min_age or table.mxid_limit <= self._mxid_freeze_min_age
+        freeze = plan.freeze or (aged and young)  # else what VACUUM leaves would be too old again
         version = self._work.server_version
         self._work.execute(plan.statement(table.schema, table.name, version, analyze=analyze, freeze=freeze))
 
@@ -318,10 +341,18 @@ class Vacuum:
         return replace(done, skipped=why, problem=True)
 
     def _finish(self) -> None:
-        """Bring the database's own age up to date, which each VACUUM left for the end."""
+        """Bring the database's own age up to date, which each VACUUM from PostgreSQL 16 on has left for the end.
+
+        It can be older than all of its tables: those that were old may have been dropped, or vacuumed without that.
+        """
         frozen = any(each.done and each.task.why == "freeze" for each in self._outcome.tables)
-        if frozen and not self._plan.rewrites and has_database_stats(self._work.server_version):
-            self._work.execute("VACUUM (ONLY_DATABASE_STATS)")
+        if self._plan.rewrites or self._outcome.stopped_by or not (frozen or self._ages.stale()):
+            return
+        statement = "VACUUM (ONLY_DATABASE_STATS)"
+        if not has_database_stats(self._work.server_version):
+            statement = "VACUUM pg_catalog.pg_am"  # small, and each VACUUM does it at its end
+        with suppress(QueryFailed):  # a lock, or no right: what stays is told
+            self._work.execute(statement)
 
 
 def _nothing(table: Table) -> int:

@@ -30,6 +30,7 @@ class Done:
 
     task: Task
     action: str
+    database: str = ""
     done: bool = False
     analyzed: bool = False
     skipped: str = ""
@@ -51,6 +52,7 @@ class Done:
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
         return {
+            "database": self.database,
             "schema": self.task.table.schema,
             "name": self.task.table.name,
             "reason": self.task.reason,
@@ -77,6 +79,9 @@ class Outcome:
         held: for each who holds dead rows back, the tables and how many rows.
         notes: what else is worth knowing.
         cleaned: the tables from which a dead pg_repack's leftovers were dropped.
+        wraparound: what is to be said of databases that near it.
+        rejuvenated: how much younger a database that neared wraparound has become, as a part of a sentence; else empty.
+        ages: of the database, when the run has ended.
     """
 
     check_mode: bool = False
@@ -87,11 +92,23 @@ class Outcome:
     held: dict[Holder, dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     cleaned: list[str] = field(default_factory=list)
+    wraparound: list[Finding] = field(default_factory=list)
+    rejuvenated: str = ""
+    ages: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Outcome, database: str) -> None:
+        """Count what came of a further database as well."""
+        self.tables += other.tables
+        self.left += [f"{database}: {each}" for each in other.left]
+        self.stopped_by, self.broken = other.stopped_by or self.stopped_by, other.broken or self.broken
+        self.notes += [f"{database}: {each}" for each in other.notes]
+        self.wraparound += other.wraparound
+        self.rejuvenated = "; ".join(each for each in (self.rejuvenated, other.rejuvenated) if each)
 
     @property
     def changed(self) -> bool:
         """Whether anything was done."""
-        return bool(self.cleaned) or any(each.done for each in self.tables)
+        return bool(self.cleaned or self.rejuvenated) or any(each.done for each in self.tables)
 
     @property
     def freed_bytes(self) -> int:
@@ -122,6 +139,7 @@ class Outcome:
     def findings(self) -> list[Finding]:
         """Who is in the way, what could not be done, and whether the run was stopped."""
         found = [horizon.finding(each, sorted(rows), sum(rows.values())) for each, rows in self.held.items()]
+        found += self.wraparound
         for each in self.problems:
             title = each.task.table.title
             found.append(
@@ -138,7 +156,7 @@ class Outcome:
         """One or a few sentences for people."""
         count = sum(each.done for each in self.tables)
         if not (self.tables or self.left or self.cleaned):
-            return "No table needs it; nothing to do."
+            return self._of_ages or "No table needs it; nothing to do."
         verb = "would be done" if self.check_mode else "done"
         text = f"{_tables(count)} {verb}" if count else "Nothing was done"
         if self.freed_bytes:
@@ -150,7 +168,14 @@ class Outcome:
         predicted = sum(each.predicted_lock_s or 0 for each in self.tables if each.done)
         if self.check_mode and predicted:
             text += f"; locked for about {human_duration(predicted)} in all, by prediction"
-        return f"{text}."
+        return f"{text}. {self._of_ages}".strip()
+
+    @property
+    def _of_ages(self) -> str:
+        """What is to be said of wraparound, as sentences."""
+        text = f"{self.rejuvenated[:1].upper()}{self.rejuvenated[1:]}." if self.rejuvenated else ""
+        told = " ".join(each.message for each in self.wraparound if each.severity != "info")
+        return f"{text} {told}".strip()
 
     @property
     def diff(self) -> dict[str, str] | None:
@@ -176,6 +201,7 @@ class Outcome:
             "cleaned": self.cleaned,
             "findings": [each.as_dict() for each in self.findings],
             "notes": self.notes,
+            **self.ages,
             **message,
         }
 

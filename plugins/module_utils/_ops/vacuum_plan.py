@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._db import compose
 from .._errors import InvalidInput
 
 REPACK = "repack"
-# Before autovacuum comes by itself, for which there is no stopping, but late enough to pay. At this very share of
-# autovacuum_freeze_max_age (150 of 200 million) vacuum_freeze_table_age makes VACUUM read the whole table, by default.
-FREEZE_SHARE = 0.75
 # The major since which there is an option.
 _SINCE = {"process_toast": 14, "index_cleanup: auto": 14, "buffer_usage_limit": 16}
 _SKIP_DATABASE_STATS = 160000
@@ -29,7 +26,7 @@ class VacuumPlan:
         tables: `name` or `schema.name`: these, unless there is nothing to do. Empty: those above a threshold.
         schemas: only these; empty for all but the system's.
         min_dead_ratio: share of dead rows, 0 to 1, and `min_dead_tuples` of them, above which a table is vacuumed.
-        max_freeze_age: age above which one is vacuumed; None is FREEZE_SHARE of its autovacuum_freeze_max_age.
+        max_freeze_age: age above which one is vacuumed; None is three quarters of its autovacuum_freeze_max_age.
         full: rewrite what is bloated, under an exclusive lock.
         method: `vacuum`, or `repack` to rewrite by pg_repack, almost without one.
         min_bloat_bytes: what a rewrite has to give back, and
@@ -62,6 +59,10 @@ class VacuumPlan:
     measure_bytes: int = 0
     bin_dir: str | None = None
     scratch_dir: str = ""
+
+    def aged_only(self, db: str) -> VacuumPlan:
+        """The same for another database, in which only what nears wraparound is worked on."""
+        return replace(self, db=db, min_dead_ratio=1.0, min_dead_tuples=2**31, analyze=False)
 
     @property
     def rewrites(self) -> bool:

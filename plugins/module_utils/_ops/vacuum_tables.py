@@ -13,7 +13,8 @@ from typing import Any
 from .._db import Session
 from .._errors import ObjectNotFound
 from .._sql import vacuum as sql
-from .vacuum_plan import FREEZE_SHARE, VacuumPlan
+from .vacuum_plan import VacuumPlan
+from .wraparound import SHARE
 
 _MAINTAIN = 170000
 # Pages that are not all-visible although nothing was written since: some are empty, some were in use just then.
@@ -23,7 +24,11 @@ _INVISIBLE_PAGES = 64
 
 @dataclass(frozen=True)
 class Table:
-    """A table with what the server's statistics say of it; `freeze_limit` is the age that counts as old."""
+    """A table with what the server's statistics say of it; `freeze_limit` is the age that counts as old.
+
+    `system`: it is a catalog, or of the information_schema. Of those, only what nears wraparound is worked on, unless
+    their schema is named.
+    """
 
     oid: int
     schema: str
@@ -46,6 +51,7 @@ class Table:
     analyzes: int
     vacuumed: datetime | None
     allowed: bool
+    system: bool = False
 
     @property
     def title(self) -> str:
@@ -176,18 +182,23 @@ def _resolve(session: Session, plan: VacuumPlan) -> frozenset[int]:
 
 def _table(row: Mapping[str, Any], plan: VacuumPlan) -> Table:
     figures = {name: value for name, value in row.items() if name in Table.__dataclass_fields__}
-    figures["freeze_limit"] = _limit(plan, row["freeze_max_age"])
-    figures["mxid_limit"] = _limit(plan, row["mxid_freeze_max_age"])
+    figures["freeze_limit"] = _limit(plan, row["freeze_max_age"], system=row["system"])
+    figures["mxid_limit"] = _limit(plan, row["mxid_freeze_max_age"], system=row["system"])
     return Table(**figures)
 
 
-def _limit(plan: VacuumPlan, longest: int) -> int:
-    return int(longest * FREEZE_SHARE) if plan.max_freeze_age is None else plan.max_freeze_age
+def _limit(plan: VacuumPlan, longest: int, *, system: bool) -> int:
+    """The age that counts as old. An operator's lower limit is one for tables; and `freeze` is never without effect."""
+    usual = int(longest * SHARE)
+    if plan.max_freeze_age is None or (plan.freeze and plan.max_freeze_age > usual):
+        return usual
+    return max(usual, plan.max_freeze_age) if system else plan.max_freeze_age
 
 
 def choose(found: Sequence[Table], named: frozenset[int], plan: VacuumPlan, freeze_min_age: int) -> list[Task]:
     """What to do: the oldest first where wraparound threatens, then by what dead rows take."""
-    tasks = [task for table in found if (task := _task(table, table.oid in named, plan, freeze_min_age)) is not None]
+    wanted = [each for each in found if not each.system or each.aged or plan.schemas or plan.tables]
+    tasks = [task for table in wanted if (task := _task(table, table.oid in named, plan, freeze_min_age)) is not None]
     frozen = [task for task in tasks if task.why == "freeze"]
     others = [task for task in tasks if task.why != "freeze"]
     frozen.sort(key=lambda task: (-max(task.table.age, task.table.mxid_age), task.table.title))

@@ -10,11 +10,13 @@ SETTINGS = """
 SELECT pg_catalog.current_setting('server_version') AS version,
        pg_catalog.current_setting('block_size')::bigint AS block_size,
        pg_catalog.current_setting('vacuum_freeze_min_age')::bigint AS freeze_min_age,
+       pg_catalog.current_setting('vacuum_multixact_freeze_min_age')::bigint AS mxid_freeze_min_age,
        (SELECT setting::bigint * 1048576 FROM pg_catalog.pg_settings WHERE name = 'max_wal_size') AS max_wal_bytes,
        pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') AS places
 """
 
-# Tables and materialized views, each with its TOAST table: what the statistics system counts, and the ages.
+# Tables and materialized views, each with its TOAST table: what the statistics system counts, and the ages. The system's
+# are among them, since a database is as old as its oldest catalog.
 # Rights: as its owner, as the owner of the database, and since 17 by MAINTAIN ({maintain}).
 # https://www.postgresql.org/docs/current/sql-vacuum.html#id-1.9.3.191.6
 _TABLES = """
@@ -40,14 +42,15 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
                 pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) AS vacuumed,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') OR {maintain} OR (NOT c.relisshared AND (
            SELECT pg_catalog.pg_has_role(datdba, 'USAGE') FROM pg_catalog.pg_database
-           WHERE datname = pg_catalog.current_database())) AS allowed
+           WHERE datname = pg_catalog.current_database())) AS allowed,
+       n.nspname = 'information_schema' OR n.nspname ~ '^pg_' AS system
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
   AND NOT (n.nspname = 'repack' AND c.relname ~ '^(log|table)_[0-9]{1,10}$')  -- of a pg_repack, dead or alive
   AND CASE WHEN %(oids)s::pg_catalog.int8[] IS NOT NULL THEN c.oid = ANY (%(oids)s::pg_catalog.oid[])
            WHEN %(schemas)s::pg_catalog.text[] <> '{}' THEN n.nspname = ANY (%(schemas)s::pg_catalog.text[])
-           ELSE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' END
+           ELSE true END
 """
 TABLES = _TABLES.replace("{maintain}", "false")
 TABLES_17 = _TABLES.replace("{maintain}", "pg_catalog.has_table_privilege(c.oid, 'MAINTAIN')")
