@@ -15,7 +15,6 @@ from .._db import Server, Session, compose
 from .._errors import RunbookError
 from .._fingerprint.figures import Fingerprint
 from .._sql import server_settings as sql
-from .._target.base import Target
 from . import databases, own_sessions, scratch_database, source_database, source_settings
 
 # Where the source's name is not known. A script may create a database of its own, which has another name.
@@ -106,15 +105,13 @@ class Wanted:
     encoding: str | None = None
 
 
-def in_instance(target: Target, scratch_server: Server, wanted: Wanted, home: str, lacks: list[str]) -> Copy:
+def in_instance(scratch_server: Server, wanted: Wanted, lacks: list[str]) -> Copy:
     """The source's namesake in a scratch instance, whose superuser is the source's; `lacks` says what that has not."""
     like = wanted.like
     superuser = scratch_server.login.user
     name = _UNKNOWN if wanted.enters or not wanted.name else wanted.name
     with scratch_server.connect(databases.aside_from(name)) as session:
         source_database.create_roles(session, wanted.roles, like)
-        if like is not None:
-            _create_tablespaces(target, session, like, home)
         _make_room(session, name)
         notes = source_database.create_database(session, name, like, wanted.encoding)
         doubts = list(lacks)
@@ -132,11 +129,3 @@ def _make_room(session: Session, name: str) -> None:
     if name in ("postgres", "template1"):
         session.execute(compose("ALTER DATABASE {} IS_TEMPLATE false", name))
         session.execute(compose("DROP DATABASE {}", name))
-
-
-def _create_tablespaces(target: Target, session: Session, like: Surroundings, home: str) -> None:
-    """Plain scripts name the tablespaces of the source. They are folders of the scratch instance here."""
-    for number, name in enumerate(sorted({like.tablespace, *like.tablespaces} - {source_database.DEFAULT})):
-        folder = f"{home}/tablespace-{number}"
-        target.files.make_dir(folder, target.unprivileged_user())
-        session.execute(compose("CREATE TABLESPACE {} LOCATION {folder}", name, folder=folder))

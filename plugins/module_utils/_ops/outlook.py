@@ -214,7 +214,7 @@ def preflight(
     notes = databases.renamed(session, plan.db)
     production = databases.known(session).get(plan.db)
     there = {row.name: row.location for row in session.query(sql.TABLESPACES)}
-    wanted = tablespaces.choose(there, source.needs.like, production)
+    wanted = tablespaces.choose(there, source.needs.like, production, named=source.dump.format != "plain")
     free = _free_bytes(target, room.data_directory, notes)
     if free is not None:
         disk = tablespaces.disk(target, room.data_directory, there[wanted.default])

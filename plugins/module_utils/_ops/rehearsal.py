@@ -235,7 +235,7 @@ def _empty(
                     f"The scratch server ({programs.bin_dir})",
                 )
             wanted = Wanted(needs.like, needs.roles, needs.name, needs.database, needs.encoding)
-            made = copies.in_instance(target, scratch_server, wanted, home, lacks)
+            made = copies.in_instance(scratch_server, wanted, lacks)
         yield made
 
 

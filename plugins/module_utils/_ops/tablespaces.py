@@ -28,32 +28,36 @@ class Choice:
     findings: list[Finding] = field(default_factory=list)
 
 
-def choose(there: Mapping[str, str], like: Surroundings | None, production: Database | None) -> Choice:
+def choose(there: Mapping[str, str], like: Surroundings | None, production: Database | None, *, named: bool) -> Choice:
     """Production's tablespace, or where there is no production the source's, if this server has it.
 
     Args:
         there: the location of each tablespace of the server.
         like: the backup's source; None if it is not known.
+        named: the dump names the tablespaces of relations. A plain script does not.
     """
     wanted = production.tablespace if production else like.tablespace if like else DEFAULT
     default = wanted if wanted in there else DEFAULT
     others = like.tablespaces if like else []
     missing = [name for name in others if name not in there]
-    findings = [_missing(name, f"relations that lie in it go to {default}") for name in missing]
+    lost = others if missing or not named else []
+    findings = [_lost(name, f"relations that lie in it go to {default}", name in missing) for name in lost]
     if default != wanted:
-        findings.append(_missing(wanted, f"the database goes to {default}"))
-    return Choice(default, bool(others) and not missing, findings)
+        findings.append(_lost(wanted, f"the database goes to {default}", missing=True))
+    return Choice(default, bool(others) and not lost, findings)
 
 
-def _missing(name: str, what: str) -> Finding:
+def _lost(name: str, what: str, missing: bool) -> Finding:
+    why = f"The server has no tablespace {name}" if missing else f"The restore does not use the tablespace {name}"
+    before = "Create the tablespace before the restore" if missing else "Use a backup in the format directory or custom"
     return Finding(
         check="restore_tablespace",
         severity="warning",
         subject=name,
-        value="missing",
-        threshold="present",
-        message=f"The server has no tablespace {name}: {what}.",
-        remedy="Create the tablespace before the restore, or move what it held after the swap.",
+        value="missing" if missing else "not used",
+        threshold="as in the source",
+        message=f"{why}: {what}.",
+        remedy=f"{before}, or move what it held after the swap.",
     )
 
 
