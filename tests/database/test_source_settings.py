@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import scratch
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.scratch import Preload
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._programs import SCRATCH, find
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.modules import (
     pg_backup,
     pg_database_discard,
@@ -22,6 +26,7 @@ from ansible_collections.godel.postgres_runbook.plugins.modules import (
 from tests.support.backups import manifest_of
 from tests.support.backups import params as backup_params
 from tests.support.databases import Database, new_database, unique_name
+from tests.support.extended import MAJOR, installation
 from tests.support.modules import Result
 from tests.support.operations import attempt
 from tests.support.programs import Installation, installations
@@ -119,10 +124,36 @@ def test_every_setting_that_content_can_depend_on_is_the_sources(
     database.server.query(f"ALTER DATABASE {database.name} SET role = 'weak'")  # of production by now
     restore(database, backup_dir, id_)
     swap(database)
-    assert database.query("SELECT * FROM here") == before
     assert database.query("SELECT current_user::text, current_setting('statement_timeout')") == [("weak", "30s")]
+    database.server.query(f"ALTER DATABASE {database.name} RESET role")
+    assert database.query("SELECT * FROM here") == before
     found = manifest_of(backup_dir, database).surroundings
     assert (found.server_settings["app.in_file"], found.server_settings["TimeZone"]) == ("it's one", "Asia/Tokyo")
+
+
+def test_a_setting_of_the_owner_is_named_when_a_load_fails(prod: Database, backup_dir: Path) -> None:
+    role, other = f"{prod.name}_app", f"{prod.name}_other"
+    prod.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'dummy'",
+        f"CREATE ROLE {other}",
+        f"ALTER ROLE {role} SET timezone = 'Asia/Tokyo'",
+        f"ALTER ROLE {other} SET timezone = 'Asia/Seoul'",
+        f"CREATE TABLE t (at timestamptz CHECK (at::time = '09:00')); ALTER TABLE t OWNER TO {role}",
+    )
+    try:
+        with prod.connect(user=role, password="dummy") as session, session.cursor() as cursor:
+            cursor.execute("INSERT INTO t VALUES ('2024-07-01 00:00+00')")
+        back_up(prod, backup_dir)
+        result = verify(prod, backup_dir)
+        assert result["verdict"] == "inconclusive", result["reason"]
+        assert "TimeZone = Asia/Tokyo" in result["reason"]
+        assert "Seoul" not in result["reason"]
+        prod.execute(f"ALTER DATABASE {prod.name} SET timezone = 'Asia/Tokyo'")  # the way out that it names
+        back_up(prod, backup_dir)
+        assert verify(prod, backup_dir)["verdict"] == "verified"
+    finally:
+        remove(prod)
+        prod.server.query(f"DROP ROLE {role}, {other}")
 
 
 # --- a locale that is not everywhere --------------------------------------------------------------------
@@ -225,6 +256,36 @@ def test_a_backup_of_a_database_that_initdb_makes_is_verified(
     back_up(database, backup_dir)
     result = verify(database, backup_dir)
     assert result["verdict"] == "verified", result["reason"]
+
+
+# --- libraries ------------------------------------------------------------------------------------------
+
+
+def test_no_job_of_the_source_runs_in_a_scratch_instance() -> None:
+    programs = find(
+        LocalTarget(), MAJOR, bin_dir=str(installation("cases-cron", "cron").bin_dir), needed=SCRATCH, purpose=""
+    )
+    preload = Preload(["pg_cron", "no_such_library", "pg_stat_statements"], {"cron.database_name": "shop"})
+    with (
+        scratch_folder() as folder,
+        scratch.home(LocalTarget(), str(folder)) as home,
+        scratch.instance(LocalTarget(), programs, home, superuser="boss", jobs=1, preload=preload) as (made, lacks),
+        made.connect("postgres") as session,
+    ):
+        assert session.value("SHOW shared_preload_libraries") == '"pg_cron","pg_stat_statements"'
+        assert session.value("SHOW cron.database_name") == "shop"
+        assert len(lacks) == 1
+        assert "no_such_library" in lacks[0]
+        assert session.value("SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'cron'") == 0
+        assert "too many background workers" in Path(home, "log").read_text()  # the one of pg_cron asked to be started
+
+
+def test_what_starts_nothing_leaves_queries_their_workers() -> None:
+    assert "max_worker_processes" not in Preload(["pg_stat_statements", "pgaudit"]).as_settings()
+    assert Preload(["pg_stat_statements", "citus"]).as_settings()["max_worker_processes"] == "0"
+    assert Preload([], {"a.b": "c"}).as_settings() == {}
+    assert "a.b" not in Preload(["x"], {"a.b": "/var/log/production"}).as_settings()
+    assert Preload(["x", "y"]).without("FATAL: about neither") == Preload()
 
 
 # --- event triggers -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from . import databases, own_sessions, scratch_database, source_database, source
 _UNKNOWN = "pg_runbook_restored"
 _FOR_INSTANCE = "Install on this host what is missing, or use verify_in: database with a server that has it."
 _FOR_DATABASE = "Install on the server what is missing, or use verify_in: instance."
+_FOR_ROLES = "If the content depends on one, set it with ALTER DATABASE SET, and take a new backup."
 _FOR_NAME = "Use verify_in: instance, where the copy has the name of its source."
 
 
@@ -32,6 +33,7 @@ class Copy:
         notes: how the database is not made like its source. The verdict cannot be `verified` then.
         doubts: what else it lacks. That matters if something fails, differs or is not compared.
         way_out: the next step for what the doubts name.
+        roles: by role, settings that its sessions had in the source. They matter if it owns something that fails.
         source_name: the source's name, where the copy has another one.
         name_way_out: the next step if its objects ask for the source's name.
     """
@@ -41,6 +43,7 @@ class Copy:
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     way_out: str = ""
+    roles: Mapping[str, str] = field(default_factory=dict)
     source_name: str | None = None
     name_way_out: str = _FOR_NAME
 
@@ -53,12 +56,19 @@ class Copy:
 
     def blame(self, exc: RunbookError) -> bool:
         """Add to a failed load what the copy lacks. Returns whether the failure may come from that."""
-        found = [*self._lacking(), *self._asking()]
+        found = [*self._lacking(), *self._of_roles(), *self._asking()]
         exc.remedy = " ".join([*filter(None, [exc.remedy]), *found])
         return bool(self.notes or found)
 
     def _lacking(self) -> list[str]:
         return [f"{' '.join(self.doubts)} {self.way_out}"] if self.doubts else []
+
+    def _of_roles(self) -> list[str]:
+        owners = {row.owner for row in self._ask(sql.OWNERS)} if self.roles else set()
+        texts = [f"{role} ({text})" for role, text in self.roles.items() if role in owners]
+        if not texts:
+            return []
+        return [f"Sessions of the owner had settings of their own in the source: {'; '.join(texts)}. {_FOR_ROLES}"]
 
     def _asking(self) -> list[str]:
         if not any(row[0] for row in self._of_the_name(sql.ASK_FOR_THE_NAME)):
@@ -73,9 +83,11 @@ class Copy:
         return f"which is {self.name} and not {self.source_name}"
 
     def _of_the_name(self, statement: str) -> list[Any]:
-        if self.source_name is not None:
-            with suppress(RunbookError), self.server.connect(self.name, settings={"search_path": ""}) as session:
-                return session.query(statement)
+        return self._ask(statement) if self.source_name is not None else []
+
+    def _ask(self, statement: str) -> list[Any]:
+        with suppress(RunbookError), self.server.connect(self.name, settings={"search_path": ""}) as session:
+            return session.query(statement)
         return []
 
 
@@ -88,7 +100,8 @@ def on_server(
         with server.connect(databases.MAINTENANCE_DB) as session:
             visitor = own_sessions.on_copy(server, session, dumped=like is not None)
             doubts = source_settings.settle(session, visitor, name, like) if like else []
-        yield Copy(visitor, name, notes, doubts, _FOR_DATABASE, source_name)
+        roles = source_settings.of_other_roles(like, server.login.user) if like else {}
+        yield Copy(visitor, name, notes, doubts, _FOR_DATABASE, roles, source_name)
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,8 @@ def in_instance(scratch_server: Server, wanted: Wanted, lacks: list[str]) -> Cop
     if wanted.enters:
         with scratch_server.connect(name) as session:
             _make_room(session, wanted.enters)
-    return Copy(visitor, name, notes, doubts, _FOR_INSTANCE)
+    roles = source_settings.of_other_roles(like, superuser) if like else {}
+    return Copy(visitor, name, notes, doubts, _FOR_INSTANCE, roles)
 
 
 def _make_room(session: Session, name: str) -> None:

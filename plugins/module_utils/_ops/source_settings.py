@@ -54,6 +54,20 @@ def settle(
     return [*lacks, *_without_libraries(session, visitor, copy, superuser)]
 
 
+def of_other_roles(like: Surroundings, loader: str) -> dict[str, str]:
+    """Settings that sessions of other roles than the one that loads had in the source, as texts by role.
+
+    The load cannot know which role wrote what. `pg_restore` by hand has the settings of its login, too.
+    """
+    found = {}
+    for role in sorted({*like.login_settings, *like.role_settings} - {"", loader}):
+        texts = [*like.login_settings.get(role, ()), *like.role_settings.get(role, ())]
+        settings = _carried(_parsed(texts))
+        if settings:
+            found[role] = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return found
+
+
 def _without_libraries(session: Session, visitor: Server, copy: str, superuser: str | None) -> list[str]:
     """See that a session with the copy can begin; libraries that keep it from that are left out, and named."""
     try:

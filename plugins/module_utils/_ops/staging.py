@@ -100,7 +100,8 @@ def _empty(server: Server, session: Session, plan: StagePlan, found: Outlook, at
             session, at, likeness.of(session, databases.find(session, at)), likeness.of(session, found.production)
         )
     source_database.create_bound(visitor, session, at, begun, needs.extensions)
-    return Copy(visitor, at, lacks, doubts, _SETTINGS_WAY_OUT, plan.db, _NAME_WAY_OUT)
+    roles = source_settings.of_other_roles(needs.like, server.login.user) if needs.like else {}
+    return Copy(visitor, at, lacks, doubts, _SETTINGS_WAY_OUT, roles, plan.db, _NAME_WAY_OUT)
 
 
 def _fill(

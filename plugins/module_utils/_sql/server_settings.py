@@ -96,3 +96,5 @@ WHERE used.relation IN (SELECT oid FROM asking) OR EXISTS (
   WHERE r.ev_class = used.relation AND d.refobjid IN (SELECT oid FROM functions))
 ORDER BY 1
 """
+
+OWNERS = "SELECT DISTINCT pg_get_userbyid(relowner)::text AS owner FROM pg_class WHERE oid >= 16384"
