@@ -179,7 +179,7 @@ def test_money_keeps_the_locale_of_its_server(
         "CREATE TABLE prices (id int PRIMARY KEY, p money)",
         "INSERT INTO prices VALUES (1, '12,34 €'), (2, '1.234,50 €'), (3, '-0,99 €'), (4, null)",
     )
-    plain.execute("CREATE TABLE t AS SELECT 1 AS a")
+    plain.execute("CREATE TABLE t AS SELECT 1 AS a", "CREATE MATERIALIZED VIEW sums AS SELECT sum(a) FROM t")
     ids = [back_up(each, backup_dir) for each in (database, plain)]
     assert verify(database, backup_dir)["verdict"] == "verified"
     monkeypatch.delenv("LOCPATH")  # as on another host
@@ -256,6 +256,28 @@ def test_a_backup_of_a_database_that_initdb_makes_is_verified(
     back_up(database, backup_dir)
     result = verify(database, backup_dir)
     assert result["verdict"] == "verified", result["reason"]
+
+
+@pytest.mark.parametrize("place", ["instance", "database"])
+def test_the_owner_of_the_database_has_his_privileges_in_the_copy(server: Server, backup_dir: Path, place: str) -> None:
+    name = unique_name("owner")
+    database = new_database(server, unique_name("prod"))
+    database.run(
+        "psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-c",
+        f"""CREATE ROLE {name}; ALTER DATABASE {database.name} OWNER TO {name}; REVOKE ALL ON SCHEMA public FROM public;
+        SET ROLE {name};
+        CREATE TABLE public.t AS SELECT 1 AS a;
+        CREATE FUNCTION public.f() RETURNS bigint LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT sum(a) FROM public.t); END';
+        CREATE MATERIALIZED VIEW public.sums AS SELECT public.f()""",
+    )  # fmt: skip
+    try:
+        back_up(database, backup_dir)
+        result = verify(database, backup_dir, verify_in=place)
+        assert result["verdict"] == "verified", result["reason"]
+        assert not any(each.startswith("pg_runbook_verify_") for each in server.databases())
+    finally:
+        remove(database)
+        server.query(f"DROP ROLE {name}")
 
 
 # --- libraries ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from .._errors import RunbookError
 from .._fingerprint.figures import Fingerprint
 from .._sql import server_settings as sql
 from . import databases, own_sessions, scratch_database, source_database, source_settings
+from .source_settings import Lack
 
 # Where the source's name is not known. A script may create a database of its own, which has another name.
 _UNKNOWN = "pg_runbook_restored"
@@ -31,7 +32,7 @@ class Copy:
 
     Attributes:
         notes: how the database is not made like its source. The verdict cannot be `verified` then.
-        doubts: what else it lacks. That matters if something fails, differs or is not compared.
+        doubts: what else it lacks, which may not matter.
         way_out: the next step for what the doubts name.
         roles: by role, settings that its sessions had in the source. They matter if it owns something that fails.
         source_name: the source's name, where the copy has another one.
@@ -41,7 +42,7 @@ class Copy:
     server: Server
     name: str
     notes: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
+    doubts: list[Lack] = field(default_factory=list)
     way_out: str = ""
     roles: Mapping[str, str] = field(default_factory=dict)
     source_name: str | None = None
@@ -51,17 +52,26 @@ class Copy:
         """What the copy lacks, as far as it matters. What a materialized view holds is computed, and not compared."""
         computed = source is not None and any(name.startswith("materialized view ") for name in source.objects)
         if differs:
-            return [*self.notes, *self._lacking(), *self._asking()]
-        return [*self.notes, *self._lacking(), *self._computed_from_the_name()] if computed else self.notes
+            return [*self.notes, *self._lacking(self._reaching()), *self._asking()]
+        return (
+            [*self.notes, *self._lacking(self._reaching()), *self._computed_from_the_name()] if computed else self.notes
+        )
 
     def blame(self, exc: RunbookError) -> bool:
         """Add to a failed load what the copy lacks. Returns whether the failure may come from that."""
-        found = [*self._lacking(), *self._of_roles(), *self._asking()]
+        found = [*self._lacking(self.doubts), *self._of_roles(), *self._asking()]
         exc.remedy = " ".join([*filter(None, [exc.remedy]), *found])
         return bool(self.notes or found)
 
-    def _lacking(self) -> list[str]:
-        return [f"{' '.join(self.doubts)} {self.way_out}"] if self.doubts else []
+    def _lacking(self, doubts: Sequence[Lack]) -> list[str]:
+        return [" ".join([*(each.text for each in doubts), self.way_out])] if doubts else []
+
+    def _reaching(self) -> list[Lack]:
+        """The doubts that reach what is loaded."""
+        reaches = {"content"}
+        if any(each.reach == "locale" for each in self.doubts) and any(row[0] for row in self._ask(sql.USE_THE_LOCALE)):
+            reaches.add("locale")
+        return [each for each in self.doubts if each.reach in reaches]
 
     def _of_roles(self) -> list[str]:
         owners = {row.owner for row in self._ask(sql.OWNERS)} if self.roles else set()
@@ -127,7 +137,7 @@ def in_instance(scratch_server: Server, wanted: Wanted, lacks: list[str]) -> Cop
         source_database.create_roles(session, wanted.roles, like)
         _make_room(session, name)
         notes = source_database.create_database(session, name, like, wanted.encoding)
-        doubts = list(lacks)
+        doubts = [Lack(text, "load") for text in lacks]
         visitor = own_sessions.on_copy(scratch_server, session, dumped=like is not None)
         if like is not None:
             doubts += source_settings.settle(session, visitor, name, like, superuser=superuser)

@@ -23,6 +23,7 @@ _LISTS = ("local_preload_libraries", "search_path", "session_preload_libraries",
 _GRANT = re.compile(r"(CREATE|CONNECT|TEMPORARY)( WITH GRANT OPTION)?")
 _EVERYBODY = "public"  # no role can have this name
 _OURS = "pg_runbook."
+_SETTING = "the setting "
 _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s",]+))\s*(?:,|$)')
 
 
@@ -130,13 +131,24 @@ def _steps(name: str, now: Likeness, wanted: Likeness) -> Iterator[tuple[str, An
         text = "NULL" if wanted.comment is None else "{text}"
         yield "the comment", compose(f"COMMENT ON DATABASE {{}} IS {text}", name, text=wanted.comment or "")
     for role, setting in sorted(now.settings.keys() - wanted.settings.keys()):
-        yield f"the setting {setting}", altering(name, role, setting, None)
+        yield f"{_SETTING}{setting}", altering(name, role, setting, None)
     for (role, setting), value in wanted.settings.items():
         if now.settings.get((role, setting)) != value:
-            yield f"the setting {setting} = {value}", altering(name, role, setting, value)
+            yield setting_of(setting, value), altering(name, role, setting, value)
     if now.owned_by(wanted.owner) != wanted.grants:
         for step in _grants(name, now, wanted):
             yield "a privilege on the database", step
+
+
+def setting_of(name: str, value: str) -> str:
+    """How what is refused names a setting; `named_setting` reads it."""
+    return f"{_SETTING}{name} = {value}"
+
+
+def named_setting(subject: str) -> tuple[str, str]:
+    """The name and the value of a setting that was refused; empty if something else was."""
+    name, dummy, value = subject.partition(" = ")
+    return (name[len(_SETTING) :], value) if subject.startswith(_SETTING) else ("", "")
 
 
 def altering(database: str, role: str, setting: str, value: str | None) -> Any:

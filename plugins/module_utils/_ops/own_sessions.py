@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .._db import Login, Server, Session
+from .._errors import ConnectionFailed
 from .._sql.server_settings import IS_SUPERUSER
 
 # By the first version that knows them. Any session may set these.
@@ -26,6 +27,7 @@ _ALWAYS: Mapping[int, Mapping[str, str]] = {
         "default_tablespace": "",
         "temp_tablespaces": "",
         "exit_on_error": "off",
+        "array_nulls": "on",  # pg_dump writes arrays for it
         "role": "none",
     },
     140000: {"idle_session_timeout": "0"},
@@ -57,10 +59,15 @@ def on_copy(server: Server, session: Session, *, dumped: bool = True, more: Mapp
             settings.update(_SINCE_17)
         elif dumped:
             settings.update(_BEFORE_17)
-    return with_options(server, {**settings, **(more or {})})
+    found = _with_options(server, {**settings, **(more or {})})
+    try:
+        with found.connect(str(session.value("SELECT pg_catalog.current_database()"))):
+            return found
+    except ConnectionFailed:
+        return server  # a pooler in between that takes no options
 
 
-def with_options(server: Server, settings: Mapping[str, str]) -> Server:
+def _with_options(server: Server, settings: Mapping[str, str]) -> Server:
     """The same server, whose sessions have these settings, after what the login's owner wants."""
     login = server.login
     words = [login.connect_params.get("options", "")]

@@ -10,7 +10,7 @@ as in the source only under the source's settings, as with `pg_dump --create` an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .._catalog.manifest import Surroundings
 from .._db import Server, Session
@@ -21,14 +21,28 @@ from .likeness import Likeness
 
 # Libraries for each session may carry types of labels and hooks that the content needs.
 _LIBRARIES = ("session_preload_libraries", "local_preload_libraries")
+_LIMITS = (*_LIBRARIES, "max_stack_depth", "lo_compat_privileges")
 _CARRIED = {name.lower() for name in sql.CONTENT}
 # All of these are one locale in what they do to money, numbers and times.
-_PLAIN_LOCALES = ("c", "posix")
+_PLAIN_LOCALES = {"c", "posix"}
+_UNIVERSAL_TIME = {"utc", "gmt", "uct", "zulu", "universal", "greenwich"}
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What a copy has not of its source, as a sentence, and what can depend on it.
+
+    `reach` is `load` (only whether it loads), `locale` (amounts of money, and texts of numbers and times), or `content`
+    (whatever is computed).
+    """
+
+    text: str
+    reach: str
 
 
 def settle(
     session: Session, visitor: Server, copy: str, like: Surroundings, *, superuser: str | None = None
-) -> list[str]:
+) -> list[Lack]:
     """Give an empty database what its source's content can depend on beside the database itself.
 
     Args:
@@ -37,21 +51,40 @@ def settle(
         superuser: the role that loads, if it stands for the source's superuser: it gets that one's settings.
 
     Returns:
-        Sentences on what this server refuses. Each matters only if something fails, differs or is not compared.
+        What this server refuses.
     """
     now = likeness.of(session, databases.find(session, copy))
-    wanted = _wanted(session, now, like)
+    here = {row.name.lower(): row.value for row in session.query(sql.HERE)}
+    wanted = _wanted(session, now, like, here)
     refused = likeness.apply_each(session, copy, now, wanted)
     if superuser is not None:
         for name, value in _carried(_parsed(like.login_settings.get(superuser, ()))).items():
             try:
                 session.execute(likeness.altering("", superuser, name, value))
             except QueryFailed as exc:
-                refused[f"the setting {name} = {value}"] = exc.why
+                refused[likeness.setting_of(name, value)] = exc.why
     if wanted.owner != like.owner:
         refused[f"the owner {like.owner}"] = f"it belongs to {wanted.owner}"
-    lacks = [f"The copy lacks {subject} of its source: {why}." for subject, why in refused.items()]
+    lacks = [
+        Lack(f"The copy lacks {subject} of its source: {why}.", reach)
+        for subject, why in refused.items()
+        if (reach := _reach(subject, here))
+    ]
     return [*lacks, *_without_libraries(session, visitor, copy, superuser)]
+
+
+def _reach(subject: str, here: Mapping[str, str]) -> str:
+    """What can depend on something that was refused; empty if the place has as much."""
+    name, value = likeness.named_setting(subject)
+    if not name or name.lower() in _LIMITS:
+        return "load"
+    if name.lower() == "timezone" and {_plain_zone(here["timezone"]), _plain_zone(value)} <= _UNIVERSAL_TIME:
+        return ""
+    return "locale" if name.startswith("lc_") else "content"
+
+
+def _plain_zone(zone: str) -> str:
+    return zone.lower().rpartition("/")[2]
 
 
 def of_other_roles(like: Surroundings, loader: str) -> dict[str, str]:
@@ -68,7 +101,7 @@ def of_other_roles(like: Surroundings, loader: str) -> dict[str, str]:
     return found
 
 
-def _without_libraries(session: Session, visitor: Server, copy: str, superuser: str | None) -> list[str]:
+def _without_libraries(session: Session, visitor: Server, copy: str, superuser: str | None) -> list[Lack]:
     """See that a session with the copy can begin; libraries that keep it from that are left out, and named."""
     try:
         with visitor.connect(copy):
@@ -81,14 +114,13 @@ def _without_libraries(session: Session, visitor: Server, copy: str, superuser: 
             session.execute(likeness.altering("", superuser, name, None))
             session.execute(likeness.altering(copy, superuser, name, None))
     with visitor.connect(copy):
-        return [f"The copy lacks the libraries that sessions of its source load: {why}."]
+        return [Lack(f"The copy lacks the libraries that sessions of its source load: {why}.", "load")]
 
 
-def _wanted(session: Session, now: Likeness, like: Surroundings) -> Likeness:
+def _wanted(session: Session, now: Likeness, like: Surroundings, here: Mapping[str, str]) -> Likeness:
     source = likeness.of_source(session, now, like, [])
     settings = {(role, name): value for (role, name), value in source.settings.items() if _is_carried(name)}
     there = {name.lower() for role, name in settings if not role}
-    here = {row.name.lower(): row.value for row in session.query(sql.HERE)}
     for name, value in _of_server(like).items():
         if name.lower() not in there and not _same(name, here.get(name.lower()), value):
             settings["", name] = value
@@ -117,7 +149,7 @@ def _is_carried(name: str) -> bool:
 
 def _same(name: str, here: str | None, there: str) -> bool:
     if name.startswith("lc_") and here is not None:
-        return here == there or {_plain(here), _plain(there)} <= set(_PLAIN_LOCALES)
+        return here == there or {_plain(here), _plain(there)} <= _PLAIN_LOCALES
     return here == there
 
 

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 # A session can set each of these, and what a database computes or accepts can depend on it. What pg_dump sets in every
-# load (standard_conforming_strings, check_function_bodies, row_security, client_encoding ...) is not among them.
+# load (standard_conforming_strings, check_function_bodies, row_security, client_encoding ...) is not among them, and
+# neither is array_nulls: rows that hold NULL in an array would come back as texts.
 # https://www.postgresql.org/docs/current/runtime-config-client.html
 # https://www.postgresql.org/docs/current/runtime-config-compatible.html
 CONTENT = (
     "DateStyle", "IntervalStyle", "TimeZone", "timezone_abbreviations", "extra_float_digits", "bytea_output",
     "lc_monetary", "lc_numeric", "lc_time", "default_text_search_config", "icu_validation_level",
-    "xmlbinary", "xmloption", "array_nulls", "backslash_quote", "transform_null_equals", "quote_all_identifiers",
-    "lo_compat_privileges", "gin_fuzzy_search_limit", "max_stack_depth", "default_table_access_method",
+    "xmlbinary", "xmloption", "backslash_quote", "transform_null_equals", "quote_all_identifiers",
+    "lo_compat_privileges", "max_stack_depth", "default_table_access_method",
     "default_toast_compression", "session_preload_libraries", "local_preload_libraries",
 )  # fmt: skip
 
@@ -98,3 +99,14 @@ ORDER BY 1
 """
 
 OWNERS = "SELECT DISTINCT pg_get_userbyid(relowner)::text AS owner FROM pg_class WHERE oid >= 16384"
+
+# Whether anything in a database may depend on lc_monetary, lc_numeric or lc_time.
+# https://www.postgresql.org/docs/current/functions-formatting.html
+USE_THE_LOCALE = f"""
+SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+               WHERE a.attrelid >= 16384 AND 'money'::regtype IN (t.oid, t.typbasetype, t.typelem))
+  OR EXISTS (SELECT FROM pg_proc p WHERE p.oid >= 16384 AND {_OWN.format("pg_proc", "p")}
+             AND p.prosrc ~* 'money|to_char|to_number|to_date|to_timestamp')
+  OR EXISTS (SELECT FROM pg_class c WHERE c.oid >= 16384 AND c.relkind IN ('v', 'm')
+             AND pg_get_viewdef(c.oid) ~* 'money|to_char|to_number|to_date|to_timestamp')
+"""
