@@ -87,7 +87,7 @@ backup:
       type: str
       sample: "2026-02-06T03:04:05Z"
     verdict:
-      description: The latest verdict, V(verified), V(failed) or V(inconclusive); null when it was never verified.
+      description: The latest verdict, V(verified), V(incomplete), V(failed) or V(inconclusive); null when it was never verified.
       type: str
 source:
   description: Its directory in the catalog that it came from.

@@ -119,7 +119,7 @@ backups:
       description: How old it is, in seconds; negative when it is dated in the future.
       type: int
     verdict:
-      description: The latest verdict, V(verified), V(failed) or V(inconclusive); null when it was never verified.
+      description: The latest verdict, V(verified), V(incomplete), V(failed) or V(inconclusive); null when it was never verified.
       type: str
       sample: verified
     verified_at:

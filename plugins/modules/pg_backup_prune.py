@@ -22,7 +22,7 @@ description:
     usable backup, nothing is deleted.
   - When clusters share O(backup_dir) and have databases of one name, the backups of each cluster are judged by
     themselves. The system identifier of the cluster stands in a backup's manifest.
-  - A backup that was never verified, or whose verdict is V(inconclusive), counts for the rules like a verified one.
+  - A backup that was never verified, or whose verdict is V(incomplete) or V(inconclusive), counts for the rules like a verified one.
   - A backup loses its name by one rename before any of its files goes. Whatever kills the module, nothing half
     deleted looks like a backup, and the next run removes what is left. What other runs left when they died is
     removed as well.

@@ -63,6 +63,16 @@ options:
       expect:
         description: The text that the first column of the first row has to have. When it is left out, any will do.
         type: str
+  accept:
+    description:
+      - What the restored database may lack knowingly.
+      - V(definitions) accepts a backup that is V(incomplete). All of its rows and sequences are there, but not all definitions,
+        comments or privileges. The results list what it lacks, and so does the mark of the database.
+      - Without it such a backup is refused, before it is loaded if its last verification has found that.
+    type: list
+    elements: str
+    choices: [definitions]
+    default: []
   accept_unproven:
     description:
       - Whether to accept a backup that cannot be proven, because it was made by hand or has no fingerprint, or because this server
@@ -130,8 +140,12 @@ stage:
       description: The backup that it came from.
       type: str
     verdict:
-      description: V(verified), or V(inconclusive) when O(accept_unproven) allowed it.
+      description: V(verified); V(incomplete) when O(accept) allowed it; V(inconclusive) when O(accept) or O(accept_unproven) did.
       type: str
+    lost:
+      description: What it lacks of its source, at most 50 texts. Empty unless O(accept) allowed it.
+      type: list
+      elements: str
     rows:
       description: Rows in all tables.
       type: int
@@ -144,7 +158,9 @@ preflight:
   returned: when production did not come from this backup
   type: dict
 findings:
-  description: What is tied to the database in production and has to be thought of before the swap.
+  description:
+    - What is tied to the database in production and has to be thought of before the swap.
+    - What the restored database lacks (C(restore_incomplete)), and sequences that stand behind their columns (C(sequence_position)).
   returned: success
   type: list
   elements: dict
@@ -191,6 +207,7 @@ SPEC = ArgumentSpec(
             "default": [],
             "options": {"query": {"type": "str", "required": True}, "expect": {"type": "str"}},
         },
+        "accept": {"type": "list", "elements": "str", "choices": ["definitions"], "default": []},
         "accept_unproven": {"type": "bool", "default": False},
         "keep_failed": {"type": "bool", "default": False},
         "scratch_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108  # below it in a directory of its own
@@ -217,6 +234,7 @@ def operation(call: Call) -> Result:
         analyze=params["analyze"],
         nice=params["nice"],
         max_lag_bytes=parse_size(params["max_replica_lag"], "max_replica_lag") if params["max_replica_lag"] else None,
+        accept=params["accept"],
         smoke_queries=[outlook.SmokeQuery(each["query"], each["expect"]) for each in params["smoke_queries"]],
         allow=params["allow"],
     )
@@ -243,7 +261,8 @@ def operation(call: Call) -> Result:
             with clock.step("all"):
                 staged = staging.stage(target, server, plan, found, clock)
     values.update(staging.report(staged), staged_s=clock.steps.pop("all_s"), steps=clock.steps)
-    return Result(staged.changed or bool(staged.removed), {**values, "preflight": found.as_dict()}, diff)
+    values.update(preflight=found.as_dict(), findings=[finding.as_dict() for finding in found.findings])
+    return Result(staged.changed or bool(staged.removed), values, diff)
 
 
 def main() -> None:

@@ -13,8 +13,10 @@ description:
   - Checks every file of a backup, restores it into a throwaway server, and compares the copy with the fingerprint that
     M(godel.postgres_runbook.pg_backup) took of the source under the dump's own snapshot, that is all tables, rows, contents,
     sequences, definitions and large objects.
-  - The verdict is V(verified), V(failed) with the list of differences, or V(inconclusive) when it could not be found out, and
-    why. Only V(verified) is good. It is recorded in the catalog.
+  - The verdict is V(verified); V(incomplete) when all rows and sequences are equal, but definitions, comments or privileges
+    differ; V(failed) when files are damaged, or rows or sequences differ; or V(inconclusive) when it could not be found out, with
+    the way out. The differences are listed. Only V(verified) counts as proven. The verdict is recorded in the catalog.
+  - A statement that the server refuses does not decide by itself. The comparison decides, and the notes list such statements.
   - The module does not fail on a verdict; it fails when it could not try. The role P(godel.postgres_runbook.backup_verify#role)
     fails on every verdict but V(verified).
   - The throwaway server has a private directory, listens on a private socket only, and is removed whatever happens. If the
@@ -26,7 +28,7 @@ options:
   backup:
     description:
       - V(latest), the id of a backup in the catalog, or the absolute path of a backup made by hand (a file that C(pg_dump)
-        wrote as script, custom archive or tar archive, packed or not, or a directory archive).
+        wrote as script, custom archive or tar archive, also packed by gzip, bzip2, xz, zstd or lz4, or a directory archive).
       - What a file is, is judged by its content. A backup made by hand has no fingerprint, so that it can be V(failed) or
         V(inconclusive), but never V(verified). Its script is run by C(psql), so verify only files that you trust.
       - V(latest) is the newest backup of the server that the connection leads to, or of its primary or standbys, which the system
@@ -145,7 +147,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 verdict:
-  description: V(verified), V(failed) or V(inconclusive). In check mode V(failed) or null, as nothing is restored.
+  description: V(verified), V(incomplete), V(failed) or V(inconclusive). In check mode V(failed) or null, as nothing is restored.
   returned: success
   type: str
   sample: verified
@@ -205,7 +207,9 @@ duration_s:
   returned: when the backup was verified now
   type: float
 findings:
-  description: The verdict as a finding.
+  description:
+    - The verdict as a finding.
+    - For a backup made by hand also its sequences that stand behind the column that they number (C(sequence_position)).
   returned: success
   type: list
   elements: dict

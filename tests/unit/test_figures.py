@@ -235,3 +235,23 @@ def test_what_is_no_fingerprint_is_refused(damage: Any) -> None:
     damage(document)
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
         Fingerprint.from_dict(document)
+
+
+@pytest.mark.parametrize(
+    ("kind", "group"),
+    [
+        ("file", "files"),
+        ("size of file", "files"),
+        ("content of file", "files"),
+        ("table", "rows"),
+        ("rows of table", "rows"),
+        ("content of table", "rows"),
+        ("sequence", "rows"),
+        ("value of sequence", "rows"),
+        ("large objects", "rows"),
+        ("object", "definitions"),
+        ("definition of", "definitions"),
+    ],
+)
+def test_a_difference_says_what_is_hurt(kind: str, group: str) -> None:
+    assert Difference(kind, "x", 1, 2).group == group

@@ -8,87 +8,76 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ProgramMissing
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import restore
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.passes import in_pieces, passes
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.restore import (
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import loading
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.loading import (
     Dump,
+    Ended,
     RestoreRefused,
-    _Runner,
+    Runner,
 )
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.passes import in_pieces, passes
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 
 # --- whose fault ---------------------------------------------------------------------------------------
 
 THE_PLACE = [
     'pg_restore: error: could not execute query: ERROR:  could not extend file "base/5/1": No space left on device',
-    'pg_restore: error: could not execute query: ERROR:  extension "postgis" is not available',
-    'pg_restore: error: could not execute query: ERROR:  role "app" does not exist',
     "pg_restore: error: could not execute query: server closed the connection unexpectedly",
     "psql:<stdin>:12: server closed the connection unexpectedly",
     "psql:<stdin>:12: error: connection to server was lost",
-    'psql:<stdin>:7: ERROR:  permission denied to create extension "file_fdw"',
     "pg_restore: error: could not execute query: FATAL:  terminating connection due to administrator command",
     'psql: error: connection to server on socket "/x/.s.PGSQL.5432" failed: FATAL:  the database system is shutting down',
     'pg_restore: error: could not open input file "/x/toc.dat": Permission denied',
     "pg_restore: error: unsupported version (1.16) in file header",
-    'psql:<stdin>:3: ERROR:  unrecognized configuration parameter "transaction_timeout"',
-    "pg_restore: error: could not execute query: ERROR:  out of shared memory",
-    'psql:<stdin>:3: ERROR:  collation "pg_catalog.de_DE" for encoding "UTF8" does not exist',
-    "pg_restore: error: could not execute query: ERROR:  ICU is not supported in this build",
     'PANIC:  could not write to file "pg_wal/xlogtemp.7": No space left on device',
     "pg_restore: error: a worker process died unexpectedly",
-    'pg_restore: error: could not execute query: ERROR:  pg_stat_statements must be loaded via "shared_preload_libraries"',
-    'psql:<stdin>:3: ERROR:  security label provider "anon" is not loaded',
-    'psql:<stdin>:3: ERROR:  invalid value for parameter "default_tablespace": "fast"',
     "",
     "pg_restore: warning: something",
+    'pg_restore: creating TABLE "public.error: something closed"',
 ]
 THE_BACKUP = [
     'pg_restore: error: COPY failed for table "t": ERROR:  invalid input syntax for type integer: "x"',
     "pg_restore: error: could not read from input file: end of file",
     'pg_restore: error: COPY failed for table "t": ERROR:  missing data for column "v"\nCONTEXT:  COPY t, line 1: "No space left on device"',
-    'psql:<stdin>:9: ERROR:  syntax error at or near "x"\nLINE 1: x -- server closed the connection',
+    'psql:<stdin>:9: ERROR:  42601: syntax error at or near "x"\nLINE 1: x -- server closed the connection',
+    "psql:<stdin>:9: ERROR:  42601: syntax error\npsql:<stdin>:9: STATEMENT:  SELECT 'error: connection to server was lost'",
     "pg_restore: error: could not execute query: ERROR:  relation \"t\" does not exist\nCommand was: SELECT 'out of memory';",
     (
         "pg_restore: error: x: ERROR:  duplicate key value\nDETAIL:  Key (v)=(No space left on device) already exists.\n"
         "pg_restore: error: a worker process died unexpectedly"
     ),
-    'psql:<stdin>:9: ERROR:  column "role" does not exist',
+    'psql:<stdin>:9: ERROR:  42703: column "role" does not exist',
 ]
-
-
-class EndedJob:
-    """A program that has told this."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def tail(self, limit: int = 4096) -> str:
-        return self.text[-limit:]
 
 
 @pytest.mark.parametrize("text", THE_PLACE)
 def test_the_place_is_to_blame(text: str) -> None:
-    assert restore._refused(EndedJob(text), "pg_restore", 1, cramped=False).place_to_blame
+    assert Ended("pg_restore", 1, text).refused().place_to_blame
 
 
 @pytest.mark.parametrize("text", THE_BACKUP)
 def test_the_backup_is_to_blame(text: str) -> None:
-    error = restore._refused(EndedJob(text), "pg_restore", 1, cramped=False)
+    error = Ended("pg_restore", 1, text).refused()
     assert not error.place_to_blame
     assert text.splitlines()[0] in error.message
 
 
+@pytest.mark.parametrize("text", [*THE_PLACE[1:4], THE_PLACE[0]])
+def test_a_server_that_is_gone_and_a_full_disk_end_a_load(text: str) -> None:
+    assert Ended("pg_restore", 1, f"{text}\npg_restore: warning: errors ignored on restore: 7").lost()
+    assert not any(Ended("pg_restore", 1, each).lost() for each in THE_BACKUP)
+
+
 def test_a_long_statement_does_not_hide_the_message() -> None:
     text = f"pg_restore: error: could not execute query: ERROR:  syntax error\nCommand was: {'x' * 100_000}"
-    error = restore._refused(EndedJob(text), "pg_restore", 1, cramped=False)
+    error = Ended("pg_restore", 1, text).refused()
     assert not error.place_to_blame
     assert "syntax error" in error.message
     assert len(error.message) < 5000
 
 
 def test_a_full_disk_is_to_blame_whatever_was_told() -> None:
-    assert restore._refused(EndedJob(THE_BACKUP[0]), "pg_restore", 1, cramped=True).place_to_blame
+    assert Ended("pg_restore", 1, THE_BACKUP[0], cramped=True).refused().place_to_blame
 
 
 @pytest.mark.parametrize("status", [-9, 137, -15, 143])
@@ -102,8 +91,8 @@ def test_a_killed_program_says_nothing_about_the_backup(status: int) -> None:
 
 
 @pytest.fixture(name="run")
-def _run(tmp_path: Path) -> _Runner:
-    return _Runner(LocalTarget(), {}, str(tmp_path))
+def _run(tmp_path: Path) -> Runner:
+    return Runner(LocalTarget(), {}, str(tmp_path))
 
 
 @pytest.fixture(name="packed")
@@ -113,50 +102,73 @@ def _packed(tmp_path: Path) -> Dump:
     return Dump(str(path), "plain", "gzip")
 
 
-def test_a_program_is_fed_what_is_packed_and_a_line_more(run: _Runner, packed: Dump) -> None:
-    told = run(["/bin/sh", "-c", 'wc -l; echo "$1"', "sh", "a 'b' $c"], packed, r"\n\\echo mark\n")
-    assert told.split()[0] == b"200002"
-    assert b"a 'b' $c" in told
-    assert run(["/usr/bin/tail", "-n1"], packed, r"\n\\echo mark\n") == b"\\echo mark\n"
+def test_a_program_is_fed_what_is_packed_and_a_line_more(run: Runner, packed: Dump) -> None:
+    told = run.run(["/bin/sh", "-c", 'wc -l; echo "$1"', "sh", "a 'b' $c"], packed, more=r"\n\\echo mark\n").text
+    assert told.split()[0] == "200002"
+    assert "a 'b' $c" in told
+    assert run.run(["/usr/bin/tail", "-n1"], packed, more=r"\n\\echo mark\n").text == "\\echo mark\n"
 
 
-def test_a_script_that_is_not_packed_is_fed_as_well(run: _Runner, tmp_path: Path) -> None:
+def test_a_script_that_is_not_packed_is_fed_as_well(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "-n").write_bytes(b"one\n")
-    assert run(["/bin/cat"], Dump(str(tmp_path / "-n"), "plain"), r"\ntwo\n") == b"one\n\ntwo\n"
+    assert run.run(["/bin/cat"], Dump(str(tmp_path / "-n"), "plain"), more=r"\ntwo\n").text == "one\n\ntwo\n"
 
 
-def test_a_reader_that_has_enough_is_no_failure(run: _Runner, packed: Dump) -> None:
-    assert run(["/usr/bin/head", "-n1"], packed) == b"one\n"
+def test_a_script_is_edited_on_its_way(run: Runner, packed: Dump) -> None:
+    run.write("more", b"here\n")
+    told = run.run(["/usr/bin/head", "-n4"], packed, edit="1r more\n3r more").text
+    assert told == "one\nhere\ntwo\none\n"
 
 
-def test_a_packed_file_that_ends_early_is_the_backups_fault(run: _Runner, packed: Dump) -> None:
+def test_a_reader_that_has_enough_is_no_failure(run: Runner, packed: Dump) -> None:
+    ended = run.run(["/usr/bin/head", "-n1"], packed)
+    assert (ended.status, ended.text) == (0, "one\n")
+
+
+def test_a_packed_file_that_ends_early_is_the_backups_fault(run: Runner, packed: Dump) -> None:
     path = Path(packed.path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RestoreRefused, match="cannot be unpacked to its end") as caught:
-        run(["/bin/cat"], packed)
+        run.run(["/bin/cat"], packed)
     assert not caught.value.place_to_blame
 
 
-def test_an_unpacker_that_is_missing_is_named(run: _Runner, packed: Dump) -> None:
+def test_an_unpacker_that_is_missing_is_named(run: Runner, packed: Dump) -> None:
     with pytest.raises(ProgramMissing, match="no-such-unpacker"):
-        run(["/bin/cat"], Dump(packed.path, "plain", "no-such-unpacker"))
+        run.run(["/bin/cat"], Dump(packed.path, "plain", "no-such-unpacker"))
 
 
-def test_a_reader_that_fails_has_the_say_and_not_the_broken_pipe(run: _Runner, packed: Dump) -> None:
-    with pytest.raises(RestoreRefused, match="syntax error") as caught:
-        run(["/bin/sh", "-c", "echo 'psql:<stdin>:1: ERROR:  syntax error' >&2; exit 3"], packed)
-    assert not caught.value.place_to_blame
+def test_a_reader_that_fails_has_the_say_and_not_the_broken_pipe(run: Runner, packed: Dump) -> None:
+    ended = run.run(["/bin/sh", "-c", "echo 'psql:<stdin>:1: ERROR:  42601: syntax error' >&2; exit 3"], packed)
+    assert (ended.status, ended.refused().place_to_blame) == (3, False)
+    assert "syntax error" in ended.refused().message
 
 
 @pytest.mark.parametrize("who", ["reader", "unpacker"])
-def test_a_killed_program_in_the_pipe_is_the_places_fault(run: _Runner, packed: Dump, tmp_path: Path, who: str) -> None:
+def test_a_killed_program_in_the_pipe_is_the_places_fault(run: Runner, packed: Dump, tmp_path: Path, who: str) -> None:
     killed = tmp_path / "killed"
     killed.write_text("#!/bin/sh\nkill -9 $$\n")
     killed.chmod(0o755)
     reader = [str(killed)] if who == "reader" else ["/bin/cat"]
     dump = Dump(packed.path, "plain", str(killed) if who == "unpacker" else "gzip")
     with pytest.raises(RestoreRefused) as caught:
-        run(reader, dump)
+        run.output(reader, dump)
+    assert caught.value.place_to_blame
+
+
+def test_a_program_whose_errors_do_not_end_is_ended(run: Runner, packed: Dump, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_SAMPLE_S", 0.05)
+    monkeypatch.setattr(loading, "_LOG_BYTES", 100_000)
+    many = "while :; do echo 'psql:<stdin>:1: ERROR:  42P01: relation \"t\" does not exist' >&2; done"
+    with pytest.raises(RestoreRefused, match="does not exist") as caught:
+        run.run(["/bin/sh", "-c", many], packed)
+    assert not caught.value.place_to_blame
+
+
+def test_a_full_disk_ends_a_load_at_once(run: Runner, packed: Dump, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_SAMPLE_S", 0.05)
+    with pytest.raises(RestoreRefused, match="No space left") as caught:
+        run.run(["/bin/sh", "-c", f"echo '{THE_PLACE[0]}' >&2; sleep 60"], packed)
     assert caught.value.place_to_blame
 
 

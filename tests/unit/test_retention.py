@@ -149,7 +149,7 @@ class TestWhatCannotBeUsed:
         assert deleted(decide([made(DAYS[0], verdict="verified"), made(DAYS[1], **broken)], policy, NOW)) == []
 
 
-@pytest.mark.parametrize("newer", [None, "inconclusive", "failed"])
+@pytest.mark.parametrize("newer", [None, "inconclusive", "incomplete", "failed"])
 def test_what_failed_stays_while_no_newer_backup_is_proven(newer: str | None) -> None:
     backups = [made(DAYS[0]), made(DAYS[1], verdict=newer), made(DAYS[2], verdict="failed"), made(DAYS[3])]
     decision = decide([*backups, made(DAYS[4], verdict="verified")], Policy(keep_last=1), NOW)
@@ -243,11 +243,13 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
     # Quarters of a day: several on one day are common, and so are days, weeks and months without any.
     quarters = draw(st.sets(st.integers(-8, 400), max_size=25))
     cluster = draw(st.sampled_from([None, "1"]))
-    kinds = st.sampled_from(["plain", "plain", "verified", "failed", "inconclusive", "damaged", "unknown"])
+    kinds = st.sampled_from(
+        ["plain", "plain", "verified", "failed", "inconclusive", "incomplete", "damaged", "unknown"]
+    )
     found = []
     for quarter in draw(st.permutations(sorted(quarters))):
         kind = draw(kinds)
-        verdict = kind if kind in ("verified", "failed", "inconclusive") else None
+        verdict = kind if kind in ("verified", "failed", "inconclusive", "incomplete") else None
         if kind in ("damaged", "unknown"):
             verdict = draw(st.sampled_from([None, "verified"]))
         found.append(

@@ -91,7 +91,7 @@ def test_what_cannot_be_used_does_not_count_for_the_rpo(bad: Backup) -> None:
     assert finding("backup_rpo", state(bad, made(HOUR_S)), rpo_s=HOUR_S).severity == "ok"
 
 
-@pytest.mark.parametrize("verdict", [None, "verified", "inconclusive"])
+@pytest.mark.parametrize("verdict", [None, "verified", "inconclusive", "incomplete"])
 def test_what_is_not_known_to_be_bad_counts_for_the_rpo(verdict: str | None) -> None:
     assert finding("backup_rpo", state(made(60, verdict)), rpo_s=HOUR_S).severity == "ok"
 
@@ -112,6 +112,8 @@ VERIFICATION = {
     "newest verified, long ago": ([made(OLD, "verified", OLD)], "ok", "warning"),
     "newest failed": ([made(60, "failed"), made(OLD, "verified")], "critical", "critical"),
     "newest inconclusive": ([made(60, "inconclusive"), made(OLD, "verified")], "warning", "warning"),
+    "newest incomplete": ([made(60, "incomplete"), made(OLD, "verified")], "warning", "warning"),
+    "newest never, the last one incomplete": ([made(60), made(OLD, "incomplete", 60)], "warning", "warning"),
     "newest never, one before it lately": ([made(60), made(OLD, "verified", 60)], "warning", "ok"),
     "newest never, one before it long ago": ([made(60), made(OLD, "verified", OLD)], "warning", "warning"),
     "newest never, the last one failed": (

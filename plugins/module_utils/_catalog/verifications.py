@@ -16,7 +16,7 @@ from typing import Any
 from .._target.base import FileInfo, Files
 from .._units import from_rfc3339, utc_now
 
-VERDICTS = ("verified", "failed", "inconclusive")
+VERDICTS = ("verified", "incomplete", "failed", "inconclusive")
 FOLDER = "verifications"
 # A catalog may be written by several hosts; their clocks differ by no more than this unless one is wrong.
 CLOCK_SKEW_S = 300.0

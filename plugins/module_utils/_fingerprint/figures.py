@@ -138,6 +138,10 @@ class Fingerprint:
         }
 
 
+# Kinds of differences that leave every row where it is.
+_DEFINITIONS = ("object", "definition of")
+
+
 @dataclass(frozen=True)
 class Difference:
     """One way in which a restored database is not its source."""
@@ -146,6 +150,13 @@ class Difference:
     subject: str
     expected: object
     found: object
+
+    @property
+    def group(self) -> str:
+        """What is hurt: `files`, `rows` (tables, sequences and large objects, too) or only `definitions`."""
+        if self.kind.endswith("file"):
+            return "files"
+        return "definitions" if self.kind in _DEFINITIONS else "rows"
 
     def as_dict(self) -> dict[str, object]:
         """For a verdict."""

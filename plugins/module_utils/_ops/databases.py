@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -52,7 +52,8 @@ class Mark:
     restored from `backup`) or `replaced` (was in production until `at`, kept until `keep_until`). Times are RFC 3339.
     `rolled_back` says that it came back to production after something else had replaced it. `name` is the name that it
     was given with the mark; `digest` is the SHA-256 of a backup made by hand, whose path says little;
-    `connection_limit` and `is_template` are what a stage gets in production, when none is there by then.
+    `connection_limit` and `is_template` are what a stage gets in production, when none is there by then; `lost` is what
+    it lacks of its source, as the operator has accepted it.
     """
 
     state: str
@@ -67,6 +68,7 @@ class Mark:
     digest: str | None = None
     connection_limit: int = NO_LIMIT
     is_template: bool = False
+    lost: list[str] = field(default_factory=list)
 
     def as_text(self) -> str:
         """As it stands in the setting."""

@@ -8,12 +8,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .._errors import CommandFailed, FileProblem, InvalidInput
+from .._errors import CommandFailed, FileProblem, InvalidInput, ProgramMissing
 from .._programs import Programs
 from .._target.base import Target
-from .restore import UNPACKERS, Dump
+from .loading import UNPACKERS, Dump, missing_unpacker
 
-_PACKED = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"\x04\x22\x4d\x18", ".lz4"))
+_PACKED = (
+    (b"\x1f\x8b", ".gz"),
+    (b"\x28\xb5\x2f\xfd", ".zst"),
+    (b"\x04\x22\x4d\x18", ".lz4"),
+    (b"BZh", ".bz2"),
+    (b"\xfd7zXZ\0", ".xz"),
+)
+# A byte order mark: PowerShell writes so what a program prints into `>`.
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _HEAD_BYTES = 4096
 # A FIFO would keep us waiting.
 _HEAD_OF_FILE = f'[ -f "$1" ] || {{ echo "it is not a regular file" >&2; exit 1; }}; exec head -c {_HEAD_BYTES} -- "$1"'
@@ -26,10 +34,13 @@ _END_LINES = 12  # what may follow the end mark: comments, blanks and \unrestric
 _WANTED = (
     "OWNER TO ", "^GRANT ", "^REVOKE ", "SESSION AUTHORIZATION", "DEFAULT PRIVILEGES", "^CREATE POLICY ",
     "^CREATE EXTENSION ", "^CREATE SUBSCRIPTION ", r"^\\connect ", "^SET client_encoding ",
-    "^-- Dumped by pg_dump version ",
+    "^-- Dumped by pg_dump version ", "^-- Dumped from database version ",
 )  # fmt: skip
-_SIFT = "sed -n -e '/^COPY .* FROM stdin;$/,/^\\\\\\.$/d'" + "".join(f" -e '/{pattern}/p'" for pattern in _WANTED)
-_SIFT += f" -e '/^{_END_MARK}$/=' -e '$='"
+# A dump that came through a terminal has a carriage return before each end of a line.
+_SIFT = "sed -n -e '/^COPY .* FROM stdin;[[:space:]]*$/,/^\\\\\\.[[:space:]]*$/d'" + "".join(
+    f" -e '/{pattern}/p'" for pattern in _WANTED
+)
+_SIFT += f" -e '/^{_END_MARK}[[:space:]]*$/=' -e '$='"
 _SIFT_FILE = _SIFT + ' -- "$1"'
 _SIFT_PACKED = '"$2" -dc -- "$1" | ' + _SIFT
 _SIFT_ARCHIVE = '"$2" --schema-only --file=- -- "$1" | ' + _SIFT
@@ -53,6 +64,7 @@ _ROLES = (
 )
 _AUTHORIZATION = re.compile(r"SESSION AUTHORIZATION '((?:[^']|'')+)'")
 _EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS {_NAME}")
+_SOURCE = re.compile(r"^-- Dumped from database version (\d+)")
 _TOOL = re.compile(r"^-- Dumped by pg_dump version (\d+)")
 _ENCODING = re.compile(r"^SET client_encoding = '(\w+)'")
 _CONNECT = re.compile(rf"^\\connect (?:-reuse-previous=on \"dbname='(.+)'\"|{_NAME})")
@@ -64,7 +76,7 @@ class HandMade:
 
     `database` is set when the dump creates and enters a database of its own (`pg_dump --create`); `tool_major` is the
     version of the pg_dump that wrote it; `encoding` when its text fits only a database of that encoding; `subscribes`
-    says that a script creates subscriptions.
+    says that a script creates subscriptions; `source_major` is that of the server, 0 where the dump does not say it.
     """
 
     dump: Dump
@@ -76,6 +88,7 @@ class HandMade:
     complete: bool
     encoding: str | None
     subscribes: bool
+    source_major: int
 
 
 def identify(target: Target, path: str) -> Dump:
@@ -100,26 +113,45 @@ def identify(target: Target, path: str) -> Dump:
     head = _head(target, ["/bin/sh", "-c", _HEAD_OF_FILE, "head", path], path)
     unpacker = next((UNPACKERS[suffix] for magic, suffix in _PACKED if head.startswith(magic)), None)
     if unpacker:
-        target.run([unpacker, "--version"], timeout=60)  # else a missing program would look like an empty file
+        try:
+            target.run([unpacker, "--version"], timeout=60)  # else a missing program would look like an empty file
+        except ProgramMissing as exc:
+            raise missing_unpacker(unpacker, exc.why) from None
         head = _head(
             target,
             ["/bin/sh", "-c", f'"$1" -dc -- "$2" | head -c {_HEAD_BYTES}', "head", unpacker, path],
             path,
         )
+        if not head:
+            raise InvalidInput(
+                "This file is no dump", subject=path, why=f"{unpacker} cannot unpack its beginning: it may be damaged",
+                remedy="Name another file, or a backup of the catalog.",
+            )  # fmt: skip
+    return Dump(path, _format_of(head, path), unpacker)
+
+
+def _format_of(head: bytes, path: str) -> str:
+    """The format of a dump by its first bytes. Raises InvalidInput for what cannot be restored."""
     if head.startswith(b"PGDMP"):
-        return Dump(path, "custom", unpacker)
+        return "custom"
     if head.startswith(b"toc.dat\0"):
-        return Dump(path, "tar", unpacker)
+        return "tar"
     if b"PostgreSQL database dump" in head:
-        return Dump(path, "plain", unpacker)
+        return "plain"
     if _CLUSTER_MARK.encode() in head:
         raise InvalidInput(
             "This is a dump of a whole cluster", subject=path, why="it was made by pg_dumpall",
             remedy="Verify dumps of single databases, made by pg_dump.",
         )  # fmt: skip
+    if head.startswith(_UTF_16):
+        raise InvalidInput(
+            "This dump is in UTF-16, which psql cannot read", subject=path,
+            why="PowerShell writes so what a program prints into a file",
+            remedy="Convert it: iconv -f UTF-16 -t UTF-8. For the next one, use pg_dump's option --file.",
+        )  # fmt: skip
     raise InvalidInput(
         "This file is no dump", subject=path, why="it is neither an archive nor a script of pg_dump",
-        remedy="Name a file that pg_dump wrote (.sql, .sql.gz, .dump or .tar), or a backup of the catalog.",
+        remedy="Name a file that pg_dump wrote (.sql, .dump or .tar, also packed), or a backup of the catalog.",
     )  # fmt: skip
 
 
@@ -144,13 +176,15 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
     extensions: list[str] = []
     database = None
     encoding = None
-    tool_major = 0
+    tool_major = source_major = 0
     for line in lines:
         roles += _roles_of(line)
         if extension := _EXTENSION.match(line):
             extensions.append(_plain(extension[1]))
         if tool := _TOOL.match(line):
             tool_major = int(tool[1])
+        if source := _SOURCE.match(line):
+            source_major = int(source[1])
         if found_encoding := _ENCODING.match(line):
             encoding = found_encoding[1]
         if connect := _CONNECT.match(line):
@@ -168,6 +202,7 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
         # All else is converted on the way in.
         encoding=encoding if encoding == "SQL_ASCII" else None,
         subscribes=dump.format == "plain" and any(line.startswith("CREATE SUBSCRIPTION ") for line in lines),
+        source_major=source_major,
     )
 
 

@@ -23,7 +23,7 @@ from .._sql import databases as sql
 from .._sql.fingerprint import SYSTEM_IDENTIFIER
 from .._target.base import Target
 from .._units import human_size
-from . import changes, databases, legacy, rehearsal, restore, source_database, tablespaces, verify
+from . import acceptance, changes, databases, legacy, rehearsal, restore, source_database, tablespaces, verify
 from .changes import Change
 from .databases import Database, Mark
 from .rehearsal import Needs
@@ -57,6 +57,7 @@ class StagePlan:
     nice: int
     max_lag_bytes: int | None = None
     smoke_queries: Sequence[SmokeQuery] = ()
+    accept: Sequence[str] = ()
     allow: Sequence[str] = ()
 
     def check(self) -> None:
@@ -135,7 +136,7 @@ def choose(target: Target, session: Session, catalog: Catalog, plan: StagePlan) 
 
     Raises:
         BackupNotFound: there is none, or none that was verified.
-        ProofFailed: it was verified, and is not what its source was.
+        ProofFailed: it was verified, and is not what its source was; what is accepted is not refused.
     """
     if "/" in plan.reference:
         return legacy.identify(target, plan.reference)
@@ -151,13 +152,7 @@ def choose(target: Target, session: Session, catalog: Catalog, plan: StagePlan) 
             wanted="verified backup",
             remedy="Verify one with the playbook godel.postgres_runbook.backup_verify, or name one by its id.",
         )
-    if entry.verification and entry.verdict == "failed":
-        raise ProofFailed(
-            "This backup was found to be damaged",
-            subject=entry.id,
-            why=entry.verification.reason,
-            remedy="Name another one. Production was not touched.",
-        )
+    acceptance.refuse_unfit(entry, plan.accept)
     entry.usable()
     return entry
 
@@ -187,10 +182,16 @@ def _is_of(mark: Mark, identity: Identity) -> bool:
 def ready(session: Session, plan: StagePlan, identity: Identity) -> Database | None:
     """A stage of this very backup that an earlier run has proven as well as this one asks for."""
     for item in databases.marked(session, plan.db, "staged"):
-        good = item.mark and _is_of(item.mark, identity) and (item.mark.verdict == "verified" or plan.accept_unproven)
-        if good and not plan.force:
+        if item.mark and _is_of(item.mark, identity) and _accepts(plan, item.mark) and not plan.force:
             return item
     return None
+
+
+def _accepts(plan: StagePlan, mark: Mark) -> bool:
+    """Whether a stage is proven as well as this run asks for."""
+    if mark.lost and acceptance.DEFINITIONS not in plan.accept:
+        return False
+    return mark.verdict in ("verified", "incomplete") or bool(mark.lost) or plan.accept_unproven
 
 
 def preflight(
@@ -224,6 +225,8 @@ def preflight(
         free = target.files.space(disk).free_bytes
     findings = [*wanted.findings, *(databases.dependents(server, session, production) if production else [])]
     databases.refuse_blocking(findings, plan.db, plan.allow)
+    if isinstance(subject, Entry):
+        findings += acceptance.known_loss(subject)
     changed = changes.find(server, plan.db, source.fingerprint, notes) if production else []
     return Outlook(source, programs, production, free, findings, changed, notes, wanted.default, wanted.keeps_others)
 
@@ -270,7 +273,9 @@ def _source(target: Target, plan: StagePlan, subject: Entry | restore.Dump, iden
             why="it ends early: what pg_dump writes last is not there",
             remedy="Name another one. Production was not touched.",
         )
-    _refuse_unproven(plan, subject.path, "it was made by hand, and nobody recorded what its source held")
+    _refuse_unproven(
+        plan, subject.path, "it was not taken by this collection, and what its source held was not recorded"
+    )
     return Source(identity, found.dump, verify.needs_of_hand_made(found), None, None, None)
 
 

@@ -15,14 +15,15 @@ from .._db import Server
 from .._errors import ConnectionFailed, InvalidInput, ManifestProblem, NotEnoughSpace, QueryFailed
 from .._fingerprint import capture, definitions
 from .._fingerprint.definitions import Original
-from .._fingerprint.figures import Difference, Fingerprint
 from .._programs import CLIENT, SCRATCH, Programs, find
 from .._sql.databases import ROOM
 from .._target.base import Target
 from .._units import human_size
-from . import copies, restore, scratch, source_database
+from . import copies, numbering, restore, scratch, source_database
 from .copies import Copy, Wanted
 from .databases import MAINTENANCE_DB
+from .judgement import Loading, Restored
+from .refusals import Circumstances, blamed
 from .scratch import Preload
 
 PLACES = ("instance", "database")
@@ -72,7 +73,7 @@ class Needs:
     `tool_major` is the version of the program that wrote it; `size_bytes` an estimate of the restored database;
     `database` is set when the dump creates and enters a database of its own; `encoding` when only a database of that
     encoding takes what a dump without a manifest holds; `subscribes` when it creates subscriptions. `name` is what the
-    source is called.
+    source is called; `source_major` is the version of its server, 0 where the dump does not say it.
     """
 
     tool_major: int
@@ -84,6 +85,7 @@ class Needs:
     encoding: str | None = None
     subscribes: bool = False
     name: str | None = None
+    source_major: int = 0
 
 
 def needs_of(manifest: Manifest) -> Needs:
@@ -95,16 +97,8 @@ def needs_of(manifest: Manifest) -> Needs:
         extensions=manifest.surroundings.extensions,
         like=manifest.surroundings,
         name=manifest.database,
+        source_major=manifest.server_major,
     )
-
-
-@dataclass(frozen=True)
-class Rehearsed:
-    """What came out: the figures of the copy, its differences from the source, and notes for people."""
-
-    copy: Fingerprint
-    differences: list[Difference] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def original_of(target: Target, path: str, manifest: Manifest) -> Original | None:
@@ -173,7 +167,7 @@ def rehearse(
     needs: Needs,
     source: Original | None,
     clock: Clock,
-) -> Rehearsed:
+) -> Restored:
     """Restore the dump, take the fingerprint of the copy as the source's was taken, and compare. Leaves no copy.
 
     Raises:
@@ -185,28 +179,51 @@ def rehearse(
         scratch.home(target, place.scratch_dir) as home,
         _empty(target, server, place, programs, needs, home, clock) as made,
     ):
-        with clock.step("restore"):
-            try:
-                restore.load(target, made.server, programs, dump, made.name, jobs=place.jobs, work_dir=home)
-            except restore.RestoreRefused as exc:
-                exc.place_to_blame = made.blame(exc) or exc.place_to_blame
-                raise
+        around = circumstances(made, place.where, needs)
+        with clock.step("restore"), blaming(made, around):
+            loaded = restore.load(target, made.server, programs, dump, made.name, jobs=place.jobs, work_dir=home)
         with clock.step("compare"):
             try:
-                return _compared(made, needs.database or made.name, source, place.jobs)
+                return compared(made, needs.database or made.name, source, place.jobs, loaded, around)
             except (QueryFailed, ConnectionFailed) as exc:
                 raise CannotTell(f"It restores, but the copy cannot be read. {exc.message}") from None
 
 
-def _compared(made: Copy, db: str, source: Original | None, workers: int) -> Rehearsed:
-    if source is None:
-        return Rehearsed(capture.take(made.server, db, mode="counts", workers=workers), [], made.notes)
-    known = source.fingerprint
-    copy = capture.take(
-        made.server, db, mode=known.mode, workers=workers, algorithm=known.algorithm, copied=known.copied
-    )
-    differences = definitions.differences(made.server, db, source, copy)
-    return Rehearsed(copy, differences, made.weigh(known, differs=bool(differences)))
+@contextmanager
+def blaming(made: Copy, around: Circumstances) -> Iterator[None]:
+    """Find out whether the place is to blame for a load that does not come to its end."""
+    try:
+        yield
+    except restore.RestoreRefused as exc:
+        blame = blamed(exc.refusals, around, rows=True)
+        if blame:
+            exc.remedy = blame.remedy
+        exc.place_to_blame = made.blame(exc) or blame is not None or exc.place_to_blame
+        raise
+
+
+def compared(
+    made: Copy, db: str, source: Original | None, workers: int, loaded: restore.Loaded, around: Circumstances
+) -> Restored:
+    """Read a restored copy, and compare it with its source. Without a source its rows are counted.
+
+    Raises:
+        QueryFailed, ConnectionFailed: the copy cannot be read.
+    """
+    known = source.fingerprint if source else None
+    mode, algorithm, copied = (known.mode, known.algorithm, known.copied) if known else ("counts", None, None)
+    figures = capture.take(made.server, db, mode=mode, workers=workers, algorithm=algorithm, copied=copied)
+    differences = definitions.differences(made.server, db, source, figures) if source else []
+    lacks = made.weigh(known, differs=bool(differences or (source is None and loaded.refusals)))
+    return Restored(figures, Loading(lacks, loaded, around), differences, numbering.behind(made.server, db))
+
+
+def circumstances(made: Copy, where: str, needs: Needs) -> Circumstances:
+    """What a refused statement is judged by: `where` is `instance`, `database` or `stage`."""
+    with made.server.connect(made.name) as session:
+        there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
+        absent = [role for role in needs.roles if role not in there]
+        return Circumstances(where, needs.source_major, session.server_version // 10000, absent)
 
 
 @contextmanager

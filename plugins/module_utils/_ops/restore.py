@@ -1,102 +1,59 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Load a dump into an empty database, and judge what came of it."""
+"""Load a dump into an empty database, and learn which of its statements the server refused."""
 
 from __future__ import annotations
 
 import re
-import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from uuid import uuid4
 
 from .._catalog.manifest import Manifest
 from .._db import Server
-from .._errors import ProgramMissing, QueryFailed, RunbookError
+from .._errors import QueryFailed
 from .._programs import Programs
-from .._target.base import Job, Target, describe_status
-from . import passes, source_database
+from .._target.base import Target
+from . import passes, script, source_database
+from .loading import UNPACKERS, Dump, RestoreRefused, Runner
+from .refusals import Refusal, from_psql, shortened
+
+__all__ = ["ARCHIVE_FORMATS", "UNPACKERS", "Dump", "Loaded", "RestoreRefused", "absent_from", "load"]
 
 ARCHIVE_FORMATS = ("directory", "custom", "tar")
-# A decompressor that is told to write to standard output, by the suffix that pg_dump and people use.
-UNPACKERS = {".gz": "gzip", ".zst": "zstd", ".lz4": "lz4"}
-_READ = 'if [ -n "$1" ]; then "$1" -dc -- "$2"; else cat -- "$2"; fi'
-# sh has no pipefail: the left side leaves its status in a file. A reader that has enough early (tar archives end in
-# blanks) leaves the rest to `cat`, so that the unpacker does its own check to the end.
-_FEED = f'{{ {_READ}; echo "$?" > "$3"; printf \'%b\' "$4"; }} | {{ shift 4; "$@" && cat > /dev/null; }}'
-_SIGNALLED = 128  # sh adds the signal's number to it
-_CANNOT_START = (126, 127)
-_TAIL_BYTES = 1024 * 1024  # a message may be followed by the whole statement
-_SAMPLE_S = 2.0
-_CRAMPED_BYTES = 32 * 1024 * 1024  # two files of WAL
 
-# Messages of the programs and of the server. What quotes the dump (CONTEXT, LINE, Command was) begins with other words.
-_MESSAGE = re.compile(
-    r"^(?:(?:pg_restore|psql)\b.*(?:error|ERROR|FATAL|PANIC|closed)|ERROR:  |FATAL:  |PANIC:  |server closed ).*", re.M
+# What pg_restore --verbose says before the first error of an entry, of the error, and at its own end. Workers write at
+# the same time, so that a line may begin with a piece of another one.
+_ENTRY = re.compile(r"from TOC entry (\d+); \d+ \d+ (.*)$", re.M)
+_ENTRY_OR_ERROR = re.compile(
+    r"from TOC entry (?P<entry>\d+); \d+ \d+ .*$"
+    r"|error: (?:could not execute query|COPY failed for table (?P<table>[^\n]*?)): [^:\n]+:  (?P<reason>.*)$",
+    re.M,
 )
-# What a failed restore says when the place is to blame and not the backup.
-_PLACE_TO_BLAME = re.compile(
-    "|".join(
-        (
-            "No space left on device",
-            "[Pp]ermission denied",  # also of verify_in: database, whose login need not be a superuser
-            "must be (?:superuser|owner|member|able to)",
-            "affected by row-level security",  # of an owner that may bypass it in the source
-            "must be (?:pre)?loaded",  # a library that this server does not load at its start
-            "shared_preload_libraries",
-            'security label provider ".*" is not loaded',
-            'parameter "default_tablespace"',  # one that this server has not
-            'tablespace ".*" does not exist',
-            'role ".*" does not exist',  # no dump of one database carries roles
-            'collation ".*" does not exist',  # one of the operating system's; own ones are carried
-            "could not access file",  # a library that is not installed here
-            "could not load library",
-            "is not available",  # an extension
-            "closed the connection",
-            "terminating connection",
-            "could not connect",
-            "connection to server",
-            "the database system is",
-            "too many (?:connections|clients)",
-            "out of (?:shared )?memory",
-            "invalid locale name",
-            "could not create locale",
-            "(?:support|supported) (?:by|in) this (?:build|installation)",
-            "does not support compression",
-            "compression method .* not supported",
-            "unsupported XML feature",
-            "unrecognized configuration parameter",  # written by a newer client than this server
-            "unsupported version .* in file header",
-        )
-    )
-)
-
-
-class RestoreRefused(RunbookError):
-    """The dump does not load. With `place_to_blame` that says something about this host, not about the backup."""
-
-    def __init__(self, why: str, *, program: str, status: int, place_to_blame: bool = False) -> None:
-        if status > _SIGNALLED:  # as sh tells it
-            status = _SIGNALLED - status
-        killed = status < 0
-        self.place_to_blame = place_to_blame or killed or bool(_PLACE_TO_BLAME.search(why))
-        super().__init__(f"The dump does not load: {program} {describe_status(status)}", why=why)
+_TO_THE_END = "errors ignored on restore"
+_COMMAND = "Command was: "
+_FIRST_WITH_RESTRICT = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+_OF_ROWS = ("COPY ", "INSERT ")
+_SETTINGS = ("SET ", "SELECT pg_catalog.set_config(")  # which come first
+_ROWS = ("TABLE DATA", "BLOB", "LARGE OBJECT")
+_BYTES_FOR_ENTRY = 400  # of pg_restore --verbose
+# Entries that are asked again: the first ones of a load tell why the others failed.
+_ASKED_AGAIN = 500
+_ROWS_ASKED_AGAIN = 3
+# $1 pg_restore, $2 list of entries, $3 archive, $4 unpacker or nothing, $5 one more option, then psql: restores the
+# entries through psql.
+_AGAIN = """
+if [ -n "$4" ]; then "$4" -dc -- "$3" | "$1" --use-list="$2" --no-subscriptions "$5" --file=-
+else "$1" --use-list="$2" --no-subscriptions "$5" --file=- -- "$3"; fi | { shift 5; "$@"; }
+"""
 
 
 @dataclass(frozen=True)
-class Dump:
-    """A dump on the target: its path, its format (`directory`, `custom`, `tar` or `plain`), and how it is packed.
+class Loaded:
+    """A load that came to its end: the statements that were refused, the first ones by name, and how many they are."""
 
-    `absent` is what a new database has and the source had not, in the words of DROP. With `tablespaces`, relations go
-    into those of the source; the others stay in the default one of the database.
-    """
-
-    path: str
-    format: str
-    unpacker: str | None = None
-    absent: tuple[str, ...] = ()
-    tablespaces: bool = False
+    refusals: Sequence[Refusal] = ()
+    count: int = 0
 
 
 def absent_from(manifest: Manifest) -> tuple[str, ...]:
@@ -123,52 +80,174 @@ def load(
     work_dir: str,
     before: Sequence[str] = (),
     pause: Callable[[], None] | None = None,
-) -> None:
-    """Load the dump. The first refused statement ends it. `before` is what starts the program, such as `nice`.
+) -> Loaded:
+    """Load the dump, going on after statements that are refused. `before` is what starts the program, such as `nice`.
 
     With `pause`, an archive is loaded in pieces of some tables or indexes, and `pause` is called before each. What does
     not load in parallel is loaded once more, one after the other, into a database that is made anew.
 
     Raises:
-        RestoreRefused: it did not load as a whole.
+        RestoreRefused: it did not load to its end.
     """
-    conninfo = server.login.conninfo(db, "psql" if dump.format == "plain" else "pg_restore")
-    run = _Runner(target, server.login.environ(), work_dir)
+    run = Runner(target, server.login.environ(), work_dir)
+    psql = [*before, programs.path("psql"), f"--dbname={server.login.conninfo(db, 'psql')}", "--no-psqlrc", "--quiet"]
+    psql.append("--no-password")
     _take_away(server, db, dump)
     if dump.format == "plain":
-        psql = [*before, programs.path("psql"), f"--dbname={conninfo}", "--no-password", "--no-psqlrc", "--quiet"]
-        # The script gets one more line. It is obeyed only if all before it was complete: inside of a string, of a body
-        # or of the rows of COPY it is no command.
-        mark = uuid4().hex
-        told = run([*psql, "--set=ON_ERROR_STOP=1", "--output=/dev/null", "--file=-"], dump, f"\\n\\\\echo {mark}\\n")
-        if mark.encode() not in told:
-            raise RestoreRefused("the script ends early", program="psql", status=0)
-        return
-    pg_restore = [*before, programs.path("pg_restore"), f"--dbname={conninfo}", "--no-password", "--exit-on-error"]
-    pg_restore += [*([] if dump.tablespaces else ["--no-tablespaces"]), "--no-subscriptions"]
+        refusals = script.load(target, run, psql, dump, knows_restrict=_knows_restrict(programs.version))
+        if refusals is None:
+            source_database.make_anew(server, db)
+            _take_away(server, db, dump)
+            refusals = script.strict(run, psql, dump)
+        return Loaded(refusals, len(refusals))
+    pg_restore = [*before, programs.path("pg_restore"), f"--dbname={server.login.conninfo(db, 'pg_restore')}"]
+    archive = _Archive(run, [*pg_restore, "--no-password", "--verbose"], psql, dump)
     if dump.unpacker or dump.format == "tar":  # neither can be read by several at once
-        run(pg_restore if dump.unpacker else [*pg_restore, "--", dump.path], dump)
-        return
-    whole = passes.passes(run([programs.path("pg_restore"), "--list", "--verbose", "--", dump.path], dump))
+        archive.restore()
+        return archive.loaded()
+    listing = run.output([programs.path("pg_restore"), "--list", "--verbose", "--", dump.path], dump)
+    archive.room = _BYTES_FOR_ENTRY * listing.count(b"\n")
+    whole = passes.passes(listing)
 
-    def restore(jobs: int) -> None:
+    def restore(jobs: int) -> Loaded:
         for number, (entries, together) in enumerate(passes.in_pieces(whole, jobs) if pause else whole):
             if pause:
                 pause()
-            chosen = f"{work_dir}/entries-{number}"
-            target.files.write(chosen, entries)
-            run([*pg_restore, f"--jobs={jobs if together else 1}", f"--use-list={chosen}", "--", dump.path], dump)
+            chosen = run.write(f"entries-{number}", entries)
+            archive.restore(f"--jobs={jobs if together else 1}", f"--use-list={chosen}")
+        return archive.loaded()
 
     try:
-        restore(jobs)
+        loaded = restore(jobs)
+        if jobs == 1 or not archive.depends_on_order:
+            return loaded
     except RestoreRefused as exc:
         if jobs == 1 or exc.place_to_blame:
             raise
-        source_database.make_anew(
-            server, db
-        )  # workers may stand in each other's way, which says nothing about the dump
-        _take_away(server, db, dump)
-        restore(1)
+    source_database.make_anew(server, db)  # workers may stand in each other's way, which says nothing about the dump
+    _take_away(server, db, dump)
+    archive.forget()
+    return restore(1)
+
+
+class _Archive:
+    """Restores an archive, and asks for refused entries once more, through psql, which tells their SQLSTATE.
+
+    pg_restore sends an entry as one string, and with one statement of it, all of them are refused: a GRANT to a role
+    that is there, for one that is not. psql sends them one by one. So what is asked again and succeeds is kept.
+    """
+
+    def __init__(self, run: Runner, pg_restore: Sequence[str], psql: Sequence[str], dump: Dump) -> None:
+        self._run = run
+        self._tablespaces = "--no-subscriptions" if dump.tablespaces else "--no-tablespaces"
+        self._pg_restore = [*pg_restore, "--no-subscriptions", self._tablespaces]
+        self._psql = psql
+        self._dump = dump
+        self.room = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin once more."""
+        self._texts: list[str] = []
+        self.depends_on_order = False
+
+    def restore(self, *options: str) -> None:
+        """Restore it, or some of its entries. Raises RestoreRefused for an end before the end."""
+        file = [] if self._dump.unpacker else ["--", self._dump.path]
+        ended = self._run.run([*self._pg_restore, *options, *file], self._dump, room=self.room)
+        if ended.lost() or (ended.status != 0 and _TO_THE_END not in ended.text):
+            raise ended.refused()
+        if ended.status != 0:
+            self._texts.append(ended.text)
+
+    def loaded(self) -> Loaded:
+        """What was refused, when all is restored.
+
+        `depends_on_order` is true then if rows were refused that are not refused any more.
+        """
+        text = "\n".join(self._texts)
+        errors = _errors(text)
+        if not errors:
+            return Loaded()
+        entries = dict(_ENTRY.findall(text))
+        rows = [number for number, what in entries.items() if what.startswith(_ROWS)][:_ROWS_ASKED_AGAIN]
+        others = [number for number, what in entries.items() if not what.startswith(_ROWS)][:_ASKED_AGAIN]
+        found: list[tuple[int, Refusal]] = []
+        for refusal in self._again(others):  # without any, it asks for the settings that come first
+            place = next((at for at, each in enumerate(errors) if each.has(refusal)), None)
+            if place is not None:  # else a statement that succeeded, and fails now since it is done
+                found.append((place, refusal))
+        for number in rows:
+            place = next((at for at, each in enumerate(errors) if each.entry == number), len(errors))
+            refused = [each for each in self._again([number], rows=True) if not each.statement.startswith(_SETTINGS)]
+            self.depends_on_order = self.depends_on_order or not refused
+            found += [(place, each) for each in refused]
+        asked = {place for place, dummy in found}
+        for place, error in enumerate(errors):
+            if place not in asked and (error.of_rows or error.entry not in others):
+                found.append((place, error.refusal))
+        ordered = [each for dummy, each in sorted(found, key=lambda item: item[0])]
+        return Loaded(ordered, len(ordered))
+
+    def _again(self, numbers: Sequence[str], *, rows: bool = False) -> list[Refusal]:
+        """Restore entries through psql; rows in a transaction that is rolled back."""
+        entries = self._run.write("again", "".join(f"{number};\n" for number in numbers).encode())
+        options = ["--set=VERBOSITY=verbose", "--echo-errors", "--output=/dev/null", f"--set=ON_ERROR_STOP={int(rows)}"]
+        begin = ["--command=BEGIN"] if rows else []
+        pg_restore = next(word for word in self._pg_restore if word.endswith("/pg_restore"))
+        argv = [pg_restore, entries, self._dump.path, self._dump.unpacker or "", self._tablespaces]
+        again = [*self._psql, *options, *begin, "--file=-"]
+        ended = self._run.run(["/bin/sh", "-c", _AGAIN, "again", *argv, *again], Dump(self._dump.path, "custom"))
+        if ended.lost():
+            raise ended.refused()
+        return from_psql(ended.text)
+
+
+@dataclass(frozen=True)
+class _Error:
+    """An error as pg_restore tells it: the number of its entry, and all that was sent as one string."""
+
+    entry: str
+    command: str
+    reason: str
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether rows may be missing for it."""
+        return self.command.startswith(_OF_ROWS)
+
+    @property
+    def refusal(self) -> Refusal:
+        """The same without an SQLSTATE."""
+        return Refusal(shortened(self.command), self.reason)
+
+    def has(self, refusal: Refusal) -> bool:
+        """Whether a statement is a part of what was sent."""
+        return refusal.statement.removesuffix(" ...") in self.command
+
+
+def _errors(text: str) -> list[_Error]:
+    """The errors in what pg_restore --verbose printed, in their order."""
+    found = []
+    entry = ""
+    for match in _ENTRY_OR_ERROR.finditer(text):
+        if match["entry"]:
+            entry = match["entry"]
+            continue
+        command = f"COPY of table {match['table']}"
+        if match["table"] is None:
+            begin = text.find(_COMMAND, match.end())
+            end = text.find("\npg_restore", begin)
+            command = " ".join(text[begin + len(_COMMAND) : end if end >= 0 else None].split())
+        found.append(_Error(entry, command, match["reason"].strip()))
+    return found
+
+
+def _knows_restrict(version: str) -> bool:
+    """Whether a psql of this version knows the command that pg_dump has written since August 2025 (CVE-2025-8714)."""
+    major, dummy, minor = version.partition(".")
+    first = _FIRST_WITH_RESTRICT.get(int(major), 0)
+    return not minor.isdigit() or int(minor) >= first
 
 
 def _take_away(server: Server, db: str, dump: Dump) -> None:
@@ -180,64 +259,3 @@ def _take_away(server: Server, db: str, dump: Dump) -> None:
                     session.execute(f"DROP {what}")
                 except QueryFailed as exc:
                     raise RestoreRefused(exc.why, program=f"DROP {what}", status=1, place_to_blame=True) from None
-
-
-class _Runner:
-    """Runs a program to its end and returns what it printed, or raises what its end means."""
-
-    def __init__(self, target: Target, secrets: Mapping[str, str], work_dir: str) -> None:
-        self._target = target
-        self._secrets = secrets
-        self._work_dir = work_dir
-
-    def __call__(self, argv: Sequence[str], dump: Dump, more: str = "") -> bytes:
-        """A packed dump, or one to which `more` is added (in the words of printf), is fed to standard input."""
-        program = next(word for word in argv if "/" in word).rsplit("/", 1)[-1]  # after what starts it
-        feed_status = f"{self._work_dir}/feed-status"
-        fed = bool(dump.unpacker or more)
-        if fed:
-            argv = ["/bin/sh", "-c", _FEED, "feed", dump.unpacker or "", dump.path, feed_status, more, *argv]
-        log = f"{self._work_dir}/{program}.log"
-        self._target.files.remove_tree(log)
-        job = self._target.spawn(argv, env=self._secrets, log=log)
-        try:
-            status, cramped = self._wait(job)
-        finally:
-            job.stop()
-        if fed:
-            self._check_feed(dump, program, status, feed_status, job)
-        if status != 0:
-            raise _refused(job, program, status, cramped)
-        return self._target.files.read(log)
-
-    def _wait(self, job: Job) -> tuple[int, bool]:
-        """The status, and whether the disk was all but full: then a message may be lost, and space is to blame."""
-        cramped = False
-        while True:
-            status = job.wait(_SAMPLE_S)
-            cramped = cramped or self._target.files.space(self._work_dir).free_bytes < _CRAMPED_BYTES
-            if status is not None:
-                return status, cramped
-
-    def _check_feed(self, dump: Dump, program: str, status: int, path: str, job: Job) -> None:
-        told = self._target.files.read(path) if self._target.files.info(path) is not None else b""
-        feed_status = int(told) if told.strip().isdigit() else _SIGNALLED + signal.SIGKILL
-        if feed_status in _CANNOT_START:
-            raise ProgramMissing(
-                "A program is missing", subject=dump.unpacker or "cat", why=job.tail(), remedy="Install it."
-            )
-        reader_killed = status < 0 or status > _SIGNALLED
-        if feed_status == 0 or reader_killed or (status != 0 and feed_status == _SIGNALLED + signal.SIGPIPE):
-            return  # the reader has the say
-        why = f"{dump.path} cannot be unpacked to its end: {job.tail()}"
-        raise RestoreRefused(why, program=program, status=status, place_to_blame=feed_status > _SIGNALLED)
-
-
-def _refused(job: Job, program: str, status: int, cramped: bool) -> RestoreRefused:
-    text = job.tail(_TAIL_BYTES)
-    found = [match.group() for match in _MESSAGE.finditer(text)]
-    messages = "\n".join(message for message in found if "worker process died" not in message)  # tells no reason
-    # Without a message nobody knows what happened: a full disk takes no log either.
-    return RestoreRefused(
-        (messages or text)[:4096], program=program, status=status, place_to_blame=cramped or not messages
-    )

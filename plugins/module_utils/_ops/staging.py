@@ -15,15 +15,27 @@ from dataclasses import dataclass, field, replace
 from .._catalog.catalog import Catalog, Entry
 from .._db import Server, Session, compose
 from .._errors import ConnectionFailed, InvalidInput, ProofFailed, QueryFailed, RunbookError
-from .._fingerprint import capture, definitions
 from .._sql import databases as sql
 from .._sql.brakes import LAG
 from .._target.base import Target
 from .._units import human_size, to_rfc3339, utc_now
-from . import databases, likeness, outlook, own_sessions, restore, scratch, source_database, source_settings, verify
+from . import (
+    acceptance,
+    databases,
+    likeness,
+    outlook,
+    own_sessions,
+    rehearsal,
+    restore,
+    scratch,
+    source_database,
+    source_settings,
+)
 from .copies import Copy
 from .databases import NO_LIMIT, Database, Mark
-from .outlook import Outlook, SmokeQuery, Source, StagePlan
+from .judgement import Restored, Verdict, judge, judge_external
+from .outlook import Outlook, SmokeQuery, StagePlan
+from .refusals import Circumstances
 from .rehearsal import Clock
 
 _DROP_PATIENCE_S = 60.0
@@ -119,16 +131,14 @@ def _fill(
     with scratch.home(target, plan.work_dir) as home, clock.step("restore"):
         nice = ["nice", "-n", str(plan.nice)] if plan.nice else []
         dump = replace(source.dump, tablespaces=found.keeps_tablespaces)
-        try:
-            restore.load(
+        around = rehearsal.circumstances(copy, "stage", source.needs)
+        with rehearsal.blaming(copy, around):
+            loaded = restore.load(
                 target, server, found.programs, dump, at,
                 jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
             )  # fmt: skip
-        except restore.RestoreRefused as exc:
-            exc.place_to_blame = copy.blame(exc) or exc.place_to_blame
-            raise
     with clock.step("compare"):
-        proof = _prove(plan, source, copy)
+        verdict, restored = _prove(plan, found, copy, loaded, around)
     if plan.analyze:
         with clock.step("analyze"):
             _analyze(server, at, plan.jobs, found.notes)
@@ -139,10 +149,11 @@ def _fill(
     mark = replace(
         begun,
         state="staged",
-        verdict=proof.verdict,
-        rows=proof.rows,
+        verdict=verdict.verdict,
+        rows=restored.figures.rows,
         connection_limit=_limit(found),
         is_template=_is_template(found),
+        lost=acceptance.lost(restored.differences),
     )
     databases.put_mark(session, at, mark)
     return Staged(at, mark, True, True, dict(clock.steps), smoke, removed)
@@ -169,31 +180,27 @@ def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
     return wait
 
 
-@dataclass(frozen=True)
-class _Proof:
-    verdict: str
-    rows: int
-
-
-def _prove(plan: StagePlan, source: Source, made: Copy) -> _Proof:
-    known, server, at = source.fingerprint, made.server, made.name
-    mode = known.mode if known else "counts"
-    algorithm, copied = (known.algorithm, known.copied) if known else (None, None)
-    copy = capture.take(server, at, mode=mode, workers=plan.jobs, algorithm=algorithm, copied=copied)
-    if source.manifest is None or source.original is None:
-        return _Proof("inconclusive", copy.rows)
-    differences = definitions.differences(server, at, source.original, copy)
-    lacks = made.weigh(known, differs=bool(differences))
-    verdict = verify.judge(source.manifest, copy, differences, lacks)
-    if verdict.verdict == "verified" or (verdict.verdict == "inconclusive" and plan.accept_unproven):
-        return _Proof(verdict.verdict, copy.rows)
-    raise ProofFailed(
-        "The restored copy is not proven",
-        subject=source.name,
-        why=verdict.reason,
-        remedy="Name another backup. Production was not touched.",
-        details=verdict.as_dict(),
+def _prove(
+    plan: StagePlan, found: Outlook, made: Copy, loaded: restore.Loaded, around: Circumstances
+) -> tuple[Verdict, Restored]:
+    """Compare the stage with the backup's source. Raises ProofFailed for one that may not get into production."""
+    source = found.source
+    copy = rehearsal.compared(made, made.name, source.original, plan.jobs, loaded, around)
+    verdict = judge_external(copy) if source.manifest is None else judge(source.manifest, copy)
+    acceptance.refuse_unproven(
+        verdict,
+        copy,
+        source.name,
+        has_proof=source.original is not None,
+        accept=plan.accept,
+        accept_unproven=plan.accept_unproven,
     )
+    found.notes.extend(note for note in verdict.notes if note not in found.notes)
+    found.findings.extend(verdict.findings)
+    if copy.differences:
+        found.findings[:] = [each for each in found.findings if each.check != "restore_incomplete"]
+        found.findings.append(acceptance.loss(source.name, verdict.reason, acceptance.lost(copy.differences)))
+    return verdict, copy
 
 
 def _analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
@@ -317,7 +324,7 @@ def kept(catalog: Catalog, subject: Entry | restore.Dump) -> Iterator[None]:
 def report(staged: Staged) -> dict[str, object]:
     """The values of a module's result."""
     mark = staged.mark
-    about = {"name": staged.name, "backup": mark.backup, "verdict": mark.verdict, "rows": mark.rows}
+    about = {"name": staged.name, "backup": mark.backup, "verdict": mark.verdict, "rows": mark.rows, "lost": mark.lost}
     done = "is staged as" if staged.created else "was staged before as"
     return {
         "stage": {**about, "smoke": list(staged.smoke)},

@@ -18,6 +18,10 @@ from .status import DatabaseState
 
 _BACKUP = "Run the playbook godel.postgres_runbook.backup."
 _VERIFY = "Run the playbook godel.postgres_runbook.backup_verify."
+_INCOMPLETE = (
+    "The report of the playbook godel.postgres_runbook.backup_verify lists what it lacks. "
+    "godel.postgres_runbook.restore takes it with restore_accept: [definitions]."
+)
 _FAILED = f"Do not restore it. {_BACKUP} Then run the playbook godel.postgres_runbook.backup_verify."
 _APART = "Give each cluster a postgres_backup_dir of its own, and take a backup of each there."
 _MOST_NAMES = 10
@@ -158,7 +162,7 @@ def _judge_verification(state: DatabaseState, whole: DatabaseState, within_s: fl
     if value == "inconclusive":
         return finding("warning", f"The verification of backup {id_} proved nothing {said}.")
     if value == "incomplete":
-        return finding("warning", f"Backup {id_} restores all rows, but not all else {said}.")
+        return finding("warning", f"Backup {id_} restores all rows, but not all definitions {said}.", _INCOMPLETE)
     if within_s is None:
         if newest.verification is None:
             return finding(

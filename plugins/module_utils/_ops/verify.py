@@ -5,32 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Union
 
 from .._catalog.catalog import Catalog, Entry
 from .._catalog.integrity import check_files
-from .._catalog.manifest import FILE_NAME, Manifest
+from .._catalog.manifest import FILE_NAME
 from .._catalog.verifications import Verification
 from .._db import Server
 from .._errors import BackupNotFound, InvalidInput, ManifestProblem, NewerManifest
-from .._findings import Finding
 from .._fingerprint import capture
-from .._fingerprint.figures import Difference, Fingerprint
+from .._fingerprint.figures import Fingerprint
 from .._programs import CLIENT, SCRATCH, find_newest
 from .._target.base import Target
 from .._units import from_rfc3339, to_rfc3339
 from . import legacy, rehearsal, restore
+from .judgement import Verdict, judge, judge_external, named
 from .origin import cluster_if_known
 from .rehearsal import CannotTell, Clock, Needs, Place
 
 if TYPE_CHECKING:  # it takes the libraries for Kubernetes with it, which a plain host has not
     from .apart import ScratchPod
 
-_DIFFERENCES_SHOWN = 200
 # A hand-made file does not say how large its database was; text packs to a tenth at best.
 _PACKED_FACTOR = 10
 _PLAIN_FACTOR = 2
@@ -44,26 +43,6 @@ class VerifyPlan:
     reference: str
     max_age_s: float | None
     place: Place
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a verification found. `restored` says what the copy held; `notes` are for people."""
-
-    verdict: str
-    reason: str
-    differences: list[Difference] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    restored: Mapping[str, object] | None = None
-
-    def as_dict(self) -> dict[str, object]:
-        """For a module's result and for the catalog; at most 200 differences, and how many there are."""
-        return {
-            "differences": [difference.as_dict() for difference in self.differences[:_DIFFERENCES_SHOWN]],
-            "difference_count": len(self.differences),
-            "notes": self.notes,
-            "restored": self.restored,
-        }
 
 
 # The backup to prove: an entry of the catalog, or a dump made by hand.
@@ -150,7 +129,7 @@ def verify(
                 subject=subject.id,
                 remedy="Verify another one, and keep retention from running at the same time.",
             ) from None
-        return Verdict("inconclusive" if exc.place_to_blame else "failed", exc.message)
+        return Verdict("inconclusive" if exc.place_to_blame else "failed", exc.message, remedy=exc.remedy)
 
 
 @contextmanager
@@ -193,7 +172,7 @@ def damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
     differences = check_files(target.files, entry.path, entry.usable(), jobs)
     if not differences:
         return None
-    return Verdict("failed", f"The files are not those that were written: {_first(differences)}.", differences)
+    return Verdict("failed", f"The files are not those that were written: {named(differences, 1)}.", differences)
 
 
 def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry, clock: Clock) -> Verdict:
@@ -206,8 +185,7 @@ def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry
     dump = rehearsal.dump_of(entry.path, manifest)
     needs = rehearsal.needs_of(manifest)
     source = rehearsal.original_of(target, entry.path, manifest)
-    found = rehearsal.rehearse(target, server, plan.place, dump, needs, source, clock)
-    return judge(manifest, found.copy, found.differences, found.notes)
+    return judge(manifest, rehearsal.rehearse(target, server, plan.place, dump, needs, source, clock))
 
 
 def _refuse_unknown(source: Fingerprint | None) -> None:
@@ -218,34 +196,6 @@ def _refuse_unknown(source: Fingerprint | None) -> None:
         )
 
 
-def judge(manifest: Manifest, copy: Fingerprint, differences: list[Difference], lacks: list[str]) -> Verdict:
-    """The verdict on a restored copy with these differences; `lacks` tells what the copy could not be made like."""
-    source, notes = manifest.fingerprint, lacks
-    if source is None:
-        reason = "It restores without an error, but it has no fingerprint to compare with."
-        return Verdict("inconclusive", reason, [], notes, copy.summary())
-    if differences:
-        reason = f"The restored copy differs from the source: {_first(differences)}."
-        if lacks:
-            reason = f"{reason} {lacks[0]}, which may be why."
-            return Verdict("inconclusive", reason, differences, notes, copy.summary())
-        return Verdict("failed", reason, differences, notes, copy.summary())
-    definitions = ""
-    if source.server_major != copy.server_major:
-        definitions = " (their names, not their definitions)"
-        majors = f"the source is PostgreSQL {source.server_major}, the copy {copy.server_major}"
-        notes = [*notes, f"Definitions were not compared, as another major may print them in another way: {majors}."]
-    extent = f"{source.rows} rows in {len(source.tables)} tables"
-    if source.mode == "counts":
-        reason = f"All {extent} are there; their content was not compared, since the fingerprint has only counts."
-    else:
-        extent += f", {len(source.sequences)} sequences, {len(source.objects)} objects{definitions}"
-        reason = f"The restored copy equals the source: {extent}."
-    if lacks:
-        return Verdict("inconclusive", f"{reason} But: {lacks[0]}", [], notes, copy.summary())
-    return Verdict("verified", reason, [], notes, copy.summary())
-
-
 def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: restore.Dump, clock: Clock) -> Verdict:
     needed = SCRATCH if plan.place.where == "instance" else CLIENT
     programs = find_newest(target, bin_dir=plan.place.bin_dir, needed=needed, purpose="to restore this backup")
@@ -254,14 +204,7 @@ def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: re
     if not found.complete:
         return Verdict("failed", "It ends early: what pg_dump writes last is not there.")
     needs = replace(needs_of_hand_made(found), name=plan.db)
-    done = rehearsal.rehearse(target, server, plan.place, found.dump, needs, None, clock)
-    copy = done.copy
-    reason = (
-        f"It restores without an error, to {copy.rows} rows in {len(copy.tables)} tables, but nobody recorded what its "
-        "source held, so that nothing can be proven. Backups by godel.postgres_runbook.backup carry that proof."
-    )
-    rows_by_table = {name: figure.rows for name, figure in sorted(copy.tables.items())}
-    return Verdict("inconclusive", reason, [], done.notes, {**copy.summary(), "rows_by_table": rows_by_table})
+    return judge_external(rehearsal.rehearse(target, server, plan.place, found.dump, needs, None, clock))
 
 
 def needs_of_hand_made(found: legacy.HandMade) -> Needs:
@@ -275,22 +218,8 @@ def needs_of_hand_made(found: legacy.HandMade) -> Needs:
         database=found.database,
         encoding=found.encoding,
         subscribes=found.subscribes,
+        source_major=found.source_major,
     )
-
-
-def _first(differences: list[Difference]) -> str:
-    more = len(differences) - 1
-    return str(differences[0]) + (f", and {more} more" if more else "")
-
-
-_SEVERITIES = {"verified": "ok", "failed": "critical", "inconclusive": "warning"}
-_REMEDIES = {
-    "verified": "",
-    "failed": "Do not rely on this backup: take a new one with godel.postgres_runbook.backup, and verify it.",
-    "inconclusive": "Remove the reason, then run the playbook godel.postgres_runbook.backup_verify again.",
-}
-
-_REMEDY_FOR_HAND_MADE = "Take a backup with the playbook godel.postgres_runbook.backup: that one can be proven."
 
 
 def remembered(known: Verification) -> Verdict:
@@ -320,21 +249,13 @@ def report(verdict: Verdict | None, subject: Subject, db: str, checked_at: str |
             "msg": f"{name} would be verified. {text}",
             **Verdict("", "").as_dict(),
         }
-    finding = Finding(
-        check="backup_verification",
-        severity=_SEVERITIES[verdict.verdict],
-        subject=name,
-        value=verdict.verdict,
-        threshold="verified",
-        message=verdict.reason,
-        remedy=_REMEDIES[verdict.verdict] if isinstance(subject, Entry) else _REMEDY_FOR_HAND_MADE,
-    )
+    findings = [verdict.finding(name), *verdict.findings]
     return {
         "backup": about,
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "checked_at": checked_at,
-        "findings": [finding.as_dict()],
+        "findings": [each.as_dict() for each in findings],
         "msg": f"{name} is {verdict.verdict}. {verdict.reason}",
         **verdict.as_dict(),
     }
