@@ -160,6 +160,42 @@ preflight:
     predicted_duration_s:
       description: How long it will take, judged by the last one; null when there is none.
       type: float
+findings:
+  description:
+    - What the database has and the backup will not bring back, because C(pg_dump) does not carry it or this login cannot see it.
+      They are kept in the manifest, and M(godel.postgres_runbook.pg_restore) tells them again.
+    - RV(findings[].severity) is V(critical) where rows, or secrets, are missing, else V(warning) or V(info).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    check:
+      description: What was judged, for example V(lost_rows), V(lost_comment), V(lost_user_mapping) or V(unread_table).
+      type: str
+      sample: lost_rows
+    severity:
+      description: V(info), V(warning) or V(critical).
+      type: str
+    subject:
+      description: On what, at most five names.
+      type: str
+      sample: public.orders
+    value:
+      description: How many rows or objects.
+      type: int
+    threshold:
+      description: How many there may be.
+      type: int
+    message:
+      description: One sentence for people.
+      type: str
+    remedy:
+      description: What to do, with the statements that make it once more where they are known.
+      type: str
+severity:
+  description: The highest severity among RV(findings); V(ok) when there are none.
+  returned: success
+  type: str
 removed:
   description: Paths that were removed because a run that died had left them.
   returned: when a backup was taken
@@ -174,8 +210,9 @@ msg:
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._db import Login, Server
+from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import backup
+from ..module_utils._ops import backup, backup_preflight, losses
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 
@@ -198,7 +235,7 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Take a backup, unless a young enough one is there."""
     params = call.params
-    plan = backup.BackupPlan(
+    plan = backup_preflight.BackupPlan(
         db=params["db"],
         format=params["format"],
         jobs=params["jobs"],
@@ -213,22 +250,27 @@ def operation(call: Call) -> Result:
         change_id=params["change_id"],
     )
     plan.check()
+    values: dict[str, object]
     target = create_target(params)
     catalog = Catalog(target, params["backup_dir"])
     server = Server(target, Login.from_params(params, "backup"), check_mode=call.check_mode)
     young = backup.young_enough(catalog, server, plan, utc_now())
     if young is not None:
         text = f"Backup {young.id} is younger than {params['max_age']}; nothing to do."
-        return Result(False, {"backup": {**young.usable().summary(), "path": young.path}, "msg": text})
-    found = backup.preflight(target, server, catalog, plan)
-    values: dict[str, object] = {"preflight": found.as_dict()}
+        known = young.usable()
+        values = {"backup": {**known.summary(), "path": young.path}, **judged(losses.recorded(known)), "msg": text}
+        return Result(False, values)
+    found = backup_preflight.preflight(target, server, catalog, plan)
+    values = {"preflight": found.as_dict()}
     if call.check_mode:
         diff = {"before": "", "after": f"a new backup of {plan.db}\n"}
-        return Result(True, {**values, "msg": f"A backup of {plan.db} would be taken."}, diff)
+        text = f"A backup of {plan.db} would be taken. {losses.told(found.findings)}".rstrip()
+        return Result(True, {**values, **judged(found.findings), "msg": text}, diff)
     taken = backup.take(target, server, catalog, plan, found)
     values.update(
         backup={**taken.manifest.summary(), "path": taken.path},
         removed=taken.removed,
+        **judged(taken.findings),
         msg=backup.describe(taken),
     )
     return Result(True, values, {"before": "", "after": f"{taken.path}\n"})

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from .._errors import ManifestProblem, NewerManifest
+from .._findings import Finding
 from .._fingerprint.figures import Fingerprint, checked
 from .._units import from_rfc3339
 
@@ -79,7 +80,10 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A backup. Times are RFC 3339 in UTC; `started` is when its snapshot was taken, which is how old its data are."""
+    """A backup. Times are RFC 3339 in UTC; `started` is when its snapshot was taken, which is how old its data are.
+
+    `findings` (see `_findings`) tell what its source had and the backup lacks.
+    """
 
     id: str
     database: str
@@ -101,6 +105,7 @@ class Manifest:
     fingerprint: Fingerprint | None
     change_id: str | None
     collection_version: str
+    findings: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def started_at(self) -> datetime:
@@ -120,7 +125,7 @@ class Manifest:
 
     def summary(self) -> dict[str, object]:
         """For a module's result: everything but the lists that grow with the database."""
-        long = ("files", "surroundings", "fingerprint")
+        long = ("files", "surroundings", "fingerprint", "findings")
         found = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in long}
         found["fingerprint"] = self.fingerprint.summary() if self.fingerprint else None
         return found
@@ -188,6 +193,7 @@ def _from_document(document: Mapping[str, Any]) -> Manifest:
     values["files"] = {name: checked(FileRecord(**record)) for name, record in values["files"].items()}
     if values["fingerprint"] is not None:
         values["fingerprint"] = Fingerprint.from_dict(values["fingerprint"])
+    values["findings"] = tuple(asdict(checked(Finding(**each))) for each in values.get("findings", []))
     manifest = checked(Manifest(**values))
     from_rfc3339(manifest.started)
     return manifest

@@ -16,83 +16,17 @@ from .._catalog.catalog import Catalog, Draft, Entry
 from .._catalog.manifest import FileRecord, Manifest, Surroundings
 from .._catalog.verifications import CLOCK_SKEW_S
 from .._db import Server
-from .._errors import FileProblem, InvalidInput, NotEnoughSpace, QueryFailed
+from .._findings import Finding
 from .._fingerprint.capture import Recorder
-from .._fingerprint.figures import MODES
-from .._programs import CLIENT, find
-from .._sql import fingerprint as sql
 from .._target.base import Job, Target
 from .._units import human_duration, human_size, to_rfc3339, utc_now
 from .._version import COLLECTION_VERSION
-from . import dump
+from . import dump, losses
+from .backup_preflight import BackupPlan, Preflight
 from .origin import cluster_of
+from .own_sessions import with_options
 
 _POLL_S = 0.1
-_MAX_JOBS = 8
-_MAX_LOCK_TIMEOUT_S = 2147483  # PostgreSQL keeps milliseconds in 31 bits
-# Before a first backup is there to learn from: a dump is about the size of the tables without their indexes, and
-# even fast compression halves it.
-_FIRST_GUESS = {True: 0.5, False: 1.1}
-_MARGIN = 1.2
-
-
-@dataclass(frozen=True)
-class BackupPlan:
-    """What the operator wants. Durations are in seconds; `jobs` None means the CPUs of the target, at most 8."""
-
-    db: str
-    format: str
-    jobs: int | None
-    compress: str
-    fingerprint: str
-    max_age_s: float | None
-    globals: bool
-    globals_passwords: bool
-    bin_dir: str | None
-    lock_timeout_s: float
-    check_space: bool
-    change_id: str | None
-
-    def check(self) -> None:
-        """Raise InvalidInput for values that cannot work, before anything is touched."""
-        if not self.db:
-            raise InvalidInput("db is empty", remedy="Name the database to back up.")
-        if "\0" in self.db:
-            raise InvalidInput("db is not a name", subject=repr(self.db), why="it has a NUL character")
-        if self.jobs is not None and not 1 <= self.jobs <= 1000:
-            raise InvalidInput("jobs is out of range", subject=str(self.jobs), remedy="Use 1 to 1000, or leave it out.")
-        if self.format not in dump.FORMATS or self.fingerprint not in MODES:
-            raise InvalidInput("There is no such format or fingerprint", subject=f"{self.format}, {self.fingerprint}")
-        if self.lock_timeout_s > _MAX_LOCK_TIMEOUT_S:
-            raise InvalidInput(
-                "lock_timeout is too long", subject=human_duration(self.lock_timeout_s), remedy="Use at most 24d."
-            )
-        dump.check_compression(self.compress)
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What was found before a backup begins, which is also what check mode reports."""
-
-    command: dump.DumpCommand
-    server_version: int
-    database_size_bytes: int
-    estimate_bytes: int
-    free_bytes: int
-    predicted_duration_s: float | None
-
-    def as_dict(self) -> dict[str, object]:
-        """For a module's result."""
-        return {
-            "program": f"{self.command.programs.path('pg_dump')} {self.command.programs.version}",
-            "format": self.command.format,
-            "jobs": self.command.jobs,
-            "compression": self.command.compression,
-            "database_size_bytes": self.database_size_bytes,
-            "estimate_bytes": self.estimate_bytes,
-            "free_bytes": self.free_bytes,
-            "predicted_duration_s": self.predicted_duration_s,
-        }
 
 
 @dataclass(frozen=True)
@@ -102,6 +36,11 @@ class Taken:
     manifest: Manifest
     path: str
     removed: list[str]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What it lacks."""
+        return losses.recorded(self.manifest)
 
 
 def young_enough(catalog: Catalog, server: Server, plan: BackupPlan, now: datetime) -> Entry | None:
@@ -135,76 +74,10 @@ def newest_within(
     return None
 
 
-def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan) -> Preflight:
-    """Find out whether the backup can succeed, changing nothing.
-
-    Raises:
-        ConnectionFailed, ProgramMissing, FileProblem, NotEnoughSpace, QueryFailed: it cannot, and why.
-    """
-    # Sizes are read under a lock that a table's exclusive lock keeps us from.
-    settings = {**sql.PINNED_SETTINGS, "lock_timeout": str(round(plan.lock_timeout_s * 1000))}
-    with server.connect(plan.db, settings=settings) as session:
-        name = session.value("SELECT pg_catalog.current_database()")
-        if name != plan.db:  # before 17 the server cuts a long name off, and may so find another database
-            raise InvalidInput(
-                "There is no such database", subject=repr(plan.db), why=f"the server took it for {name!r}"
-            )
-        unreadable = session.query(sql.UNREADABLE)
-        if unreadable:
-            raise QueryFailed(
-                "The login cannot read all of the database",
-                subject=f"{plan.db!r} as {server.login.user}",
-                why="; ".join(f"{row.identity}: {row.reason}" for row in unreadable),
-                remedy="Use a superuser, or grant pg_read_all_data and BYPASSRLS.",
-            )
-        version = session.server_version
-        table_bytes = session.query(sql.DUMP_SIZE)[0].size_bytes
-        around = session.query(sql.SURROUNDINGS)[0]
-        database_bytes = around.size_bytes
-    programs = find(target, version // 10000, bin_dir=plan.bin_dir, needed=CLIENT, purpose="to back up this server")
-    command = dump.DumpCommand(
-        programs=programs,
-        format=plan.format,
-        jobs=plan.jobs or min(_MAX_JOBS, target.cpus()),
-        compression=dump.choose_compression(target, programs, plan.compress, plan.format),
-        lock_timeout_s=plan.lock_timeout_s,
-        encoding=around.encoding,
-    )
-    directory = catalog.directory(plan.db)
-    if not target.files.writable(directory):
-        raise FileProblem(
-            "The backup directory cannot be written",
-            subject=catalog.root,
-            remedy="Create it for the account that runs this, or name another one in backup_dir.",
-        )
-    free = target.files.space(directory).free_bytes
-    estimate, seconds = _predict(catalog, plan, command, table_bytes, database_bytes)
-    if plan.check_space and estimate > free:
-        raise NotEnoughSpace(
-            "There is not enough space for the backup",
-            subject=catalog.root,
-            why=f"it will take about {human_size(estimate)}, and {human_size(free)} are free",
-            remedy="Free some space (the playbook godel.postgres_runbook.backup_retention lists what may go), or use "
-            "another backup_dir. check_space: false tries it all the same.",
-            details={"estimate_bytes": estimate, "free_bytes": free},
-        )
-    return Preflight(command, version, database_bytes, estimate, free, seconds)
-
-
-def _predict(
-    catalog: Catalog, plan: BackupPlan, command: dump.DumpCommand, table_bytes: int, database_bytes: int
-) -> tuple[int, float | None]:
-    """Bytes and seconds that the backup will take, from the last one of its kind, or from a rule of thumb."""
-    for entry in catalog.entries(plan.db):
-        last = entry.manifest
-        if last and (last.format, last.compression) == (plan.format, command.compression) and last.database_size_bytes:
-            growth = database_bytes / last.database_size_bytes
-            return int(last.size_bytes * growth * _MARGIN), round(last.duration_s * growth, 1)
-    return int(table_bytes * _FIRST_GUESS[command.compression != "none"]), None
-
-
 def take(target: Target, server: Server, catalog: Catalog, plan: BackupPlan, found: Preflight) -> Taken:
     """Take the backup. Whatever happens, either it is whole in the catalog or nothing of it has a backup's name."""
+    if found.settings:
+        server = with_options(server, found.settings)
     with catalog.lock(plan.db, f"backup of {plan.db!r}"):
         removed = catalog.sweep(plan.db)
         recorder = Recorder(
@@ -254,6 +127,7 @@ def _write(
         digests = target.files.sha256(list(files), command.jobs)
         syncing.result()
     fingerprint = record.finish() if plan.fingerprint != "none" else None
+    findings = [*found.findings, *losses.unread(fingerprint)]
     around = record.surroundings
     return Manifest(
         id=draft.id,
@@ -276,6 +150,7 @@ def _write(
         fingerprint=fingerprint,
         change_id=plan.change_id,
         collection_version=COLLECTION_VERSION,
+        findings=tuple(finding.as_dict() for finding in findings),
     )
 
 
@@ -328,9 +203,10 @@ def _dump_globals(target: Target, server: Server, plan: BackupPlan, found: Prefl
 
 
 def describe(taken: Taken) -> str:
-    """One sentence for people."""
+    """Sentences for people."""
     manifest = taken.manifest
-    return (
+    text = (
         f"Backup {manifest.id}: {human_size(manifest.size_bytes)} in {human_duration(manifest.duration_s)}, "
         f"of a database of {human_size(manifest.database_size_bytes)}."
     )
+    return f"{text} {losses.told(taken.findings)}".rstrip()

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from .._catalog.manifest import Manifest
 from .._db import Session
 from .._errors import QueryFailed
 from .._findings import Finding
-from .._fingerprint.tables import says_something
+from .._fingerprint.figures import Fingerprint
 from .._sql import losses as sql
 
 _SHOWN = 5
@@ -204,6 +205,23 @@ def find(session: Session, tool_major: int, *, plain: bool = False) -> list[Find
     return found
 
 
+def unread(fingerprint: Fingerprint | None) -> list[Finding]:
+    """The tables whose content a fingerprint lacks: they are in the backup, but cannot be proven."""
+    remedy = "Mend what keeps the server from reading it, then take the backup again."
+    return [
+        Finding(
+            "unread_table", "warning", table, None, None,
+            f"The content of {table} cannot be proven: it could not be read for the fingerprint: {why}", remedy,
+        )
+        for table, why in (fingerprint.unread_tables if fingerprint else {}).items()
+    ]  # fmt: skip
+
+
+def recorded(manifest: Manifest) -> list[Finding]:
+    """The findings that a backup was taken with."""
+    return [Finding(**each) for each in manifest.findings]
+
+
 def told(findings: Sequence[Finding]) -> str:
     """One sentence with the number of findings that are worth a look; empty when there are none."""
     count = sum(finding.severity in ("warning", "critical") for finding in findings)
@@ -216,7 +234,7 @@ def _looked_for(what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return look()
     except QueryFailed as exc:
-        if not says_something(exc):
+        if exc.details.get("lost"):
             raise
         message = f"Whether a backup lacks something could not be found out ({what}): {exc.why}"
         return [Finding("lost_unknown", "warning", what, None, None, message, exc.remedy)]
@@ -248,7 +266,7 @@ def _rows(session: Session) -> Iterator[Finding]:
         try:
             lost: int | None = _lost(session, row)
         except QueryFailed as exc:
-            if not says_something(exc):
+            if exc.details.get("lost"):
                 raise
             lost = None  # no right to read it, say
         number = row.estimate if lost is None else lost

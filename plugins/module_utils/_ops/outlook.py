@@ -23,7 +23,18 @@ from .._sql import databases as sql
 from .._sql.fingerprint import SYSTEM_IDENTIFIER
 from .._target.base import Target
 from .._units import human_size
-from . import acceptance, changes, databases, legacy, rehearsal, restore, source_database, tablespaces, verify
+from . import (
+    acceptance,
+    changes,
+    databases,
+    legacy,
+    rehearsal,
+    restore,
+    restore_losses,
+    source_database,
+    tablespaces,
+    verify,
+)
 from .changes import Change
 from .databases import Database, Mark
 from .rehearsal import Needs
@@ -227,6 +238,9 @@ def preflight(
     databases.refuse_blocking(findings, plan.db, plan.allow)
     if isinstance(subject, Entry):
         findings += acceptance.known_loss(subject)
+    findings += restore_losses.find(
+        server, plan.db if production else None, source.manifest, source.needs.tool_major or programs.major
+    )
     changed = changes.find(server, plan.db, source.fingerprint, notes) if production else []
     return Outlook(source, programs, production, free, findings, changed, notes, wanted.default, wanted.keeps_others)
 

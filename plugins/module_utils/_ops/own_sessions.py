@@ -28,6 +28,7 @@ _ALWAYS: Mapping[int, Mapping[str, str]] = {
         "temp_tablespaces": "",
         "exit_on_error": "off",
         "array_nulls": "on",  # pg_dump writes arrays for it
+        "transform_null_equals": "off",  # a printed "= NULL" is no "IS NULL"
         "role": "none",
     },
     140000: {"idle_session_timeout": "0"},

@@ -27,12 +27,22 @@ PINNED_SETTINGS = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "lock_timeout": "0",
+    "exit_on_error": "off",
     "jit": "off",  # it would compile each of a thousand statements
 }
 # These came later (14 and 17), so they are set where they are known.
 NO_TIMEOUTS = """
 SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
 WHERE name IN ('idle_session_timeout', 'transaction_timeout')
+"""
+
+# What a database or a role may be set to and pg_dump or pg_dumpall do not set themselves: they would be ended, or wait.
+SETTINGS_IN_THE_WAY = """
+SELECT name, value
+FROM (VALUES ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'),
+             ('transaction_timeout', '0'), ('default_transaction_isolation', 'read committed'),
+             ('default_transaction_deferrable', 'off'), ('exit_on_error', 'off')) AS wanted (name, value)
+JOIN pg_catalog.pg_settings USING (name) WHERE reset_val <> value
 """
 
 # Since 9.2. https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION

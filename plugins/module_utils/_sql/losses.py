@@ -16,7 +16,9 @@ _FIRST_USER_OID = 16384  # FirstNormalObjectId, src/include/access/transam.h
 # member by pg_depend. pg_upgrade makes the members one by one, so that nothing can be told there (`known` is false).
 _EXTENSIONS = """
 WITH scripts AS (
-  SELECT e.refobjid AS extension, e.xmin::text AS script, count(*) AS made FROM pg_depend e
+  -- Since 17 a table brings its row type with it.
+  SELECT e.refobjid AS extension, e.xmin::text AS script,
+         greatest(count(*) FILTER (WHERE e.classid <> 'pg_type'::regclass), 1) AS made FROM pg_depend e
   WHERE e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e' GROUP BY 1, 2
 ), extensions AS (
   SELECT x.oid, x.extname, x.extowner, x.extconfig, x.extcondition,
@@ -107,6 +109,8 @@ SELECT format('%s of the extension %I', pg_describe_object(e.classid, e.objid, 0
 FROM pg_depend e JOIN extensions x ON x.oid = e.refobjid
 JOIN scripts s ON s.extension = x.oid AND s.script = e.xmin::text
 WHERE e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e' AND x.known AND s.made = 1
+  AND NOT EXISTS (SELECT FROM pg_type t WHERE e.classid = 'pg_type'::regclass AND t.oid = e.objid
+                  AND (t.typrelid <> 0 OR t.typelem <> 0))
   AND s.script <> (SELECT g.xmin::text FROM pg_extension g WHERE g.oid = x.oid)
 ORDER BY 1""",
     "member_unknown": f"""{_EXTENSIONS}
