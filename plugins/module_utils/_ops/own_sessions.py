@@ -60,7 +60,7 @@ def on_copy(server: Server, session: Session, *, dumped: bool = True, more: Mapp
             settings.update(_SINCE_17)
         elif dumped:
             settings.update(_BEFORE_17)
-    found = _with_options(server, {**settings, **(more or {})})
+    found = with_options(server, {**settings, **(more or {})})
     try:
         with found.connect(str(session.value("SELECT pg_catalog.current_database()"))):
             return found
@@ -68,7 +68,7 @@ def on_copy(server: Server, session: Session, *, dumped: bool = True, more: Mapp
         return server  # a pooler in between that takes no options
 
 
-def _with_options(server: Server, settings: Mapping[str, str]) -> Server:
+def with_options(server: Server, settings: Mapping[str, str]) -> Server:
     """The same server, whose sessions have these settings, after what the login's owner wants."""
     login = server.login
     words = [login.connect_params.get("options", "")]
