@@ -197,6 +197,23 @@ class Session:
         """
         return self._run(statement, params)
 
+    def texts(self, statement: str) -> list[dict[str, Any]]:
+        """Read rows by the names of their columns. In a database without an encoding, texts need not be UTF-8.
+
+        Bytes that cannot be read come as lone surrogates, as with Python's `surrogateescape`, and can be encoded again.
+        """
+        with self._awaiting(), _mapped_errors(), self._connection.cursor() as cursor:
+            unknown = self._connection.info.parameter_status("server_encoding") == "SQL_ASCII"
+            if unknown:  # the server would refuse to send what is not UTF-8
+                cursor.execute("SET client_encoding = 'SQL_ASCII'")
+            psycopg2.extensions.register_type(psycopg2.extensions.BYTES, cursor)
+            cursor.execute(statement)
+            names = [column.name for column in cursor.description]
+            rows = [dict(zip(names, map(_escaped, row))) for row in cursor.fetchall()]
+            if unknown:
+                cursor.execute("SET client_encoding = 'UTF8'")
+            return rows
+
     def value(self, statement: Any, params: Sequence[object] | Mapping[str, object] | None = None) -> Any:
         """Read one value: the first column of the first row."""
         return self._run(statement, params)[0][0]
@@ -276,6 +293,10 @@ class Session:
         self._silent = True
         with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
+
+
+def _escaped(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def _as_bytes(connection: Any) -> None:

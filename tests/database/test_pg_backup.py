@@ -70,7 +70,7 @@ def test_a_backup_restores_to_its_fingerprint(any_filled: Database, backup_dir: 
     assert manifest.server_major == any_filled.server.major
     assert manifest.fingerprint is not None
     assert manifest.fingerprint.rows == 1500
-    assert manifest.fingerprint.algorithm == "record-2"
+    assert manifest.fingerprint.algorithm == "record-3"
     method = manifest.compression.split(":")[0]
     assert method == "gzip" if format_ == "plain" or manifest.tool_major < 16 else method != "none"
     with dropped(restored(any_filled, result["backup"]["path"])) as copy:

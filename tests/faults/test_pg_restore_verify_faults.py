@@ -187,7 +187,7 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "another definition": lambda document: document["fingerprint"]["objects"].update({"view public.names": "0" * 16}),
     "no objects": lambda document: document["fingerprint"].update(objects={}),
     "no large objects": lambda document: document["fingerprint"].update(large_objects={"objects": 0, "digest": "0"}),
-    "another algorithm": lambda document: document["fingerprint"].update(algorithm="text-2"),
+    "another algorithm": lambda document: document["fingerprint"].update(algorithm="text-3"),
     "counts only, with digests": lambda document: document["fingerprint"].update(mode="counts"),
 }  # fmt: skip
 

@@ -29,6 +29,9 @@ _ROWS = """
 SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
 WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1
 """
+_SUBSCRIPTIONS = """
+SELECT quote_ident(subname) FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE datname = current_database()
+"""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ def loaded(case: FieldCase, server: Server) -> Iterator[Database]:
         for name in server.databases():
             if f"{name}_".startswith(f"{database.name}_"):
                 server.psql(f'ALTER DATABASE "{name}" IS_TEMPLATE false')
+                for (subscription,) in Database(server, name).query(_SUBSCRIPTIONS):
+                    Database(server, name).execute(f"DROP SUBSCRIPTION {subscription}")
                 server.drop_database(name)
 
 

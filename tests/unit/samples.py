@@ -37,7 +37,7 @@ SURROUNDINGS = Surroundings(
 )
 FINGERPRINT = Fingerprint(
     mode="content",
-    algorithm="record-1",
+    algorithm="record-3",
     server_major=15,
     tables={'public."tab\x1fle"': TableFigure(3, "-12"), "public.counted": TableFigure(1)},
     sequences={"public.s": SequenceFigure(-1, 5, -2, True)},

@@ -14,16 +14,14 @@ from typing import Any, TypeVar
 from .._db import Server, Session
 from .._errors import ConnectionFailed, QueryFailed
 from .._sql import fingerprint as sql
-from .._sql import schema
-from . import server_settings
+from . import definitions, server_settings
 from .figures import Fingerprint, LargeObjects, SequenceFigure
 from .snapshot import enter, held, locked_snapshot, refuse_replaced, storage
 from .tables import TableReader, Tables, named
 
-# By the oldest major that can compute it. `record` hashes a record (since 14), `text` its text form. The first version
-# of each sorted the lists inside of definitions in the order of the database's locale.
-ALGORITHMS = {"record-2": 14, "text-2": 13, "record-1": 14, "text-1": 13}
-_FIRST = ("record-1", "text-1")
+# By the oldest major that can compute it. `record` hashes a record (since 14), `text` its text form. All versions of
+# one hash rows alike; definitions are comparable since the third.
+ALGORITHMS = {"record-3": 14, "text-3": 13, "record-2": 14, "text-2": 13, "record-1": 14, "text-1": 13}
 _T = TypeVar("_T")
 # How long, in seconds, a lost connection is made anew, where connections may break while the server lives.
 _PATIENCE_S = 300.0
@@ -33,7 +31,7 @@ _SEQUENCES_AT_ONCE = 200
 
 def best_algorithm(server_version: int) -> str:
     """The fastest algorithm that a server of this version has."""
-    return "record-2" if server_version >= 140000 else "text-2"
+    return "record-3" if server_version >= 140000 else "text-3"
 
 
 class Recorder:
@@ -167,6 +165,8 @@ class Recorder:
     def record(self) -> None:
         """Read every object, table and large object. Blocks; the figures wait for `finish`.
 
+        Afterwards `definitions` has the texts of the definitions.
+
         Raises:
             QueryFailed: a table cannot be read; the subject names it.
         """
@@ -203,12 +203,11 @@ class Recorder:
         return _positions_that_are_left(session, self._sequence_rows)
 
     def _read_objects(self, session: Session) -> dict[str, str]:
-        statements = schema.OBJECTS_BY_LOCALE if self._algorithm in _FIRST else schema.OBJECTS
-        return {
-            f"{row.kind} {row.identity}": row.digest
-            for part, statement in statements.items()
-            for row in _naming(part, session, statement)
-        }
+        def ask(about: str, statement: str) -> list[dict[str, Any]]:
+            return _naming(about, session, statement, session.texts)
+
+        self.definitions = definitions.read(ask, session.server_version)
+        return {name: definitions.digest(definition) for name, definition in self.definitions.items()}
 
     def _read_large_objects(self, session: Session) -> LargeObjects:
         if self._mode == "counts":
@@ -230,9 +229,11 @@ class Recorder:
         return reader.read(rows)
 
 
-def _naming(subject: str, session: Session, statement: str) -> list[Any]:
+def _naming(
+    subject: str, session: Session, statement: str, read: Callable[[str], list[Any]] | None = None
+) -> list[Any]:
     try:
-        return session.query(statement)
+        return (read or session.query)(statement)
     except QueryFailed as exc:
         raise named(subject, exc) from None
 

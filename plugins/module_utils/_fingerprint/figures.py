@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 MODES = ("content", "counts", "none")
-
+_OLD = ("-1", "-2")  # how the names of algorithms end that had other definitions
 
 Record = TypeVar("Record")
 # What JSON may hold for a field of these kinds; the others are made of records, and checked with those.
@@ -176,7 +176,8 @@ def compare(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
 
     Both have to be of one mode and algorithm.
     Definitions are compared only between servers of one major, since another major may print them in another way;
-    between majors it still counts which objects there are.
+    between majors it still counts which objects there are. Fingerprints of before the third version of an algorithm had
+    other definitions, and not of all objects: of those it counts which objects are missing.
     """
     differences = [
         *_compare_tables(source, copy),
@@ -223,13 +224,24 @@ def _compare_sequences(source: Fingerprint, copy: Fingerprint) -> list[Differenc
     return differences
 
 
+def definitions_comparable(source: Fingerprint, copy: Fingerprint) -> bool:
+    """Whether the digests of definitions say anything about each other."""
+    return source.server_major == copy.server_major and not _is_old(source)
+
+
+def _is_old(fingerprint: Fingerprint) -> bool:
+    return fingerprint.algorithm.endswith(_OLD)
+
+
 def _compare_objects(source: Fingerprint, copy: Fingerprint) -> list[Difference]:
-    same_major = source.server_major == copy.server_major
+    comparable, names = definitions_comparable(source, copy), source.objects.keys() | copy.objects.keys()
+    if _is_old(source):
+        names = {name for name in source.objects if not name.startswith("comment ")}
     differences = []
-    for name in sorted(source.objects.keys() | copy.objects.keys()):
+    for name in sorted(names):
         expected, found = source.objects.get(name), copy.objects.get(name)
         if expected is None or found is None:
             differences.append(Difference("object", name, expected and "present", found and "present"))
-        elif same_major and expected != found:
+        elif comparable and expected != found:
             differences.append(Difference("definition of", name, expected, found))
     return differences

@@ -17,6 +17,7 @@ from .._catalog.manifest import FileRecord, Manifest, Surroundings
 from .._catalog.verifications import CLOCK_SKEW_S
 from .._db import Server
 from .._findings import Finding
+from .._fingerprint import definitions
 from .._fingerprint.capture import Recorder
 from .._target.base import Job, Target
 from .._units import human_duration, human_size, to_rfc3339, utc_now
@@ -120,6 +121,8 @@ def _write(
         if plan.globals:
             _dump_globals(target, server, plan, found, draft)
         _beside(target, record, dumping, draft.path, wanted=plan.fingerprint != "none")
+    if plan.fingerprint != "none":
+        target.files.write(f"{draft.path}/{definitions.FILE_NAME}", definitions.packed(record.definitions))
     target.files.remove_tree(dumping.log)
     files = {info.path: info.size_bytes for info in target.files.walk(draft.path)}
     with ThreadPoolExecutor(max_workers=1) as pool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from .._catalog.manifest import Manifest
 from .._findings import Finding
-from .._fingerprint.figures import Difference, Fingerprint
+from .._fingerprint.figures import Difference, Fingerprint, definitions_comparable
 from .numbering import Behind
 from .refusals import Circumstances, Refusal, blamed, harmless, told
 from .restore import Loaded
@@ -135,6 +135,9 @@ def judge(manifest: Manifest, copy: Restored) -> Verdict:
         definitions = " (their names, not their definitions)"
         majors = f"the source is PostgreSQL {source.server_major}, the copy {copy.figures.server_major}"
         notes = [*notes, f"Definitions were not compared, as another major may print them in another way: {majors}."]
+    elif not definitions_comparable(source, copy.figures):
+        definitions = " (their names, not their definitions)"
+        notes = [*notes, "Definitions were not compared: this backup was taken by an older version of this collection."]
     extent = f"{source.rows} rows in {len(source.tables)} tables"
     if source.mode == "counts":
         reason = f"All {extent} are there; their content was not compared, since the fingerprint has only counts."

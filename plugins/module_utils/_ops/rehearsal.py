@@ -105,7 +105,13 @@ def original_of(target: Target, path: str, manifest: Manifest) -> Original | Non
     """What a backup of the catalog knows of its source; None if it was taken without a fingerprint."""
     if manifest.fingerprint is None:
         return None
-    return Original(manifest.fingerprint, dict)
+
+    def texts() -> definitions.Texts:
+        if definitions.FILE_NAME not in manifest.files:
+            return {}
+        return definitions.unpacked(target.files.read(f"{path}/{definitions.FILE_NAME}"))
+
+    return Original(manifest.fingerprint, texts, manifest.tool_major)
 
 
 def dump_of(path: str, manifest: Manifest) -> restore.Dump:

@@ -130,6 +130,7 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_cata
   AND to_regclass(format('%I.%I', n.nspname, c.relname)) IS DISTINCT FROM c.oid
 """
 
+# pg_dump carries the position of a sequence of an extension when pg_extension_config_dump() named it.
 SEQUENCES = f"""
 SELECT format('%I.%I', n.nspname, c.relname) AS identity, s.seqincrement AS increment, s.seqcycle AS cycles,
        {_UNREAD} AS unread
@@ -137,7 +138,8 @@ FROM pg_sequence s
 JOIN pg_class c ON c.oid = s.seqrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_depend e ON e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e'
-WHERE c.relpersistence <> 't' AND e.objid IS NULL
+WHERE c.relpersistence <> 't'
+  AND (e.objid IS NULL OR EXISTS (SELECT FROM pg_extension x WHERE x.oid = e.refobjid AND c.oid = ANY (x.extconfig)))
 ORDER BY 1
 """
 
