@@ -180,6 +180,7 @@ def test_a_server_that_dies_is_no_backup(new_server: Callable[..., Server], back
     assert result["failed"]
     assert "Internal error" not in result["msg"]
     assert result["error"]["kind"] in ("CommandFailed", "QueryFailed", "ConnectionFailed")
+    assert result["error"]["what"] == "The server stopped while the backup was taken"
     assert nobody_dumps(backup_dir)
     assert leftovers(backup_dir, database) == []
     server.start()
@@ -197,9 +198,30 @@ def test_a_lost_connection_is_no_backup(big: Database, backup_dir: Path, victim:
         assert until(lambda: bool(big.server.query(kill, big.name, victim, big.name, victim)), 60)
         result = module.finish()
     assert result["failed"]
-    assert "Internal error" not in result["msg"]
-    assert "log" in result["error"]["remedy"]
+    assert result["error"]["what"] == "A session of the backup was terminated by another session (pg_terminate_backend)"
+    assert "begins with pg_runbook" in result["error"]["remedy"]
     assert nobody_dumps(backup_dir)
+    assert leftovers(backup_dir, big) == []
+
+
+def test_a_restart_of_the_server_is_called_one(new_server: Callable[..., Server], backup_dir: Path) -> None:
+    server = new_server()
+    database = fill(new_database(server), 25)
+    with in_the_middle(database, backup_dir) as module:
+        server.stop("fast")
+        server.start()
+        result = module.finish()
+    assert result["error"]["what"] == "The server was restarted while the backup was taken"
+    assert leftovers(backup_dir, database) == []
+
+
+def test_a_cancelled_dump_says_so(big: Database, backup_dir: Path) -> None:
+    whose = "FROM pg_stat_activity WHERE datname = %s AND application_name = 'pg_runbook backup (pg_dump)'"
+    cancel = f"SELECT pg_cancel_backend(pid) {whose} AND query ~ '^COPY'"
+    with slow_backup(big, backup_dir) as module:
+        assert until(lambda: bool(big.server.query(cancel, big.name)), 60)
+        result = module.finish()
+    assert result["error"]["what"].startswith("A statement of the backup was cancelled by another session")
     assert leftovers(backup_dir, big) == []
 
 

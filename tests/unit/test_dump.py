@@ -13,6 +13,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.dump import (
     DumpCommand,
+    _without_queries,
     check_compression,
     choose_compression,
     dump_failure,
@@ -192,3 +193,14 @@ def test_a_full_disk_is_told_apart(tmp_path: Path) -> None:
     error = dump_failure(TARGET, job, "pg_dump", str(tmp_path))
     assert isinstance(error, NotEnoughSpace)
     assert "backup_retention" in error.remedy
+
+
+def test_a_failure_quotes_the_beginning_of_a_query() -> None:
+    page = "SELECT\n" + ",\n".join(f"  c.column_{number}" for number in range(300)) + "\nFROM pg_class c\n"
+    told = f"pg_dump: error: query failed: ERROR:  no such thing\npg_dump: detail: Query was: {page}pg_dump: the end"
+    short = _without_queries(told)
+    assert short.startswith(
+        "pg_dump: error: query failed: ERROR:  no such thing\npg_dump: detail: Query was: SELECT c.column_0,"
+    )
+    assert short.endswith(" ...\npg_dump: the end")
+    assert len(short) < 300

@@ -16,13 +16,14 @@ from .._catalog.catalog import Catalog, Draft, Entry
 from .._catalog.manifest import FileRecord, Manifest, Surroundings
 from .._catalog.verifications import CLOCK_SKEW_S
 from .._db import Server
+from .._errors import RunbookError
 from .._findings import Finding
 from .._fingerprint import definitions
 from .._fingerprint.capture import Recorder
 from .._target.base import Job, Target
 from .._units import human_duration, human_size, to_rfc3339, utc_now
 from .._version import COLLECTION_VERSION
-from . import dump, losses
+from . import dump, interrupted, losses
 from .backup_preflight import BackupPlan, Preflight
 from .origin import cluster_of
 from .own_sessions import with_options
@@ -89,15 +90,18 @@ def take(target: Target, server: Server, catalog: Catalog, plan: BackupPlan, fou
             lock_timeout_s=plan.lock_timeout_s,
             keep_with=_keeper(target, found, catalog.directory(plan.db)),
         )
-        with recorder.open() as record:
-            started, clock = utc_now(), time.monotonic()
-            draft = catalog.begin(plan.db, started)
-            try:
-                manifest = _write(target, server, plan, found, record, draft, started, clock)
-                return Taken(manifest, draft.commit(manifest), removed)
-            except BaseException:
-                draft.discard()
-                raise
+        try:
+            with recorder.open() as record:
+                started, clock = utc_now(), time.monotonic()
+                draft = catalog.begin(plan.db, started)
+                try:
+                    manifest = _write(target, server, plan, found, record, draft, started, clock)
+                    return Taken(manifest, draft.commit(manifest), removed)
+                except BaseException:
+                    draft.discard()
+                    raise
+        except RunbookError as exc:
+            raise interrupted.explain(server, plan.db, exc, found.life) from None
 
 
 def _keeper(target: Target, found: Preflight, directory: str) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from .._sql import losses as losses_sql
 from .._target.base import Target
 from .._units import human_duration, human_size
 from . import dump, losses
+from .interrupted import Life
 
 _MAX_JOBS = 8
 _MAX_LOCK_TIMEOUT_S = 2147483  # PostgreSQL keeps milliseconds in 31 bits
@@ -77,6 +78,7 @@ class Preflight:
     predicted_duration_s: float | None
     findings: Sequence[Finding] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    life: Life = field(default_factory=Life)
 
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
@@ -111,6 +113,7 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
         table_bytes = session.query(sql.DUMP_SIZE)[0].size_bytes
         around = session.query(sql.SURROUNDINGS)[0]
         database_bytes = around.size_bytes
+        life = Life(*session.query(sql.LIFE)[0])
         settings = {row.name: row.value for row in session.query(sql.SETTINGS_IN_THE_WAY)}
     programs = find(target, version // 10000, bin_dir=plan.bin_dir, needed=CLIENT, purpose="to back up this server")
     command = dump.DumpCommand(
@@ -141,7 +144,7 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
         )
     with server.connect(plan.db, settings=pinned) as session:
         lacking = losses.find(session, programs.major, plain=plan.format == "plain")
-    return Preflight(command, version, database_bytes, estimate, free, seconds, lacking, settings)
+    return Preflight(command, version, database_bytes, estimate, free, seconds, lacking, settings, life)
 
 
 def _refuse_unreadable(session: Session, db: str) -> None:

@@ -25,8 +25,8 @@ _REMEDIES = (
         "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS.",
     ),
     (
-        ("server closed the connection", "terminating connection", "snapshot"),  # whose owner was disconnected
-        "The server went away: see its log.",
+        ("server closed the connection", "terminating connection", "snapshot"),  # `interrupted` finds out why
+        "See the server's log for the reason.",
     ),
     (
         ("lock timeout", "Query was: LOCK TABLE", "could not obtain lock"),  # pg_dump waits by statement_timeout
@@ -39,6 +39,10 @@ _REMEDIES = (
     ),
 )
 _FULL_DISK_BYTES = 1024 * 1024
+_TAIL_BYTES = 256 * 1024  # a message may be followed by a page of SQL
+_MESSAGES_CHARS = 4000
+_QUERY = re.compile(r"((?:Query|Command) was: )(.*?)(?=^pg_\w+: |\Z)", re.S | re.M)
+_QUERY_CHARS = 120
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def _offers(target: Target, programs: Programs, choice: str) -> bool:
 def dump_failure(target: Target, job: Job, program: str, path: str) -> RunbookError:
     """What a program's bad end means, from its status, its messages and the disk."""
     status = job.poll()
-    messages = job.tail()
+    messages = _without_queries(job.tail(_TAIL_BYTES))[-_MESSAGES_CHARS:]
     if "No space left on device" in messages or target.files.space(path).free_bytes < _FULL_DISK_BYTES:
         return NotEnoughSpace(
             "The disk filled up while the backup was written",
@@ -162,3 +166,13 @@ def dump_failure(target: Target, job: Job, program: str, path: str) -> RunbookEr
         remedy=remedy,
         details={"program": program, "returncode": status, "messages": messages},
     )
+
+
+def _without_queries(messages: str) -> str:
+    """The messages of a program, with the beginnings of the statements that they quote."""
+
+    def shortened(match: re.Match[str]) -> str:
+        query = " ".join(match[2].split())
+        return match[1] + (query if len(query) <= _QUERY_CHARS else f"{query[:_QUERY_CHARS]} ...") + "\n"
+
+    return _QUERY.sub(shortened, messages).strip()

@@ -41,8 +41,20 @@ SETTINGS_IN_THE_WAY = """
 SELECT name, value
 FROM (VALUES ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'),
              ('transaction_timeout', '0'), ('default_transaction_isolation', 'read committed'),
-             ('default_transaction_deferrable', 'off'), ('exit_on_error', 'off')) AS wanted (name, value)
-JOIN pg_catalog.pg_settings USING (name) WHERE reset_val <> value
+             ('default_transaction_deferrable', 'off'), ('exit_on_error', 'off'), ('lc_messages', 'C')) AS wanted (name, value)
+JOIN pg_catalog.pg_settings USING (name)
+WHERE reset_val <> value
+  -- Messages are read, and only a superuser may choose their language.
+  AND (name <> 'lc_messages' OR current_setting('is_superuser')::bool AND reset_val !~ '^(|C|POSIX|C[.].*|en_.*)$')
+"""
+
+# How a server runs: since when; since when the processes that a crash of another one ends (NULL without the right to see
+# them); and how many sessions with the database others have terminated (since 14).
+# https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-DATABASE-VIEW
+LIFE = """
+SELECT date_trunc('second', pg_postmaster_start_time())::text AS since,
+       (SELECT max(a.backend_start)::text FROM pg_stat_activity a WHERE a.backend_type = 'checkpointer') AS processes,
+       (SELECT (to_jsonb(d) ->> 'sessions_killed')::bigint FROM pg_stat_database d WHERE d.datname = current_database()) AS killed
 """
 
 # Since 9.2. https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
