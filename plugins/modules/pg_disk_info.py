@@ -86,7 +86,8 @@ EXAMPLES = r"""
 RETURN = r"""
 file_systems:
   description:
-    - The file systems, the fullest first. C(used_share) is what a server that is not root cannot write to any more, 0 to 1.
+    - The file systems, the fullest first. C(used_share) is C(used_bytes) of the sum of C(used_bytes) and C(free_bytes), 0 to 1, as C(df)
+      says it. Blocks that are reserved for root are in C(total_bytes) alone.
     - C(path) is that of one directory on it. C(kinds) is what lies there, and C(holds) has a C(kind) (V(data), V(wal),
       V(tablespace), V(log) or V(backup)) and a C(path) for each directory.
   returned: success
@@ -102,6 +103,7 @@ file_systems:
           path: /var/lib/postgresql/15/main/pg_wal
       total_bytes: 107374182400
       free_bytes: 10737418240
+      used_bytes: 96636764160
       used_share: 0.9
 wal:
   description: The WAL.

@@ -11,10 +11,11 @@ short_description: Judge the health of a PostgreSQL server, in one look at every
 version_added: 0.1.0
 description:
   - Looks at the server and its settings, its sessions, queries, storage, disks, replication, maintenance and backups, over one connection and
-    in at most 25 statements. Each section has what the module of its subject returns.
+    in at most 30 statements. Each section has what the module of its subject returns.
   - Every statement has its time, kept by the server (O(statement_timeout)), and two seconds later by the module itself, so that a server that
     hangs does not keep anybody waiting.
   - A section that fails is told as a finding, and the others are read all the same. A connection that is lost is made anew, once.
+  - A server of which no section could be read is critical, whatever O(ignore) says (C(health_nothing_read)).
   - A server that cannot be reached is no failure of the task. It is a critical finding, and RV(reachable) is false.
 author:
   - The godel.postgres_runbook authors (@godel)
@@ -23,8 +24,8 @@ options:
     description: What to look at.
     type: list
     elements: str
-    choices: [server, activity, queries, storage, disk, replication, maintenance, backups]
-    default: [server, activity, queries, storage, disk, replication, maintenance, backups]
+    choices: [server, activity, queries, storage, disk, replication, maintenance, schema, backups]
+    default: [server, activity, queries, storage, disk, replication, maintenance, schema, backups]
   ignore:
     description:
       - Checks whose findings are left out, by their C(check), for what is well known and accepted. For example V(server_fsync)
@@ -61,7 +62,7 @@ options:
   backup_dir:
     description:
       - Directory that holds the backups of all databases, the catalog. Those of the database, and its file system, are looked at, too. There
-        is no section C(backups) without it.
+        is no section C(backups) without it. Only backups of the server's own cluster count.
     type: path
   backup_rpo:
     description: How old the newest usable backup may be. It is not judged when it is left out.
@@ -79,7 +80,7 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 notes:
-  - The role C(pg_monitor) is enough. A login without it sees less, and RV(sections) says of what.
+  - The role C(pg_monitor) is enough. A login without it sees less, which is the warning C(server_rights), and RV(sections) says of what.
   - Dead rows, tables and indexes are those of the database O(db); sessions, disks and replication are those of the whole server.
 seealso:
   - module: godel.postgres_runbook.write_health
@@ -157,6 +158,15 @@ sections:
           type: dict
     backups:
       description: Its C(data) are those of M(godel.postgres_runbook.pg_backup_info). Only there with O(backup_dir).
+      type: dict
+    schema:
+      description:
+        - Its C(data) are traits of the database's objects, each as a number and a list of some of them. These are sequences with what they
+          have used of their values (C(fullest_sequences)), C(disabled_triggers), C(unenforced_constraints) whose internal triggers are off,
+          C(not_validated_constraints), C(not_populated_views), C(tables_without_primary_key), C(duplicate_indexes),
+          C(redundant_indexes) and C(keys_without_index).
+        - Each has thresholds, such as C(sequence_used_warning) and C(sequence_used_critical), shares, or C(disabled_triggers_warning) and
+          C(disabled_triggers_critical), numbers of objects. Smaller indexes than C(index_min_bytes) are not judged.
       type: dict
     maintenance:
       description:

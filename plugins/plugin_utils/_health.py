@@ -27,6 +27,7 @@ TITLES = {
     "disk": "Disks",
     "replication": "Replication",
     "maintenance": "Maintenance",
+    "schema": "Schema",
     "backups": "Backups",
 }
 SAMPLED = (

@@ -78,6 +78,17 @@ COLUMNS: dict[str, dict[str, list[str]]] = {
     "maintenance": {
         "most_dead": ["name", "dead_rows", "dead_ratio", "live_rows", "last_vacuum_age_s", "last_analyze_age_s"],
     },
+    "schema": {
+        "fullest_sequences": ["name", "table", "column", "used_share", "last", "end", "left"],
+        "disabled_trigger_list": ["kind", "name", "table"],
+        "unenforced_constraint_list": ["name", "table"],
+        "not_validated_constraint_list": ["name", "table"],
+        "tables_without_primary_key_list": ["name"],
+        "not_populated_view_list": ["name"],
+        "duplicate_indexes_list": ["name", "size_bytes"],
+        "redundant_indexes_list": ["name", "size_bytes"],
+        "keys_without_index_list": ["name", "size_bytes"],
+    },
     "backups": {
         "backups": ["id", "state", "age_s", "verdict", "size_bytes", "duration_s"],
         "databases": [],

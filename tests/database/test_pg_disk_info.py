@@ -337,3 +337,32 @@ def test_a_backup_dir_that_is_not_there_and_a_share_that_is_none(database: Datab
     assert "/nonexistent/backups (backup) is not there" in " ".join(result["notes"])
     refused = expect_failure("pg_disk_info", {**database.login(), "used_warning": 80})
     assert "used_warning is not a share" in refused["msg"]
+
+
+def test_shares_are_those_of_df(server: Server, backup_dir: Path) -> None:
+    result = info(server, backup_dir=str(backup_dir))
+    for system in result["file_systems"]:
+        path = system["path"]
+        line = subprocess.run(["df", "-P", "-k", path], capture_output=True, text=True, check=True).stdout.splitlines()[
+            1
+        ]
+        share = int(line.rpartition("%")[0].split()[-1]) / 100
+        assert (
+            system["used_share"] <= share + 0.005 <= system["used_share"] + 0.03
+        )  # df rounds up, and files come and go
+
+
+def test_backups_on_the_disk_of_the_data_are_a_warning(server: Server, backup_dir: Path) -> None:
+    target = LocalTarget()
+    with our_server(Database(server, "postgres")).connect("postgres") as session:
+        for plan, told in ((disk.DiskPlan(backup_dir=str(backup_dir)), True), (disk.DiskPlan(), False)):
+            report = disk.collect(session, target, plan, datetime.now(UTC))
+            found = [each for each in report.findings if each.check == "backup_beside_data"]
+            assert [(each.severity, each.subject) for each in found] == ([("warning", str(backup_dir))] if told else [])
+
+
+def test_a_disk_that_was_not_seen_is_not_well(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk.brakes, "places", lambda session, target: None)
+    with our_server(Database(server, "postgres")).connect("postgres") as session:
+        report = disk.collect(session, LocalTarget(), disk.DiskPlan(), datetime.now(UTC))
+    assert {each.check: each.severity for each in report.findings}["disk_unseen"] == "info"

@@ -26,9 +26,9 @@ from tests.support.queries import counting_installations
 from tests.support.replicas import replica_of
 from tests.support.servers import Server
 
-SECTIONS = ["server", "activity", "queries", "storage", "disk", "replication", "maintenance"]
+SECTIONS = ["server", "activity", "queries", "storage", "disk", "replication", "maintenance", "schema"]
 PASSWORD = "dummy-of-the-tests-77af"
-MOST_STATEMENTS = 25
+MOST_STATEMENTS = 30
 COUNTING = counting_installations()
 
 

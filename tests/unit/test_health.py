@@ -8,7 +8,12 @@ import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import Finding
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import health
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.disk import FileSystem
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.health import Health, HealthPlan, Section
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.health_schema_judgement import SchemaPlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.health_schema_judgement import (
+    judge as judge_schema,
+)
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _health_fleet, _prometheus
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health import build
 
@@ -82,3 +87,44 @@ def test_a_server_of_which_nothing_was_read_is_critical_whatever_is_ignored(stat
     assert unproven is not None
     found = Health(NOW, False, 0, 0.1, sections, unproven)
     assert (found.severity, found.findings[0]["check"]) == ("critical", "health_nothing_read")
+
+
+ROW = {
+    "name": "public.s", "table": "public.t", "column": "id", "type": "integer", "column_type": "integer",
+    "by_column": True, "ascending": True, "last": 90, "end": 100, "left": 10, "used_share": 0.9,
+}  # fmt: skip
+NONE = {
+    "fullest_sequences": [], "disabled_triggers": 0, "unenforced_constraints": 0, "not_validated_constraints": 0,
+    "not_populated_views": 0, "tables_without_primary_key": 0, "disabled_trigger_list": [],
+    "unenforced_constraint_list": [], "not_validated_constraint_list": [], "not_populated_view_list": [],
+    "tables_without_primary_key_list": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("share", "severity"), [(0.79, None), (0.8, "warning"), (0.8999, "warning"), (0.9, "critical"), (1.2, "critical")]
+)
+def test_a_sequence_is_judged_at_its_limits(share: float, severity: str | None) -> None:
+    found = list(judge_schema({**NONE, "fullest_sequences": [{**ROW, "used_share": share}]}, [], SchemaPlan()))
+    assert [each.severity for each in found] == ([severity] if severity else [])
+
+
+def test_what_is_counted_has_a_severity_by_its_number_and_few_names() -> None:
+    names = [{"name": f"public.t{number}"} for number in range(10)]
+    figures = {**NONE, "tables_without_primary_key": 4000, "tables_without_primary_key_list": names}
+    [found] = judge_schema(figures, [], SchemaPlan())
+    assert (found.severity, found.value) == ("info", 4000)
+    assert "public.t0, public.t1, public.t2 and 3,997 more" in found.message
+    for limits, severity in (
+        ({"warning": 4000}, "warning"),
+        ({"warning": 4001}, "info"),
+        ({"critical": 1}, "critical"),
+    ):
+        plan = SchemaPlan(**{f"tables_without_primary_key_{name}": value for name, value in limits.items()})
+        assert [each.severity for each in judge_schema(figures, [], plan)] == [severity]
+
+
+def test_a_disk_is_as_full_as_df_says() -> None:
+    with_reserve = FileSystem("d", free_bytes=5, total_bytes=100, used_bytes=90, holds=[("data", "/d")])
+    assert with_reserve.used_share == 0.9474
+    assert FileSystem("d", 0, 0, 0).used_share == 1.0

@@ -66,12 +66,14 @@ class FileSystem:
     device: str
     free_bytes: int
     total_bytes: int
+    used_bytes: int
     holds: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def used_share(self) -> float:
-        """What cannot be written to any more by a server that is not root, 0 to 1."""
-        return round(1 - self.free_bytes / self.total_bytes, 4) if self.total_bytes else 1.0
+        """As `df` says it, 0 to 1: what is used of what the server may use, without the blocks reserved for root."""
+        usable = self.used_bytes + self.free_bytes
+        return round(self.used_bytes / usable, 4) if usable else 1.0
 
     @property
     def kinds(self) -> list[str]:
@@ -86,6 +88,7 @@ class FileSystem:
             "holds": [{"kind": kind, "path": path} for kind, path in self.holds],
             "total_bytes": self.total_bytes,
             "free_bytes": self.free_bytes,
+            "used_bytes": self.used_bytes,
             "used_share": self.used_share,
         }
 
@@ -155,7 +158,9 @@ def collect(session: Session, target: Target, plan: DiskPlan, now: datetime) -> 
             "oldest": to_rfc3339(sums.log_since) if sums.log_since else None,
         },
         findings=[
+            *_unseen(systems),
             *(finding for each in systems for finding in _judge_system(each, plan, holders)),
+            *_beside_the_data(systems),
             *wal_holders.judge_size(sums.wal_bytes, facts, holders),
             *wal_holders.judge(holders, plan.held_warning_bytes),
             *_judge_files(sums, orphans, plan),
@@ -216,7 +221,9 @@ def _file_systems(where: Sequence[tuple[str, str]], target: Target, notes: list[
         except FileProblem as exc:
             notes.append(exc.message)
             continue
-        system = systems.setdefault(space.device, FileSystem(space.device, space.free_bytes, space.total_bytes))
+        used = space.total_bytes - space.free_bytes if space.used_bytes is None else space.used_bytes
+        found = FileSystem(space.device, space.free_bytes, space.total_bytes, used)
+        system = systems.setdefault(space.device, found)
         system.holds.append((kind, path))
     return sorted(systems.values(), key=lambda each: -each.used_share)
 
@@ -240,6 +247,30 @@ def _orphans(session: Session, facts: Any, plan: DiskPlan, notes: list[str]) -> 
             {"path": row.path, "size_bytes": int(row.size_bytes), "modified": to_rfc3339(row.modified)} for row in rows
         ],
     }
+
+
+def _unseen(systems: Sequence[FileSystem]) -> list[Finding]:
+    """A server whose disk was not seen is not one with enough room."""
+    if any("data" in each.kinds for each in systems):
+        return []
+    message = "The file system with the server's data cannot be seen from here: how full it is is not known."
+    remedy = "Run this on the server's own host, or with kubernetes, and with a login that has pg_monitor."
+    return [Finding("disk_unseen", "info", "data directory", None, None, message, remedy)]
+
+
+def _beside_the_data(systems: Sequence[FileSystem]) -> list[Finding]:
+    """Backups on the disk of what they are to replace: one fault takes both, and a growing catalog stops the server."""
+    for each in systems:
+        beside = [kind for kind in each.kinds if kind in ("data", "wal", "tablespace")]
+        if "backup" in each.kinds and beside:
+            [path] = [place for kind, place in each.holds if kind == "backup"]
+            message = (
+                f"The backups ({path}) lie on the file system of the server's {', '.join(beside)}. If it fails, both "
+                "are lost, and if backups fill it, the server stops."
+            )
+            remedy = "Let postgres_backup_dir name another disk, or copy each backup to a second place."
+            return [Finding("backup_beside_data", "warning", path, None, None, message, remedy)]
+    return []
 
 
 def _judge_system(system: FileSystem, plan: DiskPlan, holders: Sequence[Holder]) -> list[Finding]:

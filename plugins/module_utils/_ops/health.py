@@ -21,6 +21,7 @@ from . import (
     health_backups,
     health_maintenance,
     health_past,
+    health_schema,
     health_server,
     origin,
     queries,
@@ -185,6 +186,7 @@ def _subjects(plan: HealthPlan, now: datetime) -> dict[str, _Subject]:
         ),
         "replication": asking(replication, replication.ReplicationPlan, "replication"),
         "maintenance": asking(health_maintenance, health_maintenance.MaintenancePlan, "maintenance"),
+        "schema": asking(health_schema, health_schema.SchemaPlan, "schema"),
     }
     backups = plan.backups
     if backups is not None:
@@ -204,7 +206,7 @@ def _identity(line: Line) -> Identity:
         return Identity(note=origin.unasked(exc.why or exc.what))
 
 
-SECTIONS = ("server", "activity", "queries", "storage", "disk", "replication", "maintenance", "backups")
+SECTIONS = ("server", "activity", "queries", "storage", "disk", "replication", "maintenance", "schema", "backups")
 
 
 def collect(line: Line, plan: HealthPlan, now: datetime) -> Health:

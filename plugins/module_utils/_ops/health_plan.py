@@ -15,6 +15,7 @@ from .activity import ActivityPlan
 from .disk import DiskPlan
 from .health_backups import BackupsPlan
 from .health_maintenance import MaintenancePlan
+from .health_schema import SchemaPlan
 from .health_server import ServerPlan
 from .queries import QueriesPlan
 from .replication import ReplicationPlan
@@ -28,6 +29,7 @@ _PLANS: dict[str, Any] = {
     "disk": DiskPlan,
     "replication": ReplicationPlan,
     "maintenance": MaintenancePlan,
+    "schema": SchemaPlan,
 }
 # As the plans write it. Python 3.9 cannot make a type of these words.
 _MAY_BE_A_NUMBER = ("int | None", "float | None")

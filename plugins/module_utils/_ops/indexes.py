@@ -149,15 +149,21 @@ class Counted:
 LOOK_SETTINGS = {"jit": "off", "lock_timeout": "10s"}
 
 
-def read(session: Session, schemas: Sequence[str] = ()) -> list[Index]:
-    """All indexes but temporary ones; those of the system's schemas only if these are named."""
-    rows = session.query(sql.indexes(session.server_version), {"schemas": list(schemas)})
+def read(session: Session, schemas: Sequence[str] = (), tables: Sequence[int] | None = None) -> list[Index]:
+    """All indexes but temporary ones; those of the system's schemas only if these are named.
+
+    Args:
+        tables: the OIDs of the only tables to look at; None for all.
+    """
+    values = {"schemas": list(schemas), "tables": None if tables is None else list(tables)}
+    rows = session.query(sql.indexes(session.server_version), values)
     return [Index(**{name: _frozen(value) for name, value in row._asdict().items()}) for row in rows]
 
 
-def read_keys(session: Session, schemas: Sequence[str] = ()) -> list[ForeignKey]:
-    """All foreign keys, the largest tables first."""
-    rows = session.query(sql.FOREIGN_KEYS, {"schemas": list(schemas)})
+def read_keys(session: Session, schemas: Sequence[str] = (), tables: Sequence[int] | None = None) -> list[ForeignKey]:
+    """All foreign keys, the largest tables first; `tables` as for `read`."""
+    values = {"schemas": list(schemas), "tables": None if tables is None else list(tables)}
+    rows = session.query(sql.FOREIGN_KEYS, values)
     return [ForeignKey(**{name: _frozen(value) for name, value in row._asdict().items()}) for row in rows]
 
 

@@ -74,6 +74,7 @@ LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid
 LEFT JOIN locked ON locked.oid = c.oid
 LEFT JOIN locked AS shut ON shut.oid = i.indrelid
 WHERE c.relpersistence <> 't' AND home.relpersistence <> 't'
+  AND (%(tables)s::pg_catalog.oid[] IS NULL OR i.indrelid = ANY (%(tables)s::pg_catalog.oid[]))
   AND CASE WHEN pg_catalog.cardinality(%(schemas)s::pg_catalog.text[]) > 0 THEN hn.nspname = ANY (%(schemas)s::pg_catalog.text[])
            ELSE hn.nspname NOT IN ('pg_catalog', 'information_schema') END
 ORDER BY i.indexrelid
@@ -116,6 +117,7 @@ CROSS JOIN LATERAL (
     SELECT coalesce(sum(pg_catalog.pg_stat_get_tuples_deleted(part.oid)), 0)::pg_catalog.int8 AS rows
     FROM (SELECT r.oid UNION SELECT p.relid FROM pg_catalog.pg_partition_tree(r.oid) AS p) AS part) AS deleted
 WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relpersistence <> 't'
+  AND (%(tables)s::pg_catalog.oid[] IS NULL OR k.conrelid = ANY (%(tables)s::pg_catalog.oid[]))
   AND CASE WHEN pg_catalog.cardinality(%(schemas)s::pg_catalog.text[]) > 0 THEN n.nspname = ANY (%(schemas)s::pg_catalog.text[])
            ELSE n.nspname NOT IN ('pg_catalog', 'information_schema') END
 ORDER BY size.bytes DESC, 2, 1

@@ -109,12 +109,14 @@ class FileInfo:
 class Space:
     """Room on the file system of a path, in bytes, as an unprivileged writer sees it.
 
-    Two paths with the same `device` lie on the same file system.
+    Two paths with the same `device` lie on the same file system. `used_bytes` is what files take up, None if it is not
+    known: the blocks that are reserved for root are neither used nor free (statvfs: f_bfree and f_bavail).
     """
 
     free_bytes: int
     total_bytes: int
     device: str = ""
+    used_bytes: int | None = None
 
 
 class Job(Protocol):

@@ -231,7 +231,8 @@ class PodFiles:
         # Size, used and available in KiB stand before a percentage; the device's name may have blanks.
         lines = output.splitlines()
         words = lines[-1].rpartition("%")[0].split()
-        return Space(int(words[-2]) * 1024, int(words[-4]) * 1024, device=lines[0])
+        total, used, free = (int(word) * 1024 for word in words[-4:-1])
+        return Space(free, total, device=lines[0], used_bytes=used)
 
     def writable(self, path: str) -> bool:
         return self._pod.repeat(_WRITABLE, path)[0].returncode == 0

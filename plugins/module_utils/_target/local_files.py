@@ -257,7 +257,9 @@ class LocalFiles:
         with _naming("The free space cannot be read", at):
             found = os.statvfs(at)
             device = os.stat(at).st_dev
-        return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, str(device))
+        free, total, used = found.f_bavail, found.f_blocks, found.f_blocks - found.f_bfree
+        unit = found.f_frsize
+        return Space(free * unit, total * unit, str(device), used * unit)
 
     def writable(self, path: str) -> bool:
         at = _nearest_existing(path)
