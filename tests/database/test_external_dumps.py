@@ -81,6 +81,20 @@ def test_a_dump_that_psql_loads_is_restored_whole(
     assert ("CREATE SCHEMA public" in "".join(result["notes"])) is (name == "public")
 
 
+@pytest.mark.parametrize("kind", ["what a terminal printed before it", "a database of its own"])
+def test_what_else_comes_with_a_dump_does_no_harm(
+    database: Database, backup_dir: Path, scratch: Path, kind: str
+) -> None:
+    database.execute(CONTENT)
+    own = kind == "a database of its own"
+    script = hand_made(database, backup_dir / "a.sql", *(["--create", "--clean"] if own else []))
+    if not own:
+        script.write_bytes(b"Password: \r\n" + script.read_bytes().replace(b"\n", b"\r\n"))
+    result = verify(database, backup_dir, scratch, script, verify_in="instance" if own else "database")
+    assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 300), result["reason"]
+    assert ("DROP DATABASE" if own else "Password:") in result["notes"][0]
+
+
 def test_a_dump_with_harmless_errors_gets_into_production(server: Server, backup_dir: Path) -> None:
     database = production(server)
     server.query("CREATE ROLE godel")

@@ -188,19 +188,49 @@ def test_a_statement_that_is_refused_without_harm_is_noted_and_decides_nothing(
     assert any(gone in each for each in staged["preflight"]["notes"])
 
 
+# Its rows are loaded before what they need.
+IN_NO_ORDER = (
+    "CREATE TABLE z (a int); INSERT INTO z VALUES (1)",
+    "CREATE FUNCTION z_is_filled() RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT count(*) = 1 FROM public.z'",
+    "CREATE TABLE t (a int CHECK (public.z_is_filled())); INSERT INTO t VALUES (1)",
+)
+
+
 def test_a_dump_that_no_server_restores_fails_with_the_statement(
     prod: Database, backup_dir: Path, scratch: Path
 ) -> None:
-    prod.execute(
-        "CREATE TABLE z (a int); INSERT INTO z VALUES (1)",
-        "CREATE FUNCTION z_is_filled() RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT count(*) = 1 FROM public.z'",
-        "CREATE TABLE t (a int CHECK (public.z_is_filled())); INSERT INTO t VALUES (1)",
-    )
+    prod.execute(*IN_NO_ORDER)
     back_up(prod, backup_dir, format="custom")
     result = verify(prod, backup_dir, scratch, jobs=1)
     assert result["verdict"] == "failed", result["reason"]
     assert "violates check constraint" in result["reason"]
     assert "mend in the source" in result["findings"][0]["remedy"]
+
+
+def test_without_a_fingerprint_a_refused_statement_decides(prod: Database, backup_dir: Path, scratch: Path) -> None:
+    prod.execute(*IN_NO_ORDER)
+    entry = back_up(prod, backup_dir, fingerprint="none")
+    result = verify(prod, backup_dir, scratch, jobs=1)
+    assert (result["verdict"], "does not restore as a whole" in result["reason"]) == ("failed", True), result["reason"]
+    (entry / "verifications").rename(backup_dir / "aside")
+    error = refused(prod, backup_dir, entry, accept_unproven=True, accept=["definitions"], jobs=1)
+    assert error.what == "The backup does not restore as a whole"
+    assert "violates check constraint" in error.why
+
+
+def test_a_table_that_was_not_read_is_named_and_all_else_is_compared(
+    prod: Database, backup_dir: Path, scratch: Path
+) -> None:
+    entry = back_up(prod, backup_dir)
+    forge(entry, lambda document: document["fingerprint"].update(unread_tables={"public.users": "no such function"}))
+    result = verify(prod, backup_dir, scratch)
+    assert result["verdict"] == "inconclusive"
+    assert "was not compared: public.users (no such function)" in result["reason"]
+    assert stage(prod, backup_dir, entry, accept_unproven=True)["stage"]["verdict"] == "inconclusive"
+    forge(entry, add_object)
+    result = verify(prod, backup_dir, scratch)
+    assert (result["verdict"], result["difference_count"]) == ("inconclusive", 1)
+    assert "public.users (no such function)" in result["reason"]
 
 
 def test_a_view_on_a_catalog_that_a_newer_major_has_changed_is_the_places_fault(

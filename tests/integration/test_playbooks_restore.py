@@ -15,6 +15,7 @@ import pytest
 from tests.integration.site import COLLECTION, Site
 from tests.support.catalogs import add_verdict, ago
 from tests.support.restores import family, named, remove, rows
+from tests.support.verifications import forge
 
 
 @pytest.fixture(name="restorable")
@@ -256,3 +257,17 @@ def test_a_command_that_fails_keeps_production(restorable: Site) -> None:
     assert run.returncode == 2
     assert rows(restorable.database) == 250
     assert "Nothing was swapped" in run.stats["restore_result"]["db1"]["message"]
+
+
+def test_what_a_restored_database_lacks_is_said_before_the_swap(restorable: Site) -> None:
+    [entry] = restorable.entries()
+    forge(entry, lambda document: document["fingerprint"]["objects"].update({"view public.more": "0" * 32}))
+    run = restorable.run("restore", restore_backup=entry.name, restore_accept=["definitions"])
+    assert run.ok, run.output
+    said, swapped = (
+        run.output.index(words) for words in ("without what follows", "TASK [godel.postgres_runbook.restore : Exchange")
+    )
+    assert said < swapped
+    assert "view public.more is missing" in run.output
+    assert run.stats["restore_result"]["db1"]["lost"] == ["object view public.more is missing"]
+    assert rows(restorable.database) == 100

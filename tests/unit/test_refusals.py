@@ -165,6 +165,7 @@ HARMLESS = [
     ("GRANT SELECT ON TABLE public.t TO app;", "42704"),
     ("SET SESSION AUTHORIZATION 'app';", "22023"),
     ("COMMENT ON EXTENSION plpgsql IS 'x';", "42501"),
+    ("Password: -- -- PostgreSQL database dump -- -- Dumped from database version 15.18 ...", "42601"),
 ]
 
 
@@ -186,6 +187,7 @@ def test_what_people_see_of_dumps_that_load_well_is_harmless(statement: str, sta
         ("SELECT pg_catalog.setval('public.s', 1, true);", "42P01"),
         ("CREATE EXTENSION postgis;", "0A000"),
         ("a command of psql", ""),
+        ("pg_dump: warning: something CREATE TABLE t (a int);", "42601"),
     ],
 )
 def test_what_may_leave_something_out_is_not_harmless(statement: str, state: str) -> None:

@@ -10,7 +10,7 @@ does not, the refused statements tell whether this place is to blame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .._catalog.manifest import Manifest
 from .._findings import Finding
@@ -32,6 +32,7 @@ _ACCEPT = (
 )
 _READ = "Correct in the source what keeps these tables from being read, then take a new backup and verify it."
 _PROVE = "Take a backup with the playbook godel.postgres_runbook.backup: that one can be proven."
+_PROVE_OURS = "Take a backup with backup_fingerprint: content, and verify it."
 _SEVERITIES = {"verified": "ok", "failed": "critical", "inconclusive": "warning", "incomplete": "warning"}
 
 
@@ -123,8 +124,7 @@ def judge(manifest: Manifest, copy: Restored) -> Verdict:
     notes = [*how.notes(), *(f"{each}. The source may be the same." for each in copy.behind)]
     held = copy.figures.summary()
     if source is None:
-        reason = "It restores, but it has no fingerprint to compare with."
-        return Verdict("inconclusive", reason, [], notes, held)
+        return _unproven(copy, "but it has no fingerprint to compare with", _PROVE_OURS)
     differences = copy.differences
     if differences:
         rows = any(each.group != "definitions" for each in differences)
@@ -179,25 +179,28 @@ def _of_different(source: Fingerprint, copy: Restored, notes: list[str], *, rows
 
 
 def judge_external(copy: Restored) -> Verdict:
-    """The verdict on the copy of a dump without a fingerprint."""
-    figures, how = copy.figures, copy.loading
-    notes = how.notes()
+    """The verdict on the copy of a dump that this collection has not taken."""
+    why = "but what its source held was not recorded, so nothing can be proven"
+    verdict = _unproven(copy, f"{why}. Backups by godel.postgres_runbook.backup carry that proof", _PROVE)
     findings = [each.finding() for each in copy.behind]
-    rows_by_table = {name: figure.rows for name, figure in sorted(figures.tables.items())}
-    held = {**figures.summary(), "rows_by_table": rows_by_table}
+    rows_by_table = {name: figure.rows for name, figure in sorted(copy.figures.tables.items())}
+    return replace(verdict, findings=findings, restored={**copy.figures.summary(), "rows_by_table": rows_by_table})
+
+
+def _unproven(copy: Restored, but: str, remedy: str) -> Verdict:
+    """The verdict on a copy with nothing to compare it with: whether it loads as a whole."""
+    figures, how = copy.figures, copy.loading
+    notes, held = how.notes(), figures.summary()
     serious = how.serious()
     if serious:
         refused = f"Refused: {told(serious, len(serious))}."
         blame = blamed(serious, how.around, rows=False)
         if blame or how.lacks:
             reason = f"{blame} {refused}" if blame else f"{how.lacks[0]}, which may be why it does not load. {refused}"
-            return Verdict("inconclusive", reason, [], notes, held, blame.remedy if blame else "", findings)
-        return Verdict("failed", f"It does not restore as a whole. {refused}", [], notes, held, _PROVE, findings)
-    reason = (
-        f"It restores, to {figures.rows} rows in {len(figures.tables)} tables, but what its source held was not "
-        "recorded, so nothing can be proven. Backups by godel.postgres_runbook.backup carry that proof."
-    )
-    return Verdict("inconclusive", reason, [], notes, held, _PROVE, findings)
+            return Verdict("inconclusive", reason, [], notes, held, blame.remedy if blame else "")
+        return Verdict("failed", f"It does not restore as a whole. {refused}", [], notes, held, remedy)
+    reason = f"It restores, to {figures.rows} rows in {len(figures.tables)} tables, {but}."
+    return Verdict("inconclusive", reason, [], notes, held, remedy)
 
 
 def _unread(source: Fingerprint, copy: Fingerprint) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._errors import CommandFailed, FileProblem, InvalidInput, ProgramMissing
 from .._programs import Programs
@@ -191,12 +191,13 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
             database = _of_conninfo(connect[1]) if connect[1] else _plain(connect[2])
     found = target.files.info(dump.path)
     size = sum(info.size_bytes for info in target.files.walk(dump.path)) if found and found.is_dir else 0
+    database = database if dump.format == "plain" else None
     return HandMade(
-        dump=dump,
+        dump=replace(dump, enters=database),
         size_bytes=size or (found.size_bytes if found else 0),
         roles=list(dict.fromkeys(roles)),
         extensions=list(dict.fromkeys(extensions)),
-        database=database if dump.format == "plain" else None,
+        database=database,
         tool_major=tool_major or programs.major,
         complete=_ends_well(lines) if dump.format == "plain" else _is_whole(target, dump),
         # All else is converted on the way in.

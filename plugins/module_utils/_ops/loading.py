@@ -104,7 +104,8 @@ class Dump:
     """A dump on the target: its path, its format (`directory`, `custom`, `tar` or `plain`), and how it is packed.
 
     `absent` is what a new database has and the source had not, in the words of DROP. With `tablespaces`, relations go
-    into those of the source; the others stay in the default one of the database.
+    into those of the source; the others stay in the default one of the database. `enters` is the database that a script
+    creates for itself.
     """
 
     path: str
@@ -112,6 +113,7 @@ class Dump:
     unpacker: str | None = None
     absent: tuple[str, ...] = ()
     tablespaces: bool = False
+    enters: str | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ class Runner:
             job.stop()
         if fed:
             self._check_feed(dump, program, status, job)
+        if room and status == 0:  # all of it tells of what was done without an error
+            return Ended(program, status, "", cramped)
         text = self._target.files.read(log).decode("utf-8", "replace")
         return Ended(program, status, text, cramped)
 

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from .._db import Server, Session
 from .._errors import QueryFailed
 from .._findings import Finding
 from .._sql import sequences as sql
 
+_AT_ONCE = 100
 _SETTINGS = {"search_path": "", "statement_timeout": "60000"}
 
 
@@ -49,24 +52,46 @@ class Behind:
         )
 
 
-def behind(server: Server, db: str) -> list[Behind]:
-    """The sequences of a database that stand behind their column, as far as each can be read within a minute."""
-    found = []
+def behind(server: Server, db: str, *, only_indexed: bool) -> list[Behind]:
+    """The sequences of a database that stand behind their column, as far as each can be read within a minute.
+
+    Args:
+        only_indexed: leave out columns for which the whole table would have to be read.
+    """
+    found: list[Behind] = []
     with server.connect(db, settings=_SETTINGS) as session:
-        for row in session.query(sql.NUMBERED):
-            with suppress(QueryFailed):
-                found += _behind(session, row.sequence, row.relation, row.attribute, row.increment)
+        rows = [row for row in session.query(sql.NUMBERED) if row.indexed or not only_indexed]
+        for at in range(0, len(rows), _AT_ONCE):
+            part = rows[at : at + _AT_ONCE]
+            try:
+                found += _behind(session, part)
+            except QueryFailed:  # one of them cannot be read, or all together take too long
+                for row in part:
+                    with suppress(QueryFailed):
+                        found += _behind(session, [row])
     return found
 
 
-def _behind(session: Session, sequence: str, relation: str, attribute: str, increment: int) -> list[Behind]:
-    statement = sql.BEHIND.format(
-        sequence=sequence,
-        relation=relation,
-        attribute=attribute,
-        increment=increment,
-        farthest="max" if increment > 0 else "min",
-    )
+def _behind(session: Session, rows: Sequence[Any]) -> list[Behind]:
+    statements = [
+        sql.BEHIND.format(
+            number=number,
+            sequence=row.sequence,
+            relation=row.relation,
+            attribute=row.attribute,
+            increment=row.increment,
+            farthest="max" if row.increment > 0 else "min",
+        )
+        for number, row in enumerate(rows)
+    ]
     return [
-        Behind(sequence, relation, attribute, increment, row.stands_at, row.goes_to) for row in session.query(statement)
+        Behind(
+            rows[each.number].sequence,
+            rows[each.number].relation,
+            rows[each.number].attribute,
+            rows[each.number].increment,
+            each.stands_at,
+            each.goes_to,
+        )
+        for each in session.query(" UNION ALL ".join(statements))
     ]

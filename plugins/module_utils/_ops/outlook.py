@@ -327,7 +327,7 @@ def _refuse(plan: StagePlan, session: Session, source: Source, room: Any, *, loa
         remedy = "Restore it on a server of that version or newer."
     elif roles:
         why = f"roles are missing: {', '.join(roles)}"
-        remedy = "Create them; globals.sql beside the backup has their definitions."
+        remedy = "Create them. Beside a backup of the catalog, globals.sql has their definitions."
     elif extensions:
         why = f"extensions are not installed: {', '.join(extensions)}"
         remedy = "Install their packages on the server."

@@ -75,6 +75,8 @@ _BROUGHT = re.compile(
 _TAKES_AWAY = re.compile(r"DROP |ALTER .* DROP (?:CONSTRAINT|DEFAULT|IDENTITY|EXPRESSION|COLUMN)", re.S)
 _ON_THE_BROUGHT = re.compile(r"(?:COMMENT ON|ALTER) (?:EXTENSION|SCHEMA public|LANGUAGE|PROCEDURAL LANGUAGE)\b", re.S)
 _SETS = re.compile(r"SET |SELECT pg_catalog\.set_config\(", re.S)
+# What a terminal printed before the dump becomes a part of its first statement, which is a SET.
+_BEFORE_THE_DUMP = "-- PostgreSQL database dump -- "
 _UNKNOWN_TO_PSQL = re.compile(r"invalid command \\(?:un)?restrict\b")
 
 
@@ -223,5 +225,6 @@ def harmless(refusal: Refusal) -> bool:
         or (state in ("42704", "22023", "42501") and bool(_SETS.match(statement)))
         or (state in ("42704", "22023", "42501") and bool(_NAMES_ROLES.match(statement)))
         or (state in ("42501", "42704") and bool(_ON_THE_BROUGHT.match(statement)))
+        or (state == "42601" and _BEFORE_THE_DUMP in statement)
         or bool(_UNKNOWN_TO_PSQL.match(refusal.reason) and not state)
     )

@@ -221,7 +221,8 @@ def compared(
     figures = capture.take(made.server, db, mode=mode, workers=workers, algorithm=algorithm, copied=copied)
     differences = definitions.differences(made.server, db, source, figures) if source else []
     lacks = made.weigh(known, differs=bool(differences or (source is None and loaded.refusals)))
-    return Restored(figures, Loading(lacks, loaded, around), differences, numbering.behind(made.server, db))
+    behind = numbering.behind(made.server, db, only_indexed=source is not None)
+    return Restored(figures, Loading(lacks, loaded, around), differences, behind)
 
 
 def circumstances(made: Copy, where: str, needs: Needs) -> Circumstances:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .._catalog.manifest import Manifest
-from .._db import Server
+from .._db import Server, compose
 from .._errors import QueryFailed
 from .._programs import Programs
 from .._target.base import Target
-from . import passes, script, source_database
+from . import databases, passes, script, source_database
 from .loading import UNPACKERS, Dump, RestoreRefused, Runner
 from .refusals import Refusal, from_psql, shortened
 
@@ -33,18 +33,18 @@ _ENTRY_OR_ERROR = re.compile(
 _TO_THE_END = "errors ignored on restore"
 _COMMAND = "Command was: "
 _FIRST_WITH_RESTRICT = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
-_OF_ROWS = ("COPY ", "INSERT ")
+_OF_ROWS = ("COPY ", "INSERT ", "SELECT pg_catalog.setval(")
 _SETTINGS = ("SET ", "SELECT pg_catalog.set_config(")  # which come first
-_ROWS = ("TABLE DATA", "BLOB", "LARGE OBJECT")
+_ROWS = ("TABLE DATA", "SEQUENCE SET", "BLOB", "LARGE OBJECT")
 _BYTES_FOR_ENTRY = 400  # of pg_restore --verbose
 # Entries that are asked again: the first ones of a load tell why the others failed.
 _ASKED_AGAIN = 500
 _ROWS_ASKED_AGAIN = 3
-# $1 pg_restore, $2 list of entries, $3 archive, $4 unpacker or nothing, $5 one more option, then psql: restores the
+# $1 pg_restore, $2 list of entries, $3 archive, $4 unpacker or nothing, $5 and $6 options, then psql: restores the
 # entries through psql.
 _AGAIN = """
-if [ -n "$4" ]; then "$4" -dc -- "$3" | "$1" --use-list="$2" --no-subscriptions "$5" --file=-
-else "$1" --use-list="$2" --no-subscriptions "$5" --file=- -- "$3"; fi | { shift 5; "$@"; }
+if [ -n "$4" ]; then "$4" -dc -- "$3" | "$1" --use-list="$2" --no-subscriptions "$5" "$6" --file=-
+else "$1" --use-list="$2" --no-subscriptions "$5" "$6" --file=- -- "$3"; fi | { shift 6; "$@"; }
 """
 
 
@@ -96,8 +96,7 @@ def load(
     if dump.format == "plain":
         refusals = script.load(target, run, psql, dump, knows_restrict=_knows_restrict(programs.version))
         if refusals is None:
-            source_database.make_anew(server, db)
-            _take_away(server, db, dump)
+            _make_anew(server, db, dump)
             refusals = script.strict(run, psql, dump)
         return Loaded(refusals, len(refusals))
     pg_restore = [*before, programs.path("pg_restore"), f"--dbname={server.login.conninfo(db, 'pg_restore')}"]
@@ -124,8 +123,7 @@ def load(
     except RestoreRefused as exc:
         if jobs == 1 or exc.place_to_blame:
             raise
-    source_database.make_anew(server, db)  # workers may stand in each other's way, which says nothing about the dump
-    _take_away(server, db, dump)
+    _make_anew(server, db, dump)  # workers may stand in each other's way, which says nothing about the dump
     archive.forget()
     return restore(1)
 
@@ -190,12 +188,16 @@ class _Archive:
         return Loaded(ordered, len(ordered))
 
     def _again(self, numbers: Sequence[str], *, rows: bool = False) -> list[Refusal]:
-        """Restore entries through psql; rows in a transaction that is rolled back."""
+        """Restore entries through psql; rows in a transaction that is rolled back, and that the first error ends.
+
+        psql takes the rows of a COPY that was refused for statements. So without `rows` there are none.
+        """
         entries = self._run.write("again", "".join(f"{number};\n" for number in numbers).encode())
         options = ["--set=VERBOSITY=verbose", "--echo-errors", "--output=/dev/null", f"--set=ON_ERROR_STOP={int(rows)}"]
         begin = ["--command=BEGIN"] if rows else []
         pg_restore = next(word for word in self._pg_restore if word.endswith("/pg_restore"))
         argv = [pg_restore, entries, self._dump.path, self._dump.unpacker or "", self._tablespaces]
+        argv.append("--no-subscriptions" if rows else "--schema-only")
         again = [*self._psql, *options, *begin, "--file=-"]
         ended = self._run.run(["/bin/sh", "-c", _AGAIN, "again", *argv, *again], Dump(self._dump.path, "custom"))
         if ended.lost():
@@ -248,6 +250,15 @@ def _knows_restrict(version: str) -> bool:
     major, dummy, minor = version.partition(".")
     first = _FIRST_WITH_RESTRICT.get(int(major), 0)
     return not minor.isdigit() or int(minor) >= first
+
+
+def _make_anew(server: Server, db: str, dump: Dump) -> None:
+    """Put an empty database into the place of one that is half loaded."""
+    if dump.enters is not None:
+        with databases.working(server, databases.aside_from(dump.enters)) as session:
+            session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", dump.enters))
+    source_database.make_anew(server, db)
+    _take_away(server, db, dump)
 
 
 def _take_away(server: Server, db: str, dump: Dump) -> None:

@@ -90,7 +90,7 @@ def load(target: Target, run: Runner, psql: Sequence[str], dump: Dump, *, knows_
     layout = layout_of(target, dump)
     if not knows_restrict:
         layout = replace(layout, key="")
-    if layout.connects or layout.first_copy == 1:
+    if layout.first_copy == 1 or (layout.connects and not dump.enters):
         return strict(run, psql, dump)
     edits = {}
     if layout.first_copy:

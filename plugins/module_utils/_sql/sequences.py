@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-# By ownership (serial, identity) and by the default of the column. Partitions are seen with their parent.
+# `indexed` says whether the ends of the column are known without reading the table. By ownership (serial, identity) and by the default of the column. Partitions are seen with their parent.
 NUMBERED = """
 WITH used AS (
     SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS number
@@ -21,7 +21,11 @@ WITH used AS (
 )
 SELECT pg_catalog.format('%I.%I', sn.nspname, s.relname) AS sequence,
        pg_catalog.format('%I.%I', tn.nspname, t.relname) AS relation,
-       pg_catalog.quote_ident(a.attname) AS attribute, q.seqincrement AS increment
+       pg_catalog.quote_ident(a.attname) AS attribute, q.seqincrement AS increment,
+       EXISTS (
+           SELECT FROM pg_catalog.pg_index i
+           WHERE i.indrelid = t.oid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = a.attnum
+       ) AS indexed
 FROM used u
 JOIN pg_catalog.pg_class s ON s.oid = u.sequence AND s.relkind = 'S'
 JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid AND NOT q.seqcycle
@@ -35,7 +39,7 @@ ORDER BY 1, 2, 3
 """
 # Where the next value of a sequence lies before the end of its column, in the direction in which it counts.
 BEHIND = """
-SELECT s.last_value AS stands_at, e.last AS goes_to
+SELECT {number} AS number, s.last_value AS stands_at, e.last AS goes_to
 FROM {sequence} s, (SELECT {farthest}({attribute}) AS last FROM {relation}) e
 WHERE (s.last_value + CASE WHEN s.is_called THEN {increment} ELSE 0 END - e.last) * {increment} <= 0
 """
