@@ -1,0 +1,65 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: check_options
+short_description: Check the options of a role of this collection before it does anything
+version_added: 0.1.0
+description:
+  - Ansible ignores a variable that no task reads, so that a misspelt option has no effect. This action compares the names of all variables with
+    the options of the roles of this collection, and fails with the name that is nearest.
+  - A variable that is given on the command line, in a survey of AWX or to the role itself is an error when its name begins like an option of
+    this collection and is none. Elsewhere, in an inventory or a play, only a misspelt name is an error; another one that begins
+    with the name of the role gets a warning.
+  - Keys of options that are dictionaries, such as C(postgres_login), are compared in the same way.
+  - It also says in one line which required option is missing and which value is wrong.
+  - Every role of this collection runs it first, through the role P(godel.postgres_runbook.check_options#role).
+author:
+  - The godel.postgres_runbook authors (@godel)
+options:
+  role:
+    description: Name of the role that is about to run, for example V(backup).
+    type: str
+    required: true
+  ignore:
+    description: Names of variables that are your own, as shell patterns.
+    type: list
+    elements: str
+    default: []
+attributes:
+  action:
+    description: Runs on the controller, and asks nothing of the host.
+    support: full
+  check_mode:
+    description: Does the same in check mode.
+    support: full
+  diff_mode:
+    description: Shows no difference.
+    support: none
+  platform:
+    description: Runs on the controller.
+    support: full
+    platforms: posix
+"""
+
+EXAMPLES = r"""
+- name: Check the options of the role backup
+  godel.postgres_runbook.check_options:
+    role: backup
+    ignore: [backup_window_host]
+"""
+
+RETURN = r"""
+msg:
+  description: What is wrong, and the nearest right word.
+  type: str
+  returned: failure
+  sample: >-
+    Invalid variable: 'restore_bakcup' on the command line is not an option of this collection. Did you mean restore_backup? Nothing was
+    done. See ansible-doc -t role godel.postgres_runbook.restore for the options. A variable of your own can be listed in
+    check_options_ignore.
+"""
