@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,8 +17,12 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from ._db_errors import refused
+from ._any_text import as_bytes, escaped, readable
+from ._db_errors import database_is_missing, not_connected, refused
 from ._errors import ConnectionFailed, InvalidInput, MissingLibrary, QueryFailed
+from ._statements import compose as compose
+from ._statements import local_settings, with_values
+from ._statements import together as together
 from ._target.base import Target
 
 try:  # not when it is needed: a signal that comes while it is loaded would be lost
@@ -34,10 +38,12 @@ except ImportError as exc:
 # Every session of this collection, and of a program under it, has a name that begins with this word, so that others can
 # tell that a procedure runs: `pg_runbook backup`, `pg_runbook backup (pg_dump)`.
 APPLICATION = "pg_runbook"
+# Where to stand while databases are made and dropped. The second one keeps others from CREATE DATABASE meanwhile.
+MAINTENANCE_DB, _LAST_DB = "postgres", "template1"
+_QUICK_S = 5.0
 _CONNECT_TIMEOUT_S = 10
 _GRACE_S = 2.0  # after the server's own limit, which leaves the connection in order
 _IDLE, _ACTIVE = 0, 1  # of PQtransactionStatus: no transaction, and a command is in progress
-_JSON = (114, 3802)  # json and jsonb, by their oids in pg_type
 # unnest() of several arrays is only known by its bare name.
 _SET = (
     "SELECT pg_catalog.set_config(name, value, false)"
@@ -132,33 +138,6 @@ def _quote(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def compose(template: str, *identifiers: str, **literals: str) -> Any:
-    """A statement with quoted names for its `{}` and quoted strings for its `{word}`; for what cannot be bound."""
-    values = {word: sql.Literal(value) for word, value in literals.items()}
-    return sql.SQL(template).format(*(sql.Identifier(name) for name in identifiers), **values)
-
-
-def _local_settings(settings: Mapping[str, str]) -> Any:
-    values = (f"pg_catalog.set_config({{{at}}}, {{{at + 1}}}, true)" for at in range(0, 2 * len(settings), 2))
-    words = (sql.Literal(word) for pair in settings.items() for word in pair)
-    return sql.SQL(f"SELECT {', '.join(values)};\n").format(*words)
-
-
-def _with_values(statement: Any, connection: Any) -> Any:
-    """The statement as it has to be when values are bound to it: a per cent sign in a name is two then."""
-    if not isinstance(statement, sql.Composed):
-        return statement
-    return sql.Composed(
-        part if isinstance(part, sql.SQL) else sql.SQL(part.as_string(connection).replace("%", "%%"))
-        for part in statement.seq
-    )
-
-
-def together(statements: Sequence[Any]) -> Any:
-    """Several statements as one text, which takes one way to the server and back."""
-    return sql.SQL("; ").join(statements)
-
-
 class Session:
     """One connection in autocommit mode. Rows are named tuples."""
 
@@ -183,11 +162,11 @@ class Session:
         self._check_mode = check_mode
         self._cancel = cancel
         self._patience_s = patience_s
-        self._local = _local_settings(local) if local else None
+        self._local = local_settings(local) if local else None
         self._any_text = any_text
         self._silent = False
         if any_text:
-            _as_bytes(connection)
+            as_bytes(connection)
 
     def query(self, statement: Any, params: Sequence[object] | Mapping[str, object] | None = None) -> list[Any]:
         """Read: run a statement that changes nothing and return its rows.
@@ -209,7 +188,7 @@ class Session:
             psycopg2.extensions.register_type(psycopg2.extensions.BYTES, cursor)
             cursor.execute(statement)
             names = [column.name for column in cursor.description]
-            rows = [dict(zip(names, map(_escaped, row))) for row in cursor.fetchall()]
+            rows = [dict(zip(names, map(escaped, row))) for row in cursor.fetchall()]
             if unknown:
                 cursor.execute("SET client_encoding = 'UTF8'")
             return rows
@@ -256,11 +235,11 @@ class Session:
             text = sql.SQL(statement) if isinstance(statement, str) else statement
             statement = sql.Composed([*self._local.seq, *(text.seq if isinstance(text, sql.Composed) else [text])])
         if params is not None:
-            statement = _with_values(statement, self._connection)
+            statement = with_values(statement, self._connection)
         with self._awaiting(), _mapped_errors(), self._connection.cursor(cursor_factory=rows) as cursor:
             cursor.execute(statement, params)
             found = list(cursor.fetchall()) if cursor.description else []
-            return _readable(found, cursor.description) if self._any_text else found
+            return readable(found, cursor.description) if self._any_text else found
 
     @contextmanager
     def _awaiting(self) -> Iterator[None]:
@@ -293,32 +272,6 @@ class Session:
         self._silent = True
         with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
-
-
-def _escaped(value: Any) -> Any:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-
-
-def _as_bytes(connection: Any) -> None:
-    """Let texts of this connection come as their bytes: one name that is not UTF-8 would spoil the whole answer."""
-    psycopg2.extensions.register_type(psycopg2.extensions.BYTES, connection)
-    psycopg2.extensions.register_type(psycopg2.extensions.BYTESARRAY, connection)
-    connection.string_types.update(dict.fromkeys(_JSON, psycopg2.extensions.BYTES))
-
-
-def _readable(rows: Sequence[Any], columns: Sequence[Any] | None) -> list[Any]:
-    """The rows, with texts in place of their bytes."""
-    kinds = [column.type_code for column in columns or ()]
-    return [row._make(_text(value, kind) for value, kind in zip(row, kinds)) for row in rows]
-
-
-def _text(value: Any, kind: int) -> Any:
-    if isinstance(value, list):
-        return [_text(each, kind) for each in value]
-    if not isinstance(value, bytes):  # a bytea is a memoryview
-        return value
-    text = value.decode("utf-8", "replace")
-    return json.loads(text) if kind in _JSON else text
 
 
 @contextmanager
@@ -382,7 +335,7 @@ class Server:
             try:
                 connection = psycopg2.connect(**parameters)
             except (psycopg2.Error, UnicodeError, ValueError) as exc:
-                raise self._connection_failed(db, str(exc)) from None
+                raise self._connection_failed(db, str(exc), parameters) from None
             stack.callback(connection.close)
             connection.autocommit = True
             # psycopg2 keeps all other threads waiting while it cancels, and so would wait for our own port-forward.
@@ -399,20 +352,39 @@ class Server:
                     session.query(_SET, (list(settings), list(settings.values())))
             yield session
 
-    def _connection_failed(self, db: str, text: str) -> ConnectionFailed:
+    @contextmanager
+    def connect_aside(
+        self, *, settings: Mapping[str, str] | None = None, timeout_s: float | None = None
+    ) -> Iterator[Session]:
+        """A session for work on whole databases: with `postgres`, or with `template1` where that was dropped."""
+        with ExitStack() as stack:
+            began = time.monotonic()
+            try:
+                session = stack.enter_context(self.connect(MAINTENANCE_DB, settings=settings, timeout_s=timeout_s))
+            except ConnectionFailed as exc:
+                if time.monotonic() - began > _QUICK_S:  # the server does not answer
+                    raise
+                try:
+                    session = stack.enter_context(self.connect(_LAST_DB, settings=settings, timeout_s=timeout_s))
+                except ConnectionFailed:
+                    raise exc from None
+            yield session
+
+    def _connection_failed(self, db: str, text: str, parameters: Mapping[str, Any]) -> ConnectionFailed:
         where = self.login.unix_socket or self.login.host or "the default socket"
-        remedy = "Check that the server runs and that login_host, login_port and login_unix_socket are right."
-        if "does not exist" in text and "database" in text:
-            remedy = "Check the name in db; names are case-sensitive."
-        elif "authentication" in text or "no password supplied" in text or "pg_hba.conf" in text or "role" in text:
-            remedy = "Check login_user and login_password, and pg_hba.conf on the server."
-        elif "SSL" in text or "certificate" in text:
-            remedy = "Check ssl_mode, ca_cert, ssl_cert and ssl_key, and whether the server offers SSL."
-        elif "starting up" in text or "shutting down" in text or "recovery" in text:
-            remedy = "Wait until the server accepts connections, then run again."
-        return ConnectionFailed(
-            "Cannot connect to PostgreSQL",
-            subject=f"database {db!r} on {where}, port {self.login.port}, as {self.login.user}",
-            why=" ".join(text.split()),
-            remedy=remedy,
-        )
+        subject = f"database {db!r} on {where}, port {self.login.port}, as {self.login.user}"
+        names = _databases(parameters) if database_is_missing(text) else []
+        return not_connected(subject, db, self.login.user, text, names)
+
+
+def _databases(parameters: Mapping[str, Any]) -> list[str]:
+    """The names of the server's databases, to find the one that was meant; empty when it cannot be asked."""
+    for db in (MAINTENANCE_DB, _LAST_DB):
+        with (
+            suppress(psycopg2.Error),
+            closing(psycopg2.connect(**{**parameters, "dbname": db})) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("SELECT datname::text FROM pg_catalog.pg_database WHERE NOT datistemplate")
+            return [str(row[0]) for row in cursor.fetchall()]
+    return []

@@ -43,6 +43,12 @@ dropped:
   returned: success
   type: list
   elements: str
+kept:
+  description: The databases that stay for now, with their state and until when they are kept; null until they are discarded at once.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"name": "shop_replaced_20260206T030405Z", "state": "replaced", "keep_until": "2026-02-13T03:04:05Z"}]
 notes:
   description: What is marked, but was renamed by somebody, and so was not touched. A warning tells the same.
   returned: success
@@ -57,7 +63,7 @@ msg:
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import swap
+from ..module_utils._ops import discard
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import utc_now
 
@@ -68,11 +74,10 @@ def operation(call: Call) -> Result:
     """Drop what is due."""
     params = call.params
     server = Server(create_target(params), Login.from_params(params, "discard"), check_mode=call.check_mode)
-    done = swap.discard(server, params["db"], utc_now(), due_only=params["due_only"])
-    dropped, notes = list(done.dropped), list(done.notes)
-    text = f"Dropped: {', '.join(dropped)}." if dropped else "Nothing is to be dropped."
+    done = discard.discard(server, params["db"], utc_now(), due_only=params["due_only"])
+    dropped, notes, text = list(done.dropped), list(done.notes), done.message()
     diff = {"before": "".join(f"{name}\n" for name in dropped), "after": ""}
-    values: dict[str, object] = {"dropped": dropped, "notes": notes, "msg": " ".join([text, *notes])}
+    values: dict[str, object] = {"dropped": dropped, "kept": done.kept_values(), "notes": notes, "msg": text}
     failure = None
     if done.failures:
         failure = " ".join([*done.failures, "Remove the reason, then run again.", text])

@@ -112,7 +112,7 @@ msg:
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
 from ..module_utils._db import Login, Server
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import databases, swap
+from ..module_utils._ops import swap
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 
@@ -144,7 +144,7 @@ def operation(call: Call) -> Result:
     server = Server(create_target(params), Login.from_params(params, "swap"))
     done = f"{plan.db} is what it shall be; nothing to do."
     if call.check_mode:
-        with server.connect(databases.MAINTENANCE_DB) as session:
+        with server.connect_aside() as session:
             pair = swap.choose(session, plan)
             if pair is None:
                 return Result(False, {"findings": [], "msg": done})

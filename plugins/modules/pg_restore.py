@@ -255,12 +255,14 @@ def operation(call: Call) -> Result:
             }
             diff = outlook.difference(found, utc_now())
             if call.check_mode:
-                text = f"{found.source.name} would be restored beside {plan.db}."
+                text = f"{found.source.name} would be restored beside {plan.db}. {outlook.summary(found)}".rstrip()
                 return Result(True, {**values, "stage": None, "msg": text}, diff)
             clock = Clock()
             with clock.step("all"):
                 staged = staging.stage(target, server, plan, found, clock)
-    values.update(staging.report(staged), staged_s=clock.steps.pop("all_s"), steps=clock.steps)
+    told = staging.report(staged)
+    told["msg"] = f"{told['msg']} {outlook.summary(found)}".rstrip()
+    values.update(told, staged_s=clock.steps.pop("all_s"), steps=clock.steps)
     values.update(preflight=found.as_dict(), findings=[finding.as_dict() for finding in found.findings])
     return Result(staged.changed or bool(staged.removed), values, diff)
 

@@ -34,8 +34,11 @@ def _restorable(site: Site) -> Iterator[Site]:
 
 @contextlib.contextmanager
 def application(*answers: tuple[int, str]) -> Iterator[str]:
-    """An application that gives these answers one after the other, and the last one from then on; its URL."""
-    left = list(answers)
+    """An application that gives these answers one after the other, and the last one from then on; its URL.
+
+    The first request comes before anything is done, and gets an answer of its own.
+    """
+    left = [(503, "before the restore"), *answers]
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -79,7 +82,12 @@ def test_check_mode_a_restore_nothing_to_do_a_rollback_and_the_removal(restorabl
     assert rows(named(prod, artifact["replaced"])) == 250
     report = site.report("restore")
     assert report["swap"]["downtime_s"] == artifact["downtime_s"]
-    assert "1 tables have other numbers of rows" in first.output
+    assert (
+        "1 table has another number of rows in production now than in the backup: public.users 250 -> 100."
+        in first.output
+    )
+    assert "not touched" not in artifact["message"]
+    assert "public.users 250 -> 100" in artifact["message"]
 
     again = site.run("restore")
     assert again.ok, again.output
@@ -95,7 +103,8 @@ def test_check_mode_a_restore_nothing_to_do_a_rollback_and_the_removal(restorabl
         assert (back.changed(), rows(prod)) == (changed, left)
         assert told in back.stats["restore_rollback_result"]["db1"]["message"]
 
-    assert site.run("restore_discard", "--check").changed() == 1
+    rehearsal = site.run("restore_discard", "--check")
+    assert rehearsal.changed() == 1
     for changed in (1, 0):
         discarded = site.run("restore_discard", report=True)
         assert discarded.ok, discarded.output
@@ -117,6 +126,42 @@ def test_the_application_is_stopped_and_started_and_has_to_be_well(restorable: S
     assert log.read_text().split() == ["stop", "start"]
     assert rows(restorable.database) == 100
     assert len(restorable.entries()) == 2  # the safety backup
+
+    # A second time there is nothing to do: the application is well, so that it is neither stopped nor started.
+    with application((200, "well")) as url:
+        again = restorable.run("restore", restore_application=commands(log), restore_health_url=url)
+    assert again.ok, again.output
+    assert (again.changed(), log.read_text().split()) == (0, ["stop", "start"])
+    log.unlink()
+    for changed, called in ((1, ["stop", "start"]), (0, ["stop", "start", "start"])):
+        back = restorable.run("restore_rollback", restore_rollback_application=commands(log))
+        assert back.ok, back.output
+        assert log.read_text().split() == called  # without a URL it is not known whether it runs
+        assert bool(back.changed()) == bool(changed)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://no-such-host.invalid/health", "Correct the URL."),
+        ("http://127.0.0.1:9/health", "restore_application_down"),
+    ],
+)
+def test_a_health_url_that_nothing_answers_ends_the_restore_before_it_begins(
+    restorable: Site, url: str, said: str
+) -> None:
+    log = restorable.folder / "application"
+    down = "invalid" in url  # then the name is wrong all the same
+    run = restorable.run(
+        "restore", restore_application=commands(log), restore_health_url=url, restore_application_down=down
+    )
+    assert run.returncode == 2
+    assert (log.exists(), family(restorable.database), rows(restorable.database)) == (
+        False, [restorable.database.name], 250
+    )  # fmt: skip
+    message = run.stats["restore_result"]["db1"]["message"]
+    for text in (f"Invalid restore_health_url: {url} gives no answer", "Nothing was done", said):
+        assert text in message
 
 
 @pytest.mark.parametrize("answer", [(503, "no"), (200, "nothing of it")])

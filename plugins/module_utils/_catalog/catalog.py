@@ -233,7 +233,14 @@ class Catalog:
         else:
             what = f"There is no {wanted} of this server"
             remedy = f"{remedy} One of another cluster is only taken when it is named by its id." if others else remedy
-        raise BackupNotFound(what, subject=f"database {database!r} in {self.root}", why=others, remedy=remedy)
+        why, remedy = self._absent() or (others, remedy)
+        raise BackupNotFound(what, subject=f"database {database!r} in {self.root}", why=why, remedy=remedy)
+
+    def _absent(self) -> tuple[str, str] | None:
+        """Why, and what to do, when the catalog itself is not there."""
+        if self._files.info(self.root) is not None:
+            return None
+        return "this directory does not exist", "Check postgres_backup_dir, and whether its file system is mounted."
 
     def lock(self, database: str, purpose: str) -> AbstractContextManager[None]:
         """Keep everybody else from writing or removing backups of this database."""

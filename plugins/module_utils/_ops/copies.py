@@ -107,7 +107,7 @@ def on_server(
 ) -> Iterator[Copy]:
     """A scratch database of the server, which has a name of its own."""
     with scratch_database.created(server, like, encoding) as (name, notes):
-        with server.connect(databases.MAINTENANCE_DB) as session:
+        with server.connect_aside() as session:
             visitor = own_sessions.on_copy(server, session, dumped=like is not None)
             doubts = source_settings.settle(session, visitor, name, like) if like else []
         roles = source_settings.of_other_roles(like, server.login.user) if like else {}
@@ -133,7 +133,7 @@ def in_instance(scratch_server: Server, wanted: Wanted, lacks: list[str]) -> Cop
     like = wanted.like
     superuser = scratch_server.login.user
     name = _UNKNOWN if wanted.enters or not wanted.name else wanted.name
-    with scratch_server.connect(databases.aside_from(name)) as session:
+    with databases.working(scratch_server, databases.aside_from(name)) as session:
         source_database.create_roles(session, wanted.roles, like)
         _make_room(session, name)
         notes = source_database.create_database(session, name, like, wanted.encoding)

@@ -16,13 +16,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._db import Server, Session, compose
+from .._db import MAINTENANCE_DB, Server, Session, compose
 from .._errors import ConnectionFailed, InvalidInput, Locked, ObjectNotFound, QueryFailed
 from .._findings import Finding
 from .._sql import databases as sql
 from .._sql.fingerprint import NO_TIMEOUTS
 
-MAINTENANCE_DB = "postgres"
 NO_LIMIT = -1
 _MARK = "pg_runbook.mark"
 _SET_MARK = f"ALTER DATABASE {{}} SET {_MARK} = {{mark}}"
@@ -31,6 +30,9 @@ _WORKING = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "default_transaction_read_only": "off",
+    # A missing synchronous standby would keep it waiting, and with it, during a swap, all who connect. A standby that
+    # takes over has either database whole: it has the swap once it has any later commit of the application.
+    "synchronous_commit": "local",
 }
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -95,16 +97,16 @@ class Database:
 
 
 @contextmanager
-def working(server: Server, db: str = MAINTENANCE_DB) -> Iterator[Session]:
-    """A session to change something in, which may take its time."""
-    with server.connect(db, settings=_WORKING) as session:
+def working(server: Server, db: str | None = None) -> Iterator[Session]:
+    """A session to change something in, which may take its time; without a name, to work on whole databases."""
+    with server.connect(db, settings=_WORKING) if db else server.connect_aside(settings=_WORKING) as session:
         session.query(NO_TIMEOUTS)
         yield session
 
 
-def aside_from(database: str) -> str:
-    """A database to stand in while this one is made or dropped."""
-    return MAINTENANCE_DB if database != MAINTENANCE_DB else "template1"
+def aside_from(database: str) -> str | None:
+    """For `working`, to stand in while this one is made or dropped."""
+    return None if database != MAINTENANCE_DB else "template1"
 
 
 def known(session: Session) -> dict[str, Database]:

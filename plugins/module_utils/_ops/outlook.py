@@ -34,6 +34,7 @@ from . import (
     source_database,
     tablespaces,
     verify,
+    waits,
 )
 from .changes import Change
 from .databases import Database, Mark
@@ -41,6 +42,7 @@ from .rehearsal import Needs
 
 _SPARE_CONNECTIONS = 2
 _CHANGES_SHOWN = 50
+_CHANGES_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,8 @@ def preflight(
             _refuse_cramped(session, plan, source, disk, target.files.space(disk).free_bytes)
             tablespaces.refuse_full(room.data_directory, free)
         free = target.files.space(disk).free_bytes
-    findings = [*wanted.findings, *(databases.dependents(server, session, production) if production else [])]
+    findings = [*wanted.findings, *waits.synchronous_standby(session)]
+    findings += databases.dependents(server, session, production) if production else []
     databases.refuse_blocking(findings, plan.db, plan.allow)
     if isinstance(subject, Entry):
         findings += acceptance.known_loss(subject)
@@ -348,6 +351,21 @@ def _free_bytes(target: Target, data_directory: str | None, notes: list[str]) ->
         return target.files.space(data_directory).free_bytes
     notes.append("The space of the server is not known: its data directory is not on this host.")
     return None
+
+
+def summary(outlook: Outlook) -> str:
+    """A sentence on the tables whose number of rows differs from production; empty when none does."""
+    changed = outlook.changes
+    if not changed:
+        return ""
+    shown = [f"{each.table} {_rows(each.now)} -> {_rows(each.restored)}" for each in changed[:_CHANGES_NAMED]]
+    more = f" and {len(changed) - _CHANGES_NAMED} more" if len(changed) > _CHANGES_NAMED else ""
+    tables = "1 table has" if len(changed) == 1 else f"{len(changed)} tables have"
+    return f"{tables} another number of rows in production now than in the backup: {', '.join(shown)}{more}."
+
+
+def _rows(count: int | None) -> str:
+    return "none (no such table)" if count is None else f"{count:,}"
 
 
 def difference(outlook: Outlook, now: datetime) -> dict[str, str]:

@@ -21,7 +21,6 @@ from .._target.base import Target
 from .._units import human_size
 from . import copies, numbering, restore, scratch, source_database
 from .copies import Copy, Wanted
-from .databases import MAINTENANCE_DB
 from .judgement import Loading, Restored
 from .refusals import Circumstances, blamed
 from .scratch import Preload
@@ -281,7 +280,7 @@ def _refuse_beside_production(needs: Needs) -> None:
 def _refuse_cramped(target: Target, server: Server, place: Place, needs: Needs) -> None:
     """Raise NotEnoughSpace if production's own disk would fill up, as far as it can be seen from here."""
     if place.check_space:
-        with server.connect(MAINTENANCE_DB) as session:
+        with server.connect_aside() as session:
             directory = session.query(ROOM)[0].data_directory
         if directory and target.files.info(directory) is not None:
             _refuse_full(target, directory, needs, "Free some space there, or use verify_in: instance.")

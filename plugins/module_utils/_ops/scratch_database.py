@@ -15,7 +15,6 @@ from .._errors import ConnectionFailed, QueryFailed
 from . import source_database
 
 PREFIX = "pg_runbook_verify_"
-_MAINTENANCE_DB = "postgres"
 _KEY = "SELECT {} (hashtextextended(%s, 0))"
 
 # Ours, and nobody connected: what a killed run left. Its advisory lock ended with it.
@@ -39,7 +38,7 @@ def created(server: Server, like: Surroundings | None, encoding: str | None = No
 
     While it is in use, this session holds an advisory lock on its name; databases whose lock is free are swept first.
     """
-    with server.connect(_MAINTENANCE_DB) as session:
+    with server.connect_aside() as session:
         sweep(server, session)
         name = f"{PREFIX}{uuid4().hex[:12]}"
         session.query(_KEY.format("pg_catalog.pg_advisory_lock"), (name,))
@@ -64,7 +63,7 @@ def sweep(server: Server, session: Session) -> list[str]:
 
 
 def _drop(server: Server, name: str) -> None:
-    with server.connect(_MAINTENANCE_DB) as session:  # the one above may be lost by now
+    with server.connect_aside() as session:  # the one above may be lost by now
         _drop_subscriptions(server, session, name)
         session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
 

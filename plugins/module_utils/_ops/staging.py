@@ -30,6 +30,7 @@ from . import (
     scratch,
     source_database,
     source_settings,
+    waits,
 )
 from .copies import Copy
 from .databases import NO_LIMIT, Database, Mark
@@ -66,7 +67,11 @@ def stage(target: Target, server: Server, plan: StagePlan, found: Outlook, clock
         restore.RestoreRefused, ProofFailed: it does not load, or is not what its source was.
     """
     source = found.source
-    with databases.working(server) as session, databases.alone(session, plan.db):
+    with (
+        databases.working(server) as session,
+        databases.alone(session, plan.db),
+        waits.bounded(server, session),
+    ):
         removed = _sweep(session, plan.db)
         ready = outlook.ready(session, plan, source.identity)
         if ready and ready.mark:
@@ -329,5 +334,5 @@ def report(staged: Staged) -> dict[str, object]:
     return {
         "stage": {**about, "smoke": list(staged.smoke)},
         "removed": list(staged.removed),
-        "msg": f"{mark.backup} {done} {staged.name}: {mark.verdict}, {mark.rows} rows. Production was not touched.",
+        "msg": f"{mark.backup} {done} {staged.name}: {mark.verdict}, {mark.rows} rows.",
     }

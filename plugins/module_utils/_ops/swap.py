@@ -24,11 +24,13 @@ from .._db import Server, Session, compose, together
 from .._errors import ConnectionFailed, InvalidInput, Locked, ObjectNotFound, QueryFailed, RunbookError, SwapFailed
 from .._findings import Finding
 from .._sql import databases as sql
-from .._units import from_rfc3339, human_duration, to_rfc3339
-from . import databases
-from .databases import MAINTENANCE_DB, NO_LIMIT, Database, Mark
+from .._units import human_duration, to_rfc3339
+from . import databases, waits
+from .databases import NO_LIMIT, Database, Mark
+from .waits import Wait
 
 _END_EVERY_S = 0.01
+_LOOK_AFTER_S = 0.2
 _CALM_EVERY_S = 0.05
 _PAUSE_S = 0.5
 _LOOK_PATIENCE_S = 120.0
@@ -221,11 +223,13 @@ def _exchange(
     if _is_template(pair):
         steps.append(compose("ALTER DATABASE {} IS_TEMPLATE true", plan.db))
     steps.append(databases.marking(plan.db, mark))
-    with _ending_sessions(server, pair, ended):
+    with _ending_sessions(server, session, pair, ended) as waited:
         started = time.monotonic()
         try:
             session.execute(together([*steps, compose("COMMIT")]))
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, QueryFailed) and waited:
+                exc.why += f"; it waited for {waited[-1]}"
             with suppress(QueryFailed):
                 session.execute("ROLLBACK")
             raise
@@ -268,14 +272,21 @@ def _replaced_mark(plan: SwapPlan, production: Database, now: datetime) -> Mark:
 
 
 @contextmanager
-def _ending_sessions(server: Server, pair: Pair, ended: list[Mapping[str, object]]) -> Iterator[None]:
-    """Keep ending whoever is connected to either of the two, from a session of its own."""
+def _ending_sessions(
+    server: Server, working: Session, pair: Pair, ended: list[Mapping[str, object]]
+) -> Iterator[Sequence[Wait]]:
+    """Keep ending sessions with either of the two, from a session of its own; yields what the exchange waited for."""
     done = threading.Event()
+    waited: list[Wait] = []
     oids = [item.oid for item in (pair.production, pair.other) if item]
 
     def work(session: Session) -> None:
         seen = {row["pid"] for row in ended}
+        look_at = time.monotonic() + _LOOK_AFTER_S
         while not done.is_set():
+            if time.monotonic() > look_at:
+                look_at += _LOOK_AFTER_S
+                waited.extend(filter(None, [waits.try_to_look(session, working.backend_pid)]))
             try:
                 rows = [row for oid in oids for row in session.query(sql.END_SESSIONS, (oid,))]
             except QueryFailed:
@@ -285,11 +296,11 @@ def _ending_sessions(server: Server, pair: Pair, ended: list[Mapping[str, object
             ended.extend({name: value for name, value in row._asdict().items() if name != "told"} for row in fresh)
             done.wait(_END_EVERY_S)
 
-    with server.connect(MAINTENANCE_DB) as session:
+    with server.connect_aside() as session:
         thread = threading.Thread(target=work, args=(session,), daemon=True)
         thread.start()
         try:
-            yield
+            yield waited
         finally:
             done.set()
             thread.join()
@@ -344,38 +355,6 @@ def _look(server: Server, plan: SwapPlan) -> dict[str, Database] | None:
     return None
 
 
-@dataclass(frozen=True)
-class Discarded:
-    """What was dropped, sentences on what was not although it is marked, and why others could not be dropped."""
-
-    dropped: Sequence[str]
-    notes: Sequence[str]
-    failures: Sequence[str] = ()
-
-
-def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> Discarded:
-    """Drop what was replaced, once its time is over, and stages that died; or at once all that is not in production."""
-    with databases.working(server) as session, databases.alone(session, db):
-        found = databases.marked(session, db, "staging", *(() if due_only else ("replaced", "staged")))
-        if due_only:
-            found += [item for item in databases.marked(session, db, "replaced") if _is_due(item.mark, now)]
-        notes = databases.renamed(session, db)
-        dropped, failures = [], []
-        for item in found:
-            try:
-                databases.drop(session, item.name)
-                dropped.append(item.name)
-            except QueryFailed as exc:
-                if exc.details.get("lost"):
-                    raise
-                failures.append(f"{item.name} could not be dropped: {exc.why}.")
-        return Discarded(dropped, notes, failures)
-
-
-def _is_due(mark: Mark | None, now: datetime) -> bool:
-    return mark is not None and mark.keep_until is not None and from_rfc3339(mark.keep_until) <= now
-
-
 def origin(database: Database | None) -> str:
     """Where a database came from, for people."""
     if database is None:
@@ -388,5 +367,5 @@ def describe(plan: SwapPlan, swapped: Swapped) -> str:
     what = "The former database" if swapped.mark.rolled_back else f"Backup {swapped.mark.backup}"
     text = f"{what} is {plan.db} now, after {human_duration(swapped.downtime_s)} without connections"
     if swapped.ended:
-        text += f"; {len(swapped.ended)} sessions were ended"
+        text += f"; {len(swapped.ended)} {'session was' if len(swapped.ended) == 1 else 'sessions were'} ended"
     return f"{text}. What it replaced is {swapped.replaced}." if swapped.replaced else f"{text}."

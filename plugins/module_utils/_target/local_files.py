@@ -37,7 +37,8 @@ def file_problem(what: str, path: str, exc: OSError) -> RunbookError:
             what,
             subject=path,
             why=reason,
-            remedy=f"The account that runs this ({account}) needs access to it.",
+            remedy=f"The account that runs this ({account}) needs access to it: give it access, or set "
+            "ansible_become: true and ansible_become_user to an account that has it, such as postgres.",
         )
     return FileProblem(what, subject=path, why=reason)
 
