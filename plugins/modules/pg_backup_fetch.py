@@ -17,7 +17,8 @@ description:
   - The copy appears in O(dest) by one rename, when all of it is on disk and proven. Whatever kills the module before leaves nothing
     that looks like a backup, and the next run goes on with what came.
   - The records of verifications come along, as the copy is the same to the byte. When there are new ones, another run brings them.
-  - Without O(kubernetes) it copies from one directory of the host to another one, say on another disk.
+  - Without O(kubernetes) it copies from one directory of the host to another one, for example on another disk or on the storage
+    of another machine. A copy on the same file system gets a warning.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -146,6 +147,8 @@ def operation(call: Call) -> Result:
     depot = fetch.Depot(target, Catalog(target, params["backup_dir"]), plan)
     found = depot.look()
     warnings = fetch.doubts(found)
+    if not params["kubernetes"]:
+        warnings += fetch.too_near(target, params["backup_dir"], params["dest"])
     if not found.changes:
         return Result(False, fetch.report(found, None), warnings=warnings)
     depot.preflight(found)

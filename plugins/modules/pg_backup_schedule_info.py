@@ -150,7 +150,7 @@ def operation(call: Call) -> Result:
     params = call.params
     rpo_s = parse_duration(params["rpo"], "rpo") if params["rpo"] else None
     with connect(params["kubernetes"]) as cluster:
-        refuse_missing(cluster, reading_rights(params["name"]), "docs/rbac/backup_status.yml")
+        refuse_missing(cluster, reading_rights(params["name"]), "backup_status")
         found = schedule.survey(cluster, params["name"])
         namespace = cluster.namespace
     now = utc_now()

@@ -64,7 +64,7 @@ from ..module_utils._module import Call, Result, run
 
 SPEC = ArgumentSpec({}).merge(KUBERNETES)
 _ANNOTATION = "godel.postgres-runbook/replicas"
-_GRANT = "https://github.com/godel/postgres_runbook/blob/main/docs/rbac/restore.yml"
+_GRANT = "restore"
 _KINDS = {"deployments": "Deployment", "statefulsets": "StatefulSet"}
 
 

@@ -10,7 +10,8 @@ facts, `msg` is a sentence, and `error` has the parts of a failure. A new module
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -128,7 +129,7 @@ def tables(report: Report) -> list[Table]:
 
 
 def _facts(title: str, facts: Mapping[str, Any]) -> Table:
-    return Table(title, (), [[label(key), text(key, value)] for key, value in facts.items()])
+    return Table(title, (), [[name, text(key, facts[key])] for key, name in zip(facts, labels(facts))])
 
 
 def _listed(key: str, items: Sequence[Any], columns: Sequence[str] | None) -> Table:
@@ -137,9 +138,21 @@ def _listed(key: str, items: Sequence[Any], columns: Sequence[str] | None) -> Ta
     names = list(columns or dict.fromkeys(name for item in items for name in item))
     return Table(
         label(key),
-        [label(name) for name in names],
+        labels(names),
         [[text(name, item.get(name)) for name in names] for item in items],
     )
+
+
+def labels(keys: Iterable[str]) -> list[str]:
+    """The headings of one table. Two that would be the same say what they measure: `Lag (size)` and `Lag (time)`."""
+    plain = {key: label(key) for key in keys}
+    twice = {name for name, count in Counter(plain.values()).items() if count > 1}
+    measures = {"_bytes": "size", "_s": "time"}
+    found = []
+    for key, name in plain.items():
+        measure = next((word for suffix, word in measures.items() if key.endswith(suffix)), None)
+        found.append(f"{name} ({measure})" if name in twice and measure else name)
+    return found
 
 
 def label(key: str) -> str:

@@ -165,6 +165,9 @@ def test_only_the_root_of_a_blockade_is_ended(any_database: Database) -> None:
         spared = end(any_database, rule=rule)
         assert (outcomes(spared), spared["changed"]) == ({root.pid: "spared"}, False)
         assert "superuser" in reason(spared, root)
+        assert "blocks others and was not ended: a superuser's session" in spared["msg"]
+        assert spared["severity"] == "warning"
+        assert "include_superusers" in spared["findings"][0]["remedy"]
         assert outcomes(end(any_database, rule=rule, **SUPER)) == {root.pid: "terminated"}
         assert until(lambda: any_database.query("SELECT id FROM t") == [(4,)], 10)
         assert (root.alive(), waiter.error, queued.error) == (False, "", "")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _html, _markdown
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, build, label, text
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, build, label, labels, text
 from tests.conftest import ROOT
 
 WHOSE = {
@@ -249,3 +249,9 @@ def test_a_report_of_nothing_is_critical(result: dict[str, Any]) -> None:
     report = build(result, About(**WHOSE))
     assert report.severity == "critical"
     assert [each["severity"] for each in report.findings] == ["critical"]
+
+
+def test_columns_of_one_table_have_names_of_their_own() -> None:
+    keys = ["application", "written_lag_bytes", "written_lag_s", "reply_age_s"]
+    assert labels(keys) == ["Application", "Written lag (size)", "Written lag (time)", "Reply age"]
+    assert labels(["size_bytes", "size"]) == ["Size (size)", "Size"]

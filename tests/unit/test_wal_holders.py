@@ -51,7 +51,7 @@ def row(kind: str, **over: Any) -> SimpleNamespace:
 
 
 def found(*rows: SimpleNamespace, told: SimpleNamespace | None = None, **sums: Any) -> dict[str, wal_holders.Holder]:
-    sizes = SimpleNamespace(**{"wal_bytes": GIB, "ready_files": 0, **sums})
+    sizes = SimpleNamespace(**{"wal_bytes": GIB, "ready_files": 0, "redo_idle_s": 1.0, **sums})
     return {each.kind: each for each in wal_holders.find(told or facts(), rows, sizes, GIB, NOW)}
 
 
@@ -86,13 +86,17 @@ def test_a_limit_for_slots_is_not_missed() -> None:
     [
         ({}, "ok"),
         ({"checkpoint_age_s": 1000.0}, "ok"),
-        ({"checkpoint_age_s": 1000.0, "since_checkpoint_bytes": 20 * MIB}, "warning"),
+        ({"checkpoint_age_s": 1000.0, "since_checkpoint_bytes": 20 * MIB, "redo_idle_s": 950.0}, "warning"),
+        # Idle for long, and writing since a moment ago: the next checkpoint is not due yet.
+        ({"checkpoint_age_s": 9000.0, "since_checkpoint_bytes": 20 * MIB, "redo_idle_s": 10.0}, "ok"),
+        ({"checkpoint_age_s": 9000.0, "since_checkpoint_bytes": 20 * MIB, "redo_idle_s": None}, "ok"),
         ({"since_checkpoint_bytes": 3 * GIB}, "warning"),
         ({"since_checkpoint_bytes": 3 * GIB, "standby": True}, "ok"),
     ],
 )
 def test_checkpoints_that_come_late(over: dict[str, Any], severity: str) -> None:
-    assert found(told=facts(**over))["checkpoint"].severity == severity
+    sums = {"redo_idle_s": over.pop("redo_idle_s", 9000.0)}
+    assert found(told=facts(**over), **sums)["checkpoint"].severity == severity
 
 
 def test_a_base_backup_that_takes_days() -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from .._errors import ClusterRefused, ObjectNotFound
 from .cluster import Cluster, patiently
 
+# The files with the Roles that a procedure needs.
+RIGHTS_URL = "https://github.com/godel/postgres_runbook/blob/main/docs/rbac"
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
@@ -38,7 +40,7 @@ def rights_for(plural: str | None, name: str | None) -> list[Right]:
 
 
 def refuse_missing(cluster: Cluster, rights: list[Right], grant: str) -> None:
-    """Raise ClusterRefused unless all of these are ours; `grant` is the file that gives them."""
+    """Raise ClusterRefused unless all of these are ours; `grant` names the file that gives them."""
     lacking = [replace(right, verbs=tuple(_refused(cluster, right))) for right in rights]
     missing = [str(right) for right in lacking if right.verbs]
     if missing:
@@ -46,7 +48,8 @@ def refuse_missing(cluster: Cluster, rights: list[Right], grant: str) -> None:
             "Rights are missing",
             subject=f"namespace {cluster.namespace}",
             why=", ".join(missing),
-            remedy=f"Apply {grant}, and bind its Role to the account that runs this. Nothing was done.",
+            remedy=f"Apply {RIGHTS_URL}/{grant}.yml, and bind its Role to the account that runs this. "
+            "Nothing was done.",
             details={"missing": missing},
         )
 

@@ -231,6 +231,14 @@ def _refuse_strange_names(manifest: Manifest, at: str) -> None:
             )
 
 
+def too_near(target: Target, source: str, dest: str) -> list[str]:
+    """A warning when the copy lies on the file system of the backup, and so is lost together with it."""
+    if target.files.space(source).device != target.files.space(dest).device:
+        return []
+    text = f"{dest} is on the same file system as {source}: the copy is lost together with the backup."
+    return [f"{text} Name a directory of another disk or machine in backup_fetch_dir (dest of the module)."]
+
+
 def doubts(found: Found) -> list[str]:
     """What the operator should know although it is no failure."""
     if found.entry.verdict != "failed":

@@ -18,7 +18,7 @@ from .._cron import Cron, read_zone
 from .._errors import InvalidInput
 from .._kube.access import Right
 
-GRANT = "docs/rbac/backup_schedule.yml"
+GRANT = "backup_schedule"
 # The name of the variable, no password.
 PASSWORD_VARIABLE = "POSTGRES_RUNBOOK_PASSWORD"  # noqa: S105
 _FOLDER = "/etc/postgres-runbook"

@@ -36,7 +36,7 @@ from .._kube.jobs import (
 from .._units import human_duration
 from .backup import newest_within
 
-GRANT = "docs/rbac/backup_from_schedule.yml"
+GRANT = "backup_from_schedule"
 _POLL_S = 1.0
 _CLOCKS_DIFFER_S = 30
 _PATIENCE_S = 300.0

@@ -154,7 +154,7 @@ def terminate(
         outcomes = work.end(chosen) if chosen else {}
         signalled = frozenset(work.cancelled | work.terminated)
         done = [_with(each, outcomes) for each in found]
-    findings = [*_judge(done, plan), *_spared_procedures(done, plan)]
+    findings = [*_judge(done, plan), *_spared_blockers(done, plan), *_spared_procedures(done, plan)]
     return Outcome(done, signalled, findings, _notes(done, plan, sees_all), check_mode)
 
 
@@ -312,6 +312,20 @@ def _spared_procedures(done: Sequence[Candidate], plan: TerminatePlan) -> list[F
                 f"Not ended: {_lower(str(each))}.", each.wait)
         for each in running(rows)
         if each.kind not in LOOKS
+    ]  # fmt: skip
+
+
+def _spared_blockers(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
+    """Sessions that hold others up, that the rule means and that go on: the lock waits do, too."""
+    if plan.blocking_s is None:
+        return []
+    return [
+        Finding("terminate_spared", "warning", f"pid {each.pid}", None, None,
+                f"{who(each.row)} blocks others and was not ended: {each.reason}.",
+                f"Set terminate_sessions_{option} ({option} of the module) to true to end it.")
+        for each in done
+        for option in ("include_superusers", "include_replication", "include_background")
+        if each.outcome == "spared" and f"({option})" in each.reason
     ]  # fmt: skip
 
 

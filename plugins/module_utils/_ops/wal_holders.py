@@ -56,7 +56,7 @@ def find(facts: Any, rows: Iterable[Any], sums: Any, warning_bytes: int, now: da
         *(_of_row(row, facts, warning_bytes, now) for row in rows),
         *_archiver(facts, sums, warning_bytes),
         *_settings(facts, sums),
-        _checkpoint(facts),
+        _checkpoint(facts, sums.redo_idle_s),
     ]
     return sorted(holders, key=lambda each: -(each.held_bytes or 0))
 
@@ -175,12 +175,17 @@ def _settings(facts: Any, sums: Any) -> list[Holder]:
     return found
 
 
-def _checkpoint(facts: Any) -> Holder:
+def _checkpoint(facts: Any, redo_idle_s: float | None) -> Holder:
+    """Whether the next checkpoint is late.
+
+    A server that writes nothing makes none. So the time counts from when WAL of the next segment was begun: then the
+    segment in which the last checkpoint began was written to for the last time, `redo_idle_s` ago. None is not known.
+    """
     held, age_s = max(0, facts.since_checkpoint_bytes or 0), max(0.0, facts.checkpoint_age_s or 0.0)
     limit = f"max_wal_size is {human_size(facts.max_wal_bytes)}"
     age, size = human_duration(age_s), human_size(held)
     detail = f"Since the start of the last checkpoint, {age} ago, {size} of WAL were written; {limit}."
-    late = age_s > _LATE * facts.checkpoint_timeout_s and held > facts.segment_bytes
+    late = min(age_s, redo_idle_s or 0.0) > _LATE * facts.checkpoint_timeout_s and held > facts.segment_bytes
     if not facts.standby and (late or held > 2 * facts.max_wal_bytes):
         remedy = "See in the server's log whether checkpoints fail or take long, then CHECKPOINT;"
         return Holder("checkpoint", "checkpoint", held, None, "warning", detail, remedy)

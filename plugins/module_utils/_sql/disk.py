@@ -97,7 +97,11 @@ def holders(server_version: int) -> str:
 
 # What is in the server's own directories, as far as the login may list them.
 # https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-GENFILE
-_WAL = """(SELECT coalesce(sum(f.size), 0)::pg_catalog.int8 AS wal_bytes, count(*)::pg_catalog.int4 AS wal_files
+# `redo_idle_s`: how long ago the segment in which the last checkpoint began was written to for the last time.
+_WAL = """(SELECT coalesce(sum(f.size), 0)::pg_catalog.int8 AS wal_bytes, count(*)::pg_catalog.int4 AS wal_files,
+                  extract(epoch FROM pg_catalog.clock_timestamp() - max(f.modification) FILTER (
+                      WHERE f.name = (SELECT c.redo_wal_file FROM pg_catalog.pg_control_checkpoint() c))
+                  )::pg_catalog.float8 AS redo_idle_s
            FROM pg_catalog.pg_ls_waldir() f) AS wal"""
 _ARCHIVE = """(SELECT count(*)::pg_catalog.int8 AS ready_files, min(f.modification) AS ready_since
                FROM pg_catalog.pg_ls_archive_statusdir() f WHERE f.name LIKE '%%.ready') AS archive"""
@@ -108,7 +112,8 @@ _LOG = """(SELECT coalesce(sum(f.size), 0)::pg_catalog.int8 AS log_bytes, count(
                   min(f.modification) AS log_since
            FROM pg_catalog.pg_ls_logdir() f) AS log"""
 _NOTHING = {
-    "wal": "(SELECT NULL::pg_catalog.int8 AS wal_bytes, NULL::pg_catalog.int4 AS wal_files) AS wal",
+    "wal": """(SELECT NULL::pg_catalog.int8 AS wal_bytes, NULL::pg_catalog.int4 AS wal_files,
+                      NULL::pg_catalog.float8 AS redo_idle_s) AS wal""",
     "archive": "(SELECT NULL::pg_catalog.int8 AS ready_files, NULL::pg_catalog.timestamptz AS ready_since) AS archive",
     "temp": "(SELECT NULL::pg_catalog.int8 AS temp_bytes, NULL::pg_catalog.int4 AS temp_files) AS temp",
     "log": """(SELECT NULL::pg_catalog.int8 AS log_bytes, NULL::pg_catalog.int4 AS log_files,

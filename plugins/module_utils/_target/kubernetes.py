@@ -29,7 +29,6 @@ from .kubernetes_files import PodFiles
 # What runs detached in the pod outlives a lost connection by so many seconds. We give up as soon.
 LEASE_S = 300.0
 _LEAVE_S = 60.0  # how much longer a scratch pod without anybody lives
-_RBAC = "https://github.com/godel/postgres_runbook/blob/main/docs/rbac"
 _CHUNK = 256 * 1024
 _NOT_FOUND = 127
 _HERE = ("", "localhost", "127.0.0.1", "::1")
@@ -107,7 +106,7 @@ class KubernetesTarget:
     ) -> KubernetesTarget:
         """The ready pod of a workload, as `find_container` finds it; a right that is missing is an error."""
         cluster = Cluster(options)
-        refuse_missing(cluster, rights_for(*read_workload(workload)), f"{_RBAC}/pod.yml")
+        refuse_missing(cluster, rights_for(*read_workload(workload)), "pod")
         return cls(cluster, find_container(cluster, workload, container), lease_s)
 
     @contextmanager
@@ -130,7 +129,7 @@ class KubernetesTarget:
 
     def _scratch_manifest(self, work: scratch_pod.Work, wanted: scratch_pod.Wanted) -> dict[str, Any]:
         cluster, container = self._pod.cluster, self._pod.container
-        refuse_missing(cluster, [Right(("create",), "pods"), Right(("delete",), "pods")], f"{_RBAC}/backup_verify.yml")
+        refuse_missing(cluster, [Right(("create",), "pods"), Right(("delete",), "pods")], "backup_verify")
         pod = cluster.get(cluster.path("pods", container.pod))
         return scratch_pod.manifest(pod, container.name, work, wanted, self._lease.duration_s + _LEAVE_S)
 
