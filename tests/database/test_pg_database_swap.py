@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import swap as ops
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import discard
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
 from tests.support.databases import Database, unique_name
 from tests.support.modules import expect_failure, expect_success, start_module
@@ -82,7 +82,7 @@ def test_what_is_kept_is_not_discarded_before_its_time(staged: Database) -> None
     replaced = swap(staged, keep_old="1h")["replaced"]
     assert expect_success("pg_database_discard", staged.login())["changed"] is False
     later = utc_now() + timedelta(hours=2)
-    assert ops.discard(ours(staged), staged.name, later, due_only=True).dropped == [replaced]
+    assert discard.discard(ours(staged), staged.name, later, due_only=True).dropped == [replaced]
 
 
 def test_everything_beside_production_can_be_discarded_at_once(staged: Database, backup_dir: Path) -> None:
@@ -213,9 +213,9 @@ def test_a_lock_that_is_not_to_be_had_is_tried_for_and_then_told(staged: Databas
         assert "could not be exchanged" in told
         assert "Nothing was changed" in told
         assert rows(staged) == 250
-        timer = threading.Timer(1, connection.rollback)
+        timer = threading.Timer(5, connection.rollback)
         timer.start()
-        result = swap(staged, block="200ms", attempts=20)
+        result = swap(staged, block="200ms", attempts=100)
         timer.join()
     assert result["attempts"] > 1
     assert rows(staged) == 100
@@ -324,7 +324,7 @@ def test_one_that_goes_on_at_the_server_after_the_connection_is_lost_is_waited_f
         running = start_module("pg_database_swap", words)
         until(lambda: waiting(staged), 30)
         relay.cut(b"RENAME TO")
-        timer = threading.Timer(1, connection.rollback)
+        timer = threading.Timer(5, connection.rollback)
         timer.start()
         result = running.finish()
         timer.join()
