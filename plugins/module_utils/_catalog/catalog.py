@@ -187,14 +187,11 @@ class Catalog:
             if reference in ("latest", known[-1]):
                 [(dummy, tree)] = self._files.trees([path])
                 return self._entry(database, path, taken, tree)
-        raise BackupNotFound(
-            "There is no such backup",
-            subject=f"{reference} of database {database!r} in {self.root}",
-            why=f"the newest there are {', '.join(known[:5])}"
-            if known
-            else "the catalog has no backup of this database",
-            remedy="Take one with the playbook godel.postgres_runbook.backup." if not known else "Name one of these.",
-        )
+        why = f"the newest there are {', '.join(known[:5])}" if known else "the catalog has no backup of this database"
+        remedy = "Name one of these." if known else "Take one with the playbook godel.postgres_runbook.backup."
+        why, remedy = self._absent() or (why, remedy)
+        subject = f"{reference} of database {database!r} in {self.root}"
+        raise BackupNotFound("There is no such backup", subject=subject, why=why, remedy=remedy)
 
     def latest(
         self,

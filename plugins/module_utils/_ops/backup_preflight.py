@@ -129,7 +129,8 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
         raise FileProblem(
             "The backup directory cannot be written",
             subject=catalog.root,
-            remedy="Create it for the account that runs this, or name another one in backup_dir.",
+            remedy="Create it for the account that runs this, set ansible_become_user to an account that may write "
+            "there, or name another one in postgres_backup_dir (backup_dir of the module).",
         )
     free = target.files.space(directory).free_bytes
     estimate, seconds = _predict(catalog, plan, command, table_bytes, database_bytes)

@@ -21,6 +21,10 @@ _SUFFIXES = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
 _PREFERRED = ("zstd:1", "lz4:1", "gzip:1")
 _REMEDIES = (
     (
+        ("conflict with recovery",),
+        "Replay on the standby needed what was read: set hot_standby_feedback = on there, or back up from the primary.",
+    ),
+    (
         ("permission denied", "row-level security"),
         "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS.",
     ),
