@@ -255,7 +255,7 @@ def test_find_takes_latest_or_an_id(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("reference", ["", "newest", "g%C3%B6del", "../gödel", "*", "LATEST"])
 def test_find_says_what_there_is_when_there_is_no_such(catalog: Catalog, reference: str) -> None:
-    with pytest.raises(BackupNotFound, match="this directory does not exist. Check postgres_backup_dir"):
+    with pytest.raises(BackupNotFound, match=r"this directory does not exist\. Check postgres_backup_dir"):
         catalog.find("gödel", reference)
     Path(catalog.root).mkdir(parents=True)
     with pytest.raises(BackupNotFound, match="the catalog has no backup of this database"):
