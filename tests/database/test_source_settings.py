@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import scratch
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.scratch import Preload
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._programs import SCRATCH, find
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.base import Space
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local_files import LocalFiles
 from ansible_collections.godel.postgres_runbook.plugins.modules import (
     pg_backup,
     pg_database_discard,
@@ -32,7 +35,7 @@ from tests.support.operations import attempt
 from tests.support.programs import Installation, installations
 from tests.support.restores import remove
 from tests.support.servers import Server
-from tests.support.verifications import scratch_folder
+from tests.support.verifications import forge, scratch_folder
 from tests.support.workspace import workspace
 
 
@@ -154,6 +157,24 @@ def test_a_setting_of_the_owner_is_named_when_a_load_fails(prod: Database, backu
     finally:
         remove(prod)
         prod.server.query(f"DROP ROLE {role}, {other}")
+
+
+def test_libraries_that_are_not_installed_keep_no_session_out(prod: Database, backup_dir: Path) -> None:
+    prod.execute("CREATE TABLE t AS SELECT 1 AS a", "CREATE MATERIALIZED VIEW sums AS SELECT sum(a) FROM t")
+    id_ = back_up(prod, backup_dir)
+    [entry] = backup_dir.glob("*/*Z")
+    library = ["session_preload_libraries=no_such_library"]
+    forge(
+        entry, lambda document: document["surroundings"].update(settings=library, role_settings={"postgres": library})
+    )
+    for place in ("instance", "database"):
+        result = verify(prod, backup_dir, verify_in=place)
+        assert result["verdict"] == "verified", result["reason"]
+    prod.drop()
+    result = restore(prod, backup_dir, id_)
+    assert "no_such_library" in " ".join(result["preflight"]["notes"])
+    swap(prod)
+    assert prod.query("SELECT a FROM t") == [(1,)]
 
 
 # --- a locale that is not everywhere --------------------------------------------------------------------
@@ -428,6 +449,32 @@ def where(database: Database) -> dict[str, str]:
             "pg_global",
         )
     )
+
+
+@pytest.mark.parametrize("disk", ["tablespace", "WAL"])
+def test_both_disks_have_to_have_room(
+    server: Server, backup_dir: Path, monkeypatch: pytest.MonkeyPatch, disk: str
+) -> None:
+    name = unique_name("fast")
+    folder = server.create_tablespace(name)
+    database = Database(server, unique_name("prod"))
+    try:
+        server.query(f"CREATE DATABASE {database.name} TEMPLATE template0 TABLESPACE {name}")
+        id_ = back_up(database, backup_dir)
+        whole = LocalFiles.space
+        cramped = folder if disk == "tablespace" else server.data_dir
+
+        def space(self: LocalFiles, path: str) -> Space:
+            found = whole(self, path)
+            return replace(found, free_bytes=1_000_000) if path == str(cramped) else found
+
+        monkeypatch.setattr(LocalFiles, "space", space)
+        told = refusal(database, backup_dir, id_)
+        assert "not enough space" in told
+        assert str(cramped) in told
+        restore(database, backup_dir, id_, check_space=False)
+    finally:
+        remove(database)
 
 
 # --- templates ------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ as in the source only under the source's settings, as with `pg_dump --create` an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from .._catalog.manifest import Surroundings
@@ -70,7 +71,7 @@ def settle(
         for subject, why in refused.items()
         if (reach := _reach(subject, here))
     ]
-    return [*lacks, *_without_libraries(session, visitor, copy, superuser)]
+    return [*lacks, *without_libraries(session, visitor, copy, superuser)]
 
 
 def _reach(subject: str, here: Mapping[str, str]) -> str:
@@ -101,7 +102,7 @@ def of_other_roles(like: Surroundings, loader: str) -> dict[str, str]:
     return found
 
 
-def _without_libraries(session: Session, visitor: Server, copy: str, superuser: str | None) -> list[Lack]:
+def without_libraries(session: Session, visitor: Server, copy: str, superuser: str | None = None) -> list[Lack]:
     """See that a session with the copy can begin; libraries that keep it from that are left out, and named."""
     try:
         with visitor.connect(copy):
@@ -109,12 +110,11 @@ def _without_libraries(session: Session, visitor: Server, copy: str, superuser: 
     except ConnectionFailed as exc:
         why = exc.why
     for name in _LIBRARIES:
-        session.execute(likeness.altering(copy, "", name, None))
-        if superuser is not None:
-            session.execute(likeness.altering("", superuser, name, None))
-            session.execute(likeness.altering(copy, superuser, name, None))
+        for database, role in ((copy, ""), (copy, visitor.login.user), *([("", superuser)] if superuser else [])):
+            with suppress(QueryFailed):  # a login that may not set it has not set it
+                session.execute(likeness.altering(database, role, name, None))
     with visitor.connect(copy):
-        return [Lack(f"The copy lacks the libraries that sessions of its source load: {why}.", "load")]
+        return [Lack(f"It lacks the libraries that sessions of its source load: {why}.", "load")]
 
 
 def _wanted(session: Session, now: Likeness, like: Surroundings, here: Mapping[str, str]) -> Likeness:

@@ -149,6 +149,8 @@ def _fill(
             _analyze(server, at, plan.jobs, found.notes)
     with clock.step("settings"):
         _dress(session, databases.find(session, at), found)
+        if found.production is None:  # its settings may be of another server
+            found.notes.extend(each.text for each in source_settings.without_libraries(session, server, at))
     with clock.step("smoke"):
         smoke = _smoke(server, at, plan.smoke_queries)
     mark = replace(
