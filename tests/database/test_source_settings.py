@@ -85,9 +85,9 @@ SETTINGS = {
     "bytea_output": "escape",
     "default_text_search_config": "pg_catalog.german",
     "app.in_file": "it's one",
-    "transform_null_equals": "on",
+    "array_nulls": "off",
 }
-SEEN = ("TimeZone", "DateStyle", "IntervalStyle", "bytea_output", "default_text_search_config", "transform_null_equals")
+SEEN = ("TimeZone", "DateStyle", "IntervalStyle", "bytea_output", "default_text_search_config")
 CUSTOM = ("app.in_file", "app.of_all", "app.of_role", "app.of_database", "app.of_both")
 
 
@@ -420,7 +420,7 @@ def test_a_database_stays_on_its_disks(server: Server, backup_dir: Path, format_
         assert verify(database, backup_dir)["verdict"] == "verified"
         result = restore(database, backup_dir, id_)
         carried = format_ == "directory"
-        assert [finding["subject"] for finding in result["findings"]] == ([] if carried else [slow])
+        assert any(slow in finding["subject"] for finding in result["findings"]) is not carried
         swap(database)
         assert where(database) == (before if carried else {"": fast})
         remove(database)  # lost
@@ -431,8 +431,8 @@ def test_a_database_stays_on_its_disks(server: Server, backup_dir: Path, format_
         for name in (fast, slow):
             server.query(f"DROP TABLESPACE {name}")
         result = restore(database, backup_dir, id_)
-        assert sorted(finding["subject"] for finding in result["findings"]) == sorted([fast, slow])
-        assert all("has no tablespace" in finding["message"] for finding in result["findings"])
+        missing = [each["subject"] for each in result["findings"] if "has no tablespace" in each["message"]]
+        assert sorted(missing) == sorted([fast, *([slow] if carried else [])])
         swap(database)
         assert where(database) == {"": "pg_default"}
     finally:

@@ -48,20 +48,27 @@ class Copy:
     source_name: str | None = None
     name_way_out: str = _FOR_NAME
 
-    def weigh(self, source: Fingerprint | None, *, differs: bool) -> list[str]:
-        """What the copy lacks, as far as it matters. What a materialized view holds is computed, and not compared."""
-        computed = source is not None and any(name.startswith("materialized view ") for name in source.objects)
+    def weigh(self, source: Fingerprint | None, *, differs: bool, refused: bool = False) -> list[str]:
+        """What the copy lacks, as far as it matters. What a materialized view holds is computed, and not compared.
+
+        Args:
+            differs: the copy differs from its source.
+            refused: statements of the load were refused.
+        """
         if differs:
-            return [*self.notes, *self._lacking(self._reaching()), *self._asking()]
-        return (
-            [*self.notes, *self._lacking(self._reaching()), *self._computed_from_the_name()] if computed else self.notes
-        )
+            return [*self.notes, *(self._behind_a_refusal() if refused else self._lacking(self._reaching()))]
+        if source is not None and any(name.startswith("materialized view ") for name in source.objects):
+            return [*self.notes, *self._lacking(self._reaching()), *self._computed_from_the_name()]
+        return self.notes
 
     def blame(self, exc: RunbookError) -> bool:
         """Add to a failed load what the copy lacks. Returns whether the failure may come from that."""
-        found = [*self._lacking(self.doubts), *self._of_roles(), *self._asking()]
+        found = self._behind_a_refusal()
         exc.remedy = " ".join([*filter(None, [exc.remedy]), *found])
         return bool(self.notes or found)
+
+    def _behind_a_refusal(self) -> list[str]:
+        return [*self._lacking(self.doubts), *self._of_roles(), *self._asking()]
 
     def _lacking(self, doubts: Sequence[Lack]) -> list[str]:
         return [" ".join([*(each.text for each in doubts), self.way_out])] if doubts else []

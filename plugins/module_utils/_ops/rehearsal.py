@@ -219,7 +219,8 @@ def compared(
     mode, algorithm, copied = (known.mode, known.algorithm, known.copied) if known else ("counts", None, None)
     figures = capture.take(made.server, db, mode=mode, workers=workers, algorithm=algorithm, copied=copied)
     differences = definitions.differences(made.server, db, source, figures) if source else []
-    lacks = made.weigh(known, differs=bool(differences or (source is None and loaded.refusals)))
+    refused = bool(loaded.refusals)
+    lacks = made.weigh(known, differs=bool(differences) or (source is None and refused), refused=refused)
     behind = numbering.behind(made.server, db, only_indexed=source is not None)
     return Restored(figures, Loading(lacks, loaded, around), differences, behind)
 

@@ -34,30 +34,27 @@ def choose(there: Mapping[str, str], like: Surroundings | None, production: Data
     Args:
         there: the location of each tablespace of the server.
         like: the backup's source; None if it is not known.
-        named: the dump names the tablespaces of relations. A plain script does not.
+        named: the dump names the tablespaces of relations. A plain script does not, which is a loss of the backup.
     """
     wanted = production.tablespace if production else like.tablespace if like else DEFAULT
     default = wanted if wanted in there else DEFAULT
-    others = like.tablespaces if like else []
+    others = like.tablespaces if like and named else []
     missing = [name for name in others if name not in there]
-    lost = others if missing or not named else []
-    findings = [_lost(name, f"relations that lie in it go to {default}", name in missing) for name in lost]
+    findings = [_missing(name, f"relations that lie in it go to {default}") for name in missing]
     if default != wanted:
-        findings.append(_lost(wanted, f"the database goes to {default}", missing=True))
-    return Choice(default, bool(others) and not lost, findings)
+        findings.append(_missing(wanted, f"the database goes to {default}"))
+    return Choice(default, bool(others) and not missing, findings)
 
 
-def _lost(name: str, what: str, missing: bool) -> Finding:
-    why = f"The server has no tablespace {name}" if missing else f"The restore does not use the tablespace {name}"
-    before = "Create the tablespace before the restore" if missing else "Use a backup in the format directory or custom"
+def _missing(name: str, what: str) -> Finding:
     return Finding(
         check="restore_tablespace",
         severity="warning",
         subject=name,
-        value="missing" if missing else "not used",
-        threshold="as in the source",
-        message=f"{why}: {what}.",
-        remedy=f"{before}, or move what it held after the swap.",
+        value="missing",
+        threshold="present",
+        message=f"The server has no tablespace {name}: {what}.",
+        remedy="Create the tablespace before the restore, or move what it held after the swap.",
     )
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 # A session can set each of these, and what a database computes or accepts can depend on it. What pg_dump sets in every
 # load (standard_conforming_strings, check_function_bodies, row_security, client_encoding ...) is not among them, and
-# neither is array_nulls: rows that hold NULL in an array would come back as texts.
+# neither are array_nulls and transform_null_equals, under which a load takes what pg_dump has printed for something else.
 # https://www.postgresql.org/docs/current/runtime-config-client.html
 # https://www.postgresql.org/docs/current/runtime-config-compatible.html
 CONTENT = (
     "DateStyle", "IntervalStyle", "TimeZone", "timezone_abbreviations", "extra_float_digits", "bytea_output",
     "lc_monetary", "lc_numeric", "lc_time", "default_text_search_config", "icu_validation_level",
-    "xmlbinary", "xmloption", "backslash_quote", "transform_null_equals", "quote_all_identifiers",
+    "xmlbinary", "xmloption", "backslash_quote", "quote_all_identifiers",
     "lo_compat_privileges", "max_stack_depth", "default_table_access_method",
     "default_toast_compression", "session_preload_libraries", "local_preload_libraries",
 )  # fmt: skip
