@@ -117,6 +117,7 @@ def test_every_setting_that_content_can_depend_on_is_the_sources(
         "psql", "-Xq", "-v", "ON_ERROR_STOP=1",
         *("-c", "SET statement_timeout = 0; SET default_transaction_read_only = off"),
         *("-c", f"CREATE TABLE t (a int CHECK ({held})); INSERT INTO t VALUES (1)"),
+        *("-c", "CREATE TABLE arrays AS SELECT ARRAY['a', NULL] AS v"),
         *("-c", f"CREATE MATERIALIZED VIEW here AS SELECT {row}"),
     )  # fmt: skip
     before = database.query("SELECT * FROM here")
