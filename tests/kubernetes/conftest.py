@@ -6,8 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.kubernetes.leftovers import none_left
 from tests.kubernetes.place import Place
 from tests.kubernetes.standin import Standin
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test leaves a process in the pod of PostgreSQL, but for one that says when it ends by itself."""
+    place = request.getfixturevalue("place") if "place" in request.fixturenames else None
+    if not isinstance(place, Place) or request.node.get_closest_marker("leaves"):
+        yield
+        return
+    with none_left(place):
+        yield
 
 
 @pytest.fixture

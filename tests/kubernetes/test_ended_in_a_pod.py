@@ -95,6 +95,7 @@ def test_what_a_killed_controller_was_loading_ends_and_postgresql_does_not_notic
     rows = "INSERT INTO t SELECT 1 FROM pg_sleep(0.1);\n" * 3000
     lease_s = place.pace.lease_s
     running = []
+    place.here.run(["chmod", "711", folder])  # the account of the scratch server has to pass through what root made
     for name, code in (("restore", RESTORE), ("verify", VERIFY)):
         work = f"{folder}/{name}"
         place.here.files.make_dir(work)

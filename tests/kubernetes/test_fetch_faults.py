@@ -108,7 +108,13 @@ def test_a_slow_reader_gets_all(place: StandinPlace, catalog: Path, dest: Path) 
     is_whole(catalog, dest)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGKILL, marks=pytest.mark.leaves("the lock of the killed run ends with its lease")),
+        signal.SIGTERM,
+    ],
+)
 def test_a_fetch_that_is_killed_leaves_no_backup_and_the_next_one_goes_on(
     place: StandinPlace, catalog: Path, dest: Path, number: signal.Signals
 ) -> None:
@@ -162,7 +168,10 @@ def test_a_prefix_that_is_wrong_is_fetched_anew(place: StandinPlace, catalog: Pa
 # --- the login
 
 
-@pytest.mark.parametrize("renewed", [True, False])
+@pytest.mark.parametrize(
+    "renewed",
+    [True, pytest.param(False, marks=pytest.mark.leaves("the lock, which nobody may let go, ends with its lease"))],
+)
 def test_a_token_that_ends_in_the_middle(place: StandinPlace, catalog: Path, dest: Path, renewed: bool) -> None:
     options = params(place, catalog, dest, kubernetes=as_operator(place))
     running = start_slowly(place, options, dest)

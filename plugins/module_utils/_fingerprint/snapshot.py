@@ -22,9 +22,13 @@ _LOCK_ATTEMPTS = 10
 _LOCKS_BY_PG_DUMP = 3
 _PATIENCE_S = 60
 _POLL_S = 0.1
-# What psql waits for inside of its transaction: the end of the file, or its own. POSIX sh, constant text.
+# What psql waits for inside of its transaction: the end of the file, or its own. POSIX sh, constant text. A process
+# whose parent has ended has another one, while the parent's number may be that of another process by then.
 _WAIT = r"\! while [ -e "
-_UNTIL_GONE = r" ] && kill -0 $PPID; do sleep 0.2 || sleep 1; done"
+_UNTIL_GONE = (
+    r' ] && read -r self name state parent rest </proc/self/stat && [ "$parent" = "$PPID" ]'
+    r"; do sleep 0.2 || sleep 1; done; exit 0"
+)
 
 
 def locked_snapshot(session: Session, *, lock: bool) -> str:
@@ -99,7 +103,7 @@ def enter(session: Session, snapshot: str) -> None:
             "The fingerprint lost its snapshot",
             why=exc.why,
             remedy="The session that held it has ended: see the server's log for the reason, then run again.",
-            details=exc.details,
+            details={**exc.details, "snapshot_lost": not exc.details.get("lost")},
         ) from None
 
 

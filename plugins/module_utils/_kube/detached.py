@@ -21,25 +21,30 @@ from .._errors import FileProblem, Locked, ProgramMissing, RunbookError, Workloa
 from .._target.base import describe_holder, holder_note
 from .lease import Lease
 from .pod import Pod
+from .workload import refuse_another
 
-_TICK_S = 0.5
-_LOCK_TICK_S = 0.2  # whoever lets go of a lock waits for one
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _LOST = "lost"
 _NO_PROGRAM, _NO_LOG, _NO_DIRECTORY, _BUSY, _NO_FLOCK = 3, 4, 5, 9, 6
 
 _FORCE_TICKS = 20  # between a lease that lapsed and force
 
-# Whether the lease is renewed: $idle counts the ticks since its number was another one. Once one of those who watch it
-# has found that it has lapsed, it is gone, and has lapsed for all of them.
+# Whether the lease is renewed: $idle counts the hundredths of a second since its number was another one. Once one of
+# those who watch it has found that it has lapsed, it is gone, and has lapsed for all of them.
 _TICK = """
-        {{ sleep {0:g} || sleep 1; }} 2>/dev/null 9>&-
-        now=; {{ read -r now <"$lease"; }} 2>/dev/null
-        if [ "$now" = "$last" ]; then idle=$((idle + 1)); else idle=0; last=$now; fi
+        runbook_nap {seconds:g} {hundredths} 9>&-
+        idle=$((idle + napped)) now=
+        {{ read -r now <"$lease"; }} 2>/dev/null
+        if [ -n "$now" ] && [ "$now" != "$last" ]; then idle=0 last=$now; fi
         [ -e "$lease" ] || idle=$limit
 """
+_JOB_TICK = _TICK.format(seconds=0.5, hundredths=50)
+_LOCK_TICK = _TICK.format(seconds=0.2, hundredths=20)  # the next holder of a lock waits for one
 _TIDY = 'rm -rf "$d" "$lease"; rmdir "${d%/*}"'
-# $1 directory, $2 log, $3 lease, $4 ticks, $5 signal, then the program.
+# $1 directory, $2 log, $3 lease, $4 hundredths of a second, $5 signal, then the program.
+# The watcher is a child of the wrapper, as the program is. It looks for the program by its number and its parent, and
+# at no file: it ends with the program in every case, whatever has become of the directory, and ends the program when
+# that has gone.
 _START = f"""
 d=$1 log=$2 lease=$3 limit=$4 signal=$5; shift 5
 [ -d "$d" ] && exit 0  # done before the connection was cut
@@ -47,31 +52,29 @@ case $1 in */*) [ -x "$1" ] && [ ! -d "$1" ];; *) command -v "$1" >/dev/null 2>&
 {{ : >>"$log"; }} || exit {_NO_LOG}
 mkdir "$d" || exit {_NO_DIRECTORY}
 (
+    trap 'exit 0' EXIT  # also when the shell itself gives up
+    "$@" </dev/null >>"$log" 2>&1 &
+    p=$!
+    read -r self rest </proc/self/stat
+    echo "$p" >"$d/pid.new"; mv "$d/pid.new" "$d/pid"
     (
-        "$@" </dev/null >>"$log" 2>&1 &
-        p=$!
-        echo "$p" >"$d/pid.new"; mv "$d/pid.new" "$d/pid"
-        wait "$p"
-        echo "$?" >"$d/status.new"; mv "$d/status.new" "$d/status"
-        exit 0
-    ) &
-    last= idle=0 asked=0
-    until [ -e "$d/status" ] || [ ! -d "$d" ] || [ "$idle" -ge "$limit" ]; do
-        {_TICK.format(_TICK_S)}
-    done
-    if [ "$idle" -ge "$limit" ]; then
-        rm -f "$lease"
-        until [ -e "$d/pid" ]; do runbook_pause {_TICK_S:g}; done
-        p=$(cat "$d/pid")
-        while [ ! -e "$d/status" ] && kill -0 "$p"; do
+        last= idle=0 asked=0
+        while runbook_is_child "$p" "$self"; do
+            if [ "$idle" -lt "$limit" ]; then
+                {_JOB_TICK}
+                if [ ! -d "$d" ]; then idle=$limit; elif [ "$idle" -ge "$limit" ]; then rm -f "$lease"; fi
+                continue
+            fi
             if [ "$asked" -lt {_FORCE_TICKS} ]; then runbook_ask "$signal" "$p"; else runbook_end "$p"; fi
             asked=$((asked + 1))
-            runbook_pause {_TICK_S:g}
+            runbook_pause 0.5
         done
-        wait
-        {_TIDY}
-    fi
+        exit 0
+    ) &
+    wait "$p"
+    echo "$?" >"$d/status.new"; mv "$d/status.new" "$d/status"
     wait
+    [ -e "$lease" ] || {{ {_TIDY}; }}
     exit 0
 ) </dev/null >/dev/null 2>&1 &
 exit 0
@@ -83,24 +86,27 @@ if [ ! -e "$1/status" ] && [ -e "$1/pid" ] && ! kill -0 "$(cat "$1/pid")" 2>/dev
 fi
 cat "$1/status" 2>/dev/null; exit 0
 """
-_PID = 'i=0; until [ -e "$1/pid" ] || [ $i -gt 50 ]; do sleep 0.1 || sleep 1; i=$((i + 1)); done; cat "$1/pid"'
+_PID = """
+t=0; until [ -e "$1/pid" ] || [ "$t" -gt 500 ]; do runbook_nap 0.1 10; t=$((t + napped)); done; cat "$1/pid"
+"""
 _REMOVE = 'rm -rf -- "$1"'
 _TAIL = 'tail -c "$2" -- "$1" 2>/dev/null; exit 0'
 
-# $1 path, $2 directory, $3 lease, $4 ticks, $5 note.
+# $1 path, $2 directory, $3 lease, $4 hundredths of a second, $5 note.
 _LOCK = f"""
-path=$1 d=$2 lease=$3 limit=$4 note=$5 n=0
+path=$1 d=$2 lease=$3 limit=$4 note=$5 t=0
 [ -d "$d" ] && exit 0
 command -v flock >/dev/null || exit {_NO_FLOCK}
 [ ! -L "$path" ] && {{ : >>"$path"; }} || exit {_NO_LOG}
 (
+    trap 'exit 0' EXIT
     exec 9>>"$path"
     flock -n 9 || {{ mkdir "$d.busy"; exit 0; }}
     printf %s "$note" >"$path"
     mkdir "$d" || exit 0
     last= idle=0
     until [ ! -d "$d" ] || [ "$idle" -ge "$limit" ]; do
-        {_TICK.format(_LOCK_TICK_S)}
+        {_LOCK_TICK}
     done
     [ ! -d "$d" ] || rm -f "$lease"
     exec 9>&-
@@ -109,13 +115,18 @@ command -v flock >/dev/null || exit {_NO_FLOCK}
     exit 0
 ) </dev/null >/dev/null 2>&1 &
 until [ -d "$d" ] || [ -d "$d.busy" ]; do
-    n=$((n + 1)); [ "$n" -lt 500 ] && [ -d "${{d%/*}}" ] || exit {_NO_DIRECTORY}
-    {{ sleep 0.02 || sleep 1; }} 2>/dev/null
+    [ "$t" -lt 1000 ] && [ -d "${{d%/*}}" ] || exit {_NO_DIRECTORY}
+    runbook_nap 0.02 2; t=$((t + napped))
 done
 [ -d "$d" ] && {{ : >"$d.held"; exit 0; }}
 rmdir "$d.busy"; cat -- "$path"; exit {_BUSY}
 """
-_UNLOCK = 'rm -rf -- "$1"; while [ -e "$1.held" ]; do { sleep 0.05 || sleep 1; } 2>/dev/null; done'
+# The holder may have been killed: then nothing removes the sign that it holds.
+_UNLOCK = """
+rm -rf -- "$1"
+t=0; while [ -e "$1.held" ] && [ "$t" -lt 1000 ]; do runbook_nap 0.05 5; t=$((t + napped)); done
+rm -f -- "$1.held"
+"""
 _HOLDER = f"""
 [ -L "$1" ] && exit {_NO_LOG}
 [ -e "$1" ] || exit 0
@@ -146,11 +157,13 @@ class PodJob:
         if self._status is None:
             done, output = self._pod.repeat(_POLL, self._directory)
             if done.returncode == _NO_DIRECTORY:
+                refuse_another(self._pod.cluster, self._pod.container)
+                self._lease.check(at_once=True)
                 raise WorkloadProblem(
-                    "What ran in the container is gone",
+                    "A program in the container was ended",
                     subject=self._pod.name,
-                    why="the container was restarted, or the connection was away for too long",
-                    remedy="Run this again.",
+                    why=f"another process has removed {self._directory}, by which it is watched",
+                    remedy="Find what cleans up there, and let it leave .pg_runbook_* alone. Then run this again.",
                 )
             text = output.decode().strip()
             if text:
@@ -212,7 +225,7 @@ def start(
         directory = f"{home}/{uuid4().hex[:12]}"
         name = signal.Signals(stop_signal).name[3:]
         done, dummy = pod.repeat(
-            _START, directory, log, f"{home}/lease", _ticks(lease), name, *argv, env=env, lasting=True
+            _START, directory, log, f"{home}/lease", _hundredths(lease), name, *argv, env=env, lasting=True
         )
         if done.returncode == _NO_PROGRAM:
             raise ProgramMissing(
@@ -243,7 +256,7 @@ def lock(pod: Pod, lease: Lease, path: str, purpose: str) -> Iterator[None]:
 
 def _take(pod: Pod, lease: Lease, path: str, directory: str, note: str) -> None:
     lease_path = f"{directory.rpartition('/')[0]}/lease"
-    done, output = pod.repeat(_LOCK, path, directory, lease_path, _ticks(lease, _LOCK_TICK_S), note, lasting=True)
+    done, output = pod.repeat(_LOCK, path, directory, lease_path, _hundredths(lease), note, lasting=True)
     if done.returncode == _BUSY:
         raise Locked(
             "The same work is already under way",
@@ -274,8 +287,8 @@ def _refuse(returncode: int, pod: Pod, path: str, stderr: bytes) -> None:
         raise FileProblem("A lock file cannot be opened", subject=path, why=reason(stderr))
 
 
-def _ticks(lease: Lease, tick_s: float = _TICK_S) -> str:
-    return str(max(2, round(lease.duration_s / tick_s)))
+def _hundredths(lease: Lease) -> str:
+    return str(max(100, round(lease.duration_s * 100)))
 
 
 def exit_status(code: int) -> int:

@@ -40,7 +40,7 @@ _SEND = """{{ LC_ALL=C; export LC_ALL; set -- {words}
     c=$!
     [ -z "$gone" ] || kill "$c" 2>/dev/null
     wait "$c"; s=$?
-    while [ -n "$gone" ] && kill -0 "$c" 2>/dev/null; do wait "$c"; done
+    while [ -n "$gone" ] && [ "$s" != 127 ] && kill -0 "$c" 2>/dev/null; do wait "$c"; s=$?; done
     printf '{mark} %s\\n' "$s" >&2
 ) &
 p=$!

@@ -11,6 +11,7 @@ stays the same. It removes the file then: so we learn of it when we come back, a
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from contextlib import suppress
@@ -23,16 +24,42 @@ from .workload import refuse_another
 
 _RENEWALS = 6
 _LAPSED = 7
-_MAKE = """
-for d in "$TMPDIR" /tmp /var/tmp /dev/shm; do
-    if [ -n "$d" ] && [ -d "$d" ] && [ -w "$d" ]; then
-        d=$d/.pg_runbook_$1
-        { [ -d "$d" ] || mkdir "$d"; } && echo 0 >"$d/lease" && printf %s "$d" && exit 0
-    fi
-done
-exit 1
+# A lease is a line: its number, when it was renewed by the clock of the kernel that nobody sets, which boot of which
+# kernel that is, and for how many seconds it counts.
+_NOW = """
+up=0 boot=-
+{ read -r up rest </proc/uptime; } 2>/dev/null; up=${up%%.*}
+{ read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
 """
-_RENEW = f'[ -e "$1/lease" ] || exit {_LAPSED}; echo "$2" >"$1/lease"'
+# $1 name, $2 seconds. What killed runs have left is removed: a lease that was renewed by the same kernel and has lapsed
+# twice over. What cannot be judged so, on a volume that other nodes see as well, is left for two days.
+_MAKE = f"""{_NOW}
+made=
+for base in "$TMPDIR" /tmp /var/tmp /dev/shm; do
+    [ -n "$base" ] && [ -d "$base" ] && [ -w "$base" ] || continue
+    for old in "$base"/.pg_runbook_*; do
+        [ -d "$old" ] && [ ! -L "$old" ] && [ -O "$old" ] || continue
+        number= seen= where= lasts=
+        [ -f "$old/lease" ] && {{ read -r number seen where lasts <"$old/lease"; }} 2>/dev/null
+        case $seen:$lasts in :* | *: | *[!0-9:]*) where= ;; esac
+        if [ "$where" = "$boot" ] && [ "$boot" != - ]; then
+            [ $((up - seen)) -le $((2 * lasts)) ] || rm -rf -- "$old"
+        else
+            aged=$old; [ ! -f "$old/lease" ] || aged=$old/lease
+            [ -z "$(find "$aged" -prune -mtime +1)" ] || rm -rf -- "$old"
+        fi
+    done
+    [ -z "$made" ] || continue
+    d=$base/.pg_runbook_$1
+    {{ [ -d "$d" ] || mkdir "$d"; }} && echo "0 $up $boot $2" >"$d/lease" && made=$d
+done 2>/dev/null
+[ -n "$made" ] && printf %s "$made"
+"""
+_RENEW = f"""
+[ -e "$1/lease" ] || exit {_LAPSED}
+{_NOW}
+echo "$2 $up $boot $3" >"$1/lease"
+"""
 _REMOVE = 'rm -rf -- "$1"'
 
 
@@ -45,6 +72,7 @@ class Lease:
     def __init__(self, pod: Pod, duration_s: float) -> None:
         self._pod = pod
         self.duration_s = duration_s
+        self._seconds = str(math.ceil(duration_s))
         self._users = 0
         self._lock = threading.Lock()
         self._directory = ""
@@ -59,7 +87,7 @@ class Lease:
         with self._lock:
             if self._users == 0:
                 made = time.time()
-                done, output = self._pod.repeat(_MAKE, uuid4().hex[:12])
+                done, output = self._pod.repeat(_MAKE, uuid4().hex[:12], self._seconds)
                 if done.returncode != 0:
                     raise FileProblem(
                         "There is no directory for what runs in the container",
@@ -83,15 +111,19 @@ class Lease:
                 with suppress(RunbookError):  # what watches it there removes it, too
                     self._pod.run(_REMOVE, self._directory, checked=False)
 
-    def check(self) -> None:
+    def check(self, *, at_once: bool = False) -> None:
         """Make sure that what runs there, and our locks, are still ours.
+
+        Args:
+            at_once: ask the container, however short it is since the last time.
 
         Raises:
             WorkloadProblem: they are not.
         """
         if self._users == 0:
             return
-        if self._lapsed != self._directory and abs(time.time() - self._renewed) > self.duration_s / 2:
+        is_old = abs(time.time() - self._renewed) > self.duration_s / 2
+        if self._lapsed != self._directory and (is_old or at_once):
             self._renew(self._directory)
         if self._lapsed == self._directory:
             refuse_another(self._pod.cluster, self._pod.container)
@@ -111,7 +143,7 @@ class Lease:
         began = time.time()
         number = str(next(self._numbers))
         try:
-            done = self._pod.run(_RENEW, directory, number, timeout=self.duration_s, checked=False)
+            done = self._pod.run(_RENEW, directory, number, self._seconds, timeout=self.duration_s, checked=False)
         except TimedOut:
             raise ClusterUnreachable("The container does not answer", subject=self._pod.name) from None
         if done.returncode == 0:

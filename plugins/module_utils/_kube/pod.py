@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from .._errors import ObjectNotFound, RunbookError
+from .._errors import ClusterRefused, ClusterUnreachable, ObjectNotFound, RunbookError, WorkloadProblem
 from .cluster import Cluster, is_passing
 from .shell import Container, Ended, Shell, TimedOut
 from .workload import refuse_another
@@ -36,6 +36,7 @@ class Pod:
         self._patience_s = patience_s
         self._idle: list[Shell] = []
         self._lock = threading.Lock()
+        self._closings = 0
         self._cut = False  # since the last look whether it is the same container
         #: Raises what keeps anything from being done here any more; called before each script.
         self.check: Callable[[], object] = _nothing
@@ -75,8 +76,11 @@ class Pod:
             except TimedOut:
                 self.end(pids)
                 raise
-            except RunbookError:
+            except RunbookError as exc:
                 self._cut = True
+                if isinstance(exc, WorkloadProblem):
+                    with suppress(ClusterUnreachable, ClusterRefused):  # what is known already has to do
+                        refuse_another(self.cluster, self.container)  # it says why
                 raise
             except BaseException:
                 with suppress(RunbookError):  # what comes now has its own reason
@@ -109,15 +113,22 @@ class Pod:
         if pids:
             self.repeat(_END, *map(str, pids), checked=False)
 
+    def refuse_replaced(self) -> None:
+        """Raise WorkloadProblem unless it is still the same container."""
+        with suppress(ClusterUnreachable):  # then nobody knows
+            refuse_another(self.cluster, self.container)
+
     def close(self) -> None:
-        """End the shells that are kept."""
+        """End the shells that are kept, and those at work as soon as they are done."""
         with self._lock:
             shells, self._idle = self._idle, []
+            self._closings += 1
         for shell in shells:
             shell.close()
 
     @contextmanager
     def _shell(self) -> Iterator[Shell]:
+        closings = self._closings
         shell = self._take()
         try:
             yield shell
@@ -125,7 +136,11 @@ class Pod:
             shell.close()
             raise
         with self._lock:
-            self._idle.append(shell)
+            keep = closings == self._closings
+            if keep:
+                self._idle.append(shell)
+        if not keep:
+            shell.close()
 
     def _take(self) -> Shell:
         while True:

@@ -9,6 +9,8 @@ the port number. Without a socket of our own, libpq could not use it: it wants a
 
 from __future__ import annotations
 
+import fcntl
+import os
 import selectors
 import shutil
 import socket
@@ -17,11 +19,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 from .._errors import RunbookError
 from .cluster import Cluster
 
+_PREFIX, _SOCKET = "pg-runbook-", ".s.PGSQL."
 _PROTOCOL = "v4.channel.k8s.io"
 _BUFFER = 64 * 1024
 _DATA = 0
@@ -42,10 +46,10 @@ def forwarded(cluster: Cluster, pod: str, port: int, check: Callable[[], object]
     Args:
         check: raises the RunbookError that forbids a connection.
     """
-    directory = tempfile.mkdtemp(prefix="pg-runbook-")  # 0700: nobody else can connect
+    directory, lock = _private_directory()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.bind(f"{directory}/.s.PGSQL.{port}")
+        listener.bind(f"{directory}/{_SOCKET}{port}")
         listener.listen(64)
         threading.Thread(target=_accept, args=(listener, cluster, pod, port, check), daemon=True).start()
         yield directory
@@ -54,6 +58,38 @@ def forwarded(cluster: Cluster, pod: str, port: int, check: Callable[[], object]
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def _private_directory() -> tuple[str, int]:
+    """A new directory that no other account can enter, and a descriptor, which holds its lock until it is closed."""
+    _sweep(tempfile.gettempdir())
+    while True:
+        directory = tempfile.mkdtemp(prefix=_PREFIX)
+        with suppress(FileNotFoundError):  # a sweep was quicker than our lock
+            lock = os.open(directory, os.O_RDONLY)
+            with suppress(OSError):  # not every file system has locks; nothing is swept there
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.isdir(directory):
+                return directory, lock
+            os.close(lock)
+
+
+@cache
+def _sweep(parent: str) -> None:
+    """Remove the directories of processes that were killed: their locks ended with them. Once in a process."""
+    left: list[str] = []
+    with suppress(OSError), os.scandir(parent) as found:
+        left = [each.path for each in found if each.name.startswith(_PREFIX) and each.is_dir(follow_symlinks=False)]
+    for path in left:
+        with suppress(OSError):
+            lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(lock).st_uid == os.getuid() and all(name.startswith(_SOCKET) for name in os.listdir(lock)):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its process lives
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int, check: Callable[[], object]) -> None:

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 # Functions for every script that a `Shell` runs, and for what it leaves behind.
 #
+# runbook_nap SECONDS N   Sleeps, and sets $napped to the hundredths of a second that it took: N, or 100 where sleep
+#                         knows no fractions. Bounds count these, and ask no clock, which may be set meanwhile.
+# runbook_is_child PID P  Whether this process runs, and P is its parent: a number that is used again is no match.
 # runbook_look PID...     Sets $living to these processes and all below them that run, $dead to those that their parents
 #                         have not buried yet, and $leaves to those of the living that have no child, not even a dead
 #                         one. With through=shells, only shells are looked through: a program minds its own children.
@@ -23,6 +26,15 @@ from __future__ import annotations
 # runbook_end_soon PID    The same, unless it has ended by itself in three seconds.
 FUNCTIONS = r"""
 runbook_pause() { { sleep "$1" || sleep 1; } 2>/dev/null; }
+runbook_nap() { { sleep "$1" && napped=$2 || { sleep 1; napped=100; }; } 2>/dev/null; }
+runbook_is_child() {
+    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+    case $line in *') '*) ;; *) kill -0 "$1" 2>/dev/null; return ;; esac
+    line=${line##*) }
+    case $line in [ZX]*) return 1 ;; esac
+    line=${line#* }
+    [ "${line%% *}" = "$2" ]
+}
 runbook_look() {
     table= shells=' ' family=" $* " size= parents=' ' living=' ' dead=' ' leaves=
     for file in /proc/[0-9]*/stat; do

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -32,6 +32,7 @@ _ANNOTATIONS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 _FORGOTTEN = timedelta(hours=1)  # who still waits for a node then has nobody who waits for it
 _POLL_S = 0.3
 _GRACE_S = 5
+_GONE_TICKS = 10  # of two seconds; between two uses of one pod there are none
 _CONFLICT = 409
 _HOPELESS = ("InvalidImageName", "CreateContainerConfigError", "ErrImageNeverPull")
 # Whoever may schedule beside it can also mount them; other kinds end with their pod, or are not ours to share.
@@ -40,14 +41,17 @@ _BOUND_TO_A_NODE = ("persistentVolumeClaim", "hostPath")
 _REQUESTS, _LIMITS = {"cpu": "100m", "memory": "512Mi"}, {"cpu": "2", "memory": "2Gi"}
 _MIB = 1024 * 1024
 
-# $1 how many ticks of two seconds nobody may have renewed a lease. A shell as process 1 takes every orphan's leave.
-_LIVE = """
+# $1 how many ticks of two seconds a lease may stay as it is. One that has gone was let go, or has lapsed for those who
+# watch it: then some seconds will do. A shell as process 1 takes every orphan's leave.
+_LIVE = f"""
 trap 'exit 0' TERM
-last= idle=0
-until [ "$idle" -ge "$1" ]; do
+last= idle=0 limit=$1
+until [ "$idle" -ge "$limit" ]; do
     sleep 2 & wait $!
+    idle=$((idle + 1))
     now=$(cat "$TMPDIR"/.pg_runbook_*/lease 2>/dev/null)
-    if [ "$now" = "$last" ]; then idle=$((idle + 1)); else idle=0 last=$now; fi
+    if [ -n "$now" ] && [ "$now" != "$last" ]; then idle=0 last=$now limit=$1; fi
+    if [ -z "$now" ] && [ -n "$last" ] && [ "$limit" -gt {_GONE_TICKS} ]; then idle=0 limit={_GONE_TICKS}; fi
 done
 exit 0
 """
@@ -131,7 +135,7 @@ def running(cluster: Cluster, made: Mapping[str, Any], timeout_s: float) -> Iter
     path = cluster.path("pods", made["metadata"]["name"])
     try:
         _create(cluster, made, path)
-        yield container_of(_started(cluster, path, timeout_s), CONTAINER)
+        yield replace(container_of(_started(cluster, path, timeout_s), CONTAINER), is_throwaway=True)
     except BaseException:
         with suppress(RunbookError):  # what comes now has its own reason, and the next run deletes it
             _delete(cluster, path)

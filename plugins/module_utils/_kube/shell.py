@@ -69,13 +69,15 @@ class TimedOut(Exception):
 
 @dataclass(frozen=True)
 class Container:
-    """A container of a pod. `pod_uid` and `restarts` tell whether it is still the one that it was."""
+    """A container of a pod. `pod_uid`, `restarts` and `id` tell whether it is still the one that it was."""
 
     pod: str
     name: str
     pod_uid: str
     restarts: int
+    id: str = ""
     image: str = ""
+    is_throwaway: bool = False
 
 
 @dataclass(frozen=True)

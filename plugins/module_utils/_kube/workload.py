@@ -50,20 +50,51 @@ def find_container(cluster: Cluster, workload: str, container: str | None) -> Co
 
 
 def refuse_another(cluster: Cluster, container: Container) -> None:
-    """Raise WorkloadProblem unless the container is still the same one: not deleted, not restarted."""
+    """Raise WorkloadProblem unless the container is still the same one: not deleted, not ended, not restarted."""
     where = f"pod {cluster.namespace}/{container.pod}, container {container.name}"
+    again = "Run this again: it makes another one." if container.is_throwaway else ""
+    what = "throwaway pod" if container.is_throwaway else "pod"
     try:
-        found = container_of(cluster.get(cluster.path("pods", container.pod)), container.name)
+        pod = cluster.get(cluster.path("pods", container.pod))
     except ObjectNotFound:
-        found = None
-    if found is None or found.pod_uid != container.pod_uid:
+        pod = {}
+    if not pod or pod["metadata"]["uid"] != container.pod_uid:
         raise WorkloadProblem(
-            "The pod is gone", subject=where, remedy="See what removed it, wait until another one is ready, run again."
+            f"The {what} is gone",
+            subject=where,
+            why="it was deleted while this run worked in it",
+            remedy=again or "See kubectl get events for what removed it. Once another pod is ready, run this again.",
         )
-    if found.restarts != container.restarts:
+    status = pod.get("status", {})
+    if status.get("phase") in ("Failed", "Succeeded"):
         raise WorkloadProblem(
-            "The container was restarted", subject=where, remedy="See kubectl describe pod for the reason, run again."
+            f"The {what} has ended",
+            subject=where,
+            why=": ".join(filter(None, (status.get("reason"), status.get("message")))) or _end(pod, container.name),
+            remedy=again or "See kubectl describe pod for the reason, then run this again.",
         )
+    found = container_of(pod, container.name)
+    replaced = bool(container.id and found.id and container.id != found.id)
+    if found.restarts != container.restarts or replaced:
+        raise WorkloadProblem(
+            "The container was restarted",
+            subject=where,
+            why=_end(pod, container.name),
+            remedy="See kubectl describe pod for the reason, then run this again.",
+        )
+
+
+def _end(pod: Mapping[str, Any], container: str) -> str:
+    """How the container ended the last time, as the kubelet tells it; empty when it does not."""
+    for each in pod.get("status", {}).get("containerStatuses") or []:
+        if each["name"] == container:
+            for state in (each.get("state") or {}, each.get("lastState") or {}):
+                ended = state.get("terminated")
+                if ended:
+                    reason = f" ({ended['reason']})" if ended.get("reason") else ""
+                    at = f" at {ended['finishedAt']}" if ended.get("finishedAt") else ""
+                    return f"its process ended with exit code {ended.get('exitCode')}{reason}{at}"
+    return ""
 
 
 def read_workload(workload: str) -> tuple[str | None, str | None]:
@@ -150,5 +181,12 @@ def container_of(pod: Mapping[str, Any], wanted: str | None) -> Container:
         )
     name = wanted or next(iter(specs))
     states = pod["status"].get("containerStatuses") or []
-    restarts = next((item["restartCount"] for item in states if item["name"] == name), 0)
-    return Container(pod["metadata"]["name"], name, pod["metadata"]["uid"], restarts, specs[name].get("image", ""))
+    state: Mapping[str, Any] = next((item for item in states if item["name"] == name), {})
+    return Container(
+        pod=pod["metadata"]["name"],
+        name=name,
+        pod_uid=pod["metadata"]["uid"],
+        restarts=state.get("restartCount", 0),
+        id=state.get("containerID", ""),
+        image=specs[name].get("image", ""),
+    )
