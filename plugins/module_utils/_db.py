@@ -236,7 +236,8 @@ class Session:
             statement = sql.Composed([*self._local.seq, *(text.seq if isinstance(text, sql.Composed) else [text])])
         if params is not None:
             statement = with_values(statement, self._connection)
-        with self._awaiting(), _mapped_errors(), self._connection.cursor(cursor_factory=rows) as cursor:
+        relayed = self._cancel is not None
+        with self._awaiting(), _mapped_errors(relayed=relayed), self._connection.cursor(cursor_factory=rows) as cursor:
             cursor.execute(statement, params)
             found = list(cursor.fetchall()) if cursor.description else []
             return readable(found, cursor.description) if self._any_text else found
@@ -275,7 +276,7 @@ class Session:
 
 
 @contextmanager
-def _mapped_errors() -> Iterator[None]:
+def _mapped_errors(*, relayed: bool = False) -> Iterator[None]:
     try:
         yield
     except UnicodeError as exc:
@@ -286,7 +287,7 @@ def _mapped_errors() -> Iterator[None]:
             details={"sqlstate": "", "lost": False},
         ) from None
     except psycopg2.Error as exc:
-        raise refused(exc) from None
+        raise refused(exc, relayed=relayed) from None
 
 
 def _cancel_backend(parameters: Mapping[str, Any], pid: int) -> None:

@@ -29,14 +29,26 @@ _REMEDIES = {
 }
 
 
-def refused(exc: Exception) -> QueryFailed:
-    """The error for what psycopg2 has raised for a statement (a `psycopg2.Error`)."""
+def refused(exc: Exception, *, relayed: bool = False) -> QueryFailed:
+    """The error for what psycopg2 has raised for a statement (a `psycopg2.Error`).
+
+    Args:
+        relayed: the connection leads through the API server of a cluster. When it ends without a word of the server,
+            libpq's guess that the server "terminated abnormally" is mostly wrong.
+    """
     diagnostics = getattr(exc, "diag", None)
     code: str = getattr(exc, "pgcode", None) or ""
     primary = getattr(diagnostics, "message_primary", None) or str(exc).strip() or type(exc).__name__
     hint = getattr(diagnostics, "message_hint", None)
     # 25P03, 25P04: a transaction was idle, or took, for longer than a setting of the server allows.
     lost = not code or code.startswith(("57P", "08", "25P03", "25P04"))
+    if relayed and not code:
+        return QueryFailed(
+            "The connection through the API server was lost",
+            why="the API server, the kubelet or the network was interrupted, or the server stopped",
+            remedy="Run this again. If it happens again, see the pod's events and the server's log.",
+            details={"sqlstate": "", "lost": True, "context": "", "raised": False},
+        )
     return QueryFailed(
         "The connection to the server was lost" if lost else "The server refused a statement",
         why=primary + (f" ({hint})" if hint else ""),

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from .._db import Server, Session
 from .._errors import ConnectionFailed, QueryFailed
+from .._reconnect import PATIENCE_S, Losses, persist
 from .._sql import fingerprint as sql
 from . import definitions, server_settings
 from .figures import Fingerprint, LargeObjects, SequenceFigure
@@ -23,9 +23,6 @@ from .tables import TableReader, Tables, named
 # one hash rows alike; definitions are comparable since the third.
 ALGORITHMS = {"record-3": 14, "text-3": 13, "record-2": 14, "text-2": 13, "record-1": 14, "text-1": 13}
 _T = TypeVar("_T")
-# How long, in seconds, a lost connection is made anew, where connections may break while the server lives.
-_PATIENCE_S = 300.0
-_RETRY_S = 1.0
 _SEQUENCES_AT_ONCE = 200
 
 
@@ -76,7 +73,8 @@ class Recorder:
         self._stopped = threading.Event()
         self._keep_with = keep_with
         self._copied = copied
-        self._patience_s = _PATIENCE_S if keep_with or server.target.connections_may_break else 0.0
+        # A copy that nobody else uses is read once more as a whole: its snapshot goes with the session that holds it.
+        self._patience_s = 0.0 if alone else PATIENCE_S
 
     @contextmanager
     def open(self) -> Iterator[Recorder]:
@@ -85,9 +83,7 @@ class Recorder:
             self.snapshot = snapshot
             self._read(self._look_around)
             # Sequences know no snapshots, and a session of its own keeps no locks on thousands of them.
-            with self._connect() as other:
-                self._first = _positions(other, self._sequence_rows)
-                self.surroundings.update(server_settings.read(other))
+            self._again(self._look_at_the_rest)
             try:
                 yield self
             finally:
@@ -120,6 +116,10 @@ class Recorder:
         self._sequence_rows = [row for row in sequences if not row.unread]
         self._unread = [row.identity for row in sequences if row.unread]
 
+    def _look_at_the_rest(self, session: Session) -> None:
+        self._first = _positions(session, self._sequence_rows)
+        self.surroundings.update(server_settings.read(session))
+
     def _read(self, work: Callable[[Session], _T]) -> _T:
         """Do some reading under the snapshot, in the session that holds it, or in one that can be made anew."""
         if self._session is not None:
@@ -134,7 +134,7 @@ class Recorder:
 
     def _again(self, work: Callable[[Session], _T]) -> _T:
         """Do something in a session of its own, and once more when its connection was lost and may come back."""
-        deadline = time.monotonic() + self._patience_s
+        losses = Losses(self._server, self._patience_s)
         while True:
             try:
                 with self._connect() as session:
@@ -144,10 +144,9 @@ class Recorder:
                     finally:
                         self._sessions.remove(session)
             except (QueryFailed, ConnectionFailed) as exc:
-                lost = isinstance(exc, ConnectionFailed) or exc.details.get("lost")
-                if not lost or self._stopped.is_set() or time.monotonic() > deadline:
+                if self._stopped.is_set():
                     raise
-            time.sleep(_RETRY_S)
+                losses.weigh(exc)
 
     @contextmanager
     def _connect(self) -> Iterator[Session]:
@@ -278,7 +277,16 @@ def take(
 
     A copy is read as its source was: with its `mode`, its `algorithm`, and by COPY where that one was (`copied`).
     """
-    recorder = Recorder(server, db, mode=mode, workers=workers, algorithm=algorithm, alone=True, copied=copied)
-    with recorder.open():
-        recorder.record()
-        return recorder.finish()
+
+    def attempt() -> Fingerprint:
+        recorder = Recorder(server, db, mode=mode, workers=workers, algorithm=algorithm, alone=True, copied=copied)
+        try:
+            with recorder.open():
+                recorder.record()
+                return recorder.finish()
+        except QueryFailed as exc:
+            if exc.details.get("snapshot_lost"):  # with the session that held it, whose own error comes too late
+                exc.details["lost"] = True
+            raise
+
+    return persist(server, attempt)

@@ -16,6 +16,7 @@ from .._errors import ConnectionFailed, InvalidInput, ManifestProblem, NotEnough
 from .._fingerprint import capture, definitions
 from .._fingerprint.definitions import Original
 from .._programs import CLIENT, SCRATCH, Programs, find
+from .._reconnect import persist
 from .._sql.databases import ROOM
 from .._target.base import Target
 from .._units import human_size
@@ -189,7 +190,8 @@ def rehearse(
             loaded = restore.load(target, made.server, programs, dump, made.name, jobs=place.jobs, work_dir=home)
         with clock.step("compare"):
             try:
-                return compared(made, needs.database or made.name, source, place.jobs, loaded, around)
+                db = needs.database or made.name
+                return persist(made.server, lambda: compared(made, db, source, place.jobs, loaded, around))
             except (QueryFailed, ConnectionFailed) as exc:
                 raise CannotTell(f"It restores, but the copy cannot be read. {exc.message}") from None
 

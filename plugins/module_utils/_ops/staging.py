@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from .._catalog.catalog import Catalog, Entry
 from .._db import Server, Session, compose
-from .._errors import ConnectionFailed, InvalidInput, ProofFailed, QueryFailed, RunbookError
+from .._errors import ConnectionFailed, InvalidInput, Locked, ProofFailed, QueryFailed, RunbookError
+from .._reconnect import is_loss, persist
 from .._sql import databases as sql
 from .._sql.brakes import LAG
 from .._target.base import Target
@@ -34,6 +35,7 @@ from . import (
 )
 from .copies import Copy
 from .databases import NO_LIMIT, Database, Mark
+from .exclusive_session import exclusive
 from .judgement import Restored, Verdict, judge, judge_external
 from .outlook import Outlook, SmokeQuery, StagePlan
 from .refusals import Circumstances
@@ -67,18 +69,14 @@ def stage(target: Target, server: Server, plan: StagePlan, found: Outlook, clock
         restore.RestoreRefused, ProofFailed: it does not load, or is not what its source was.
     """
     source = found.source
-    with (
-        databases.working(server) as session,
-        databases.alone(session, plan.db),
-        waits.bounded(server, session),
-    ):
+    with exclusive(server, plan.db) as session, waits.bounded(server, session):
         removed = _sweep(session, plan.db)
         ready = outlook.ready(session, plan, source.identity)
         if ready and ready.mark:
             changed, mark = False, ready.mark
             if found.production:
                 mark = replace(mark, connection_limit=_limit(found), is_template=_is_template(found))
-                changed = _dress(session, ready, found)
+                changed = persist(server, lambda: _dress(session, ready, found))
                 if mark != ready.mark:
                     changed = True
                     databases.put_mark(session, ready.name, mark)
@@ -133,6 +131,7 @@ def _fill(
 ) -> Staged:
     """Load, prove and dress it."""
     source, server, at = found.source, copy.server, copy.name
+    made = databases.find(session, at)
     with scratch.home(target, plan.work_dir) as home, clock.step("restore"):
         nice = ["nice", "-n", str(plan.nice)] if plan.nice else []
         dump = replace(source.dump, tablespaces=found.keeps_tablespaces)
@@ -143,12 +142,12 @@ def _fill(
                 jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
             )  # fmt: skip
     with clock.step("compare"):
-        verdict, restored = _prove(plan, found, copy, loaded, around)
+        verdict, restored = persist(server, lambda: _prove(plan, found, copy, loaded, around))
     if plan.analyze:
         with clock.step("analyze"):
             _analyze(server, at, plan.jobs, found.notes)
     with clock.step("settings"):
-        _dress(session, databases.find(session, at), found)
+        persist(server, lambda: _dress(session, _same(session, made), found))
         if found.production is None:  # its settings may be of another server
             found.notes.extend(each.text for each in source_settings.without_libraries(session, server, at))
     with clock.step("smoke"):
@@ -162,8 +161,25 @@ def _fill(
         is_template=_is_template(found),
         lost=acceptance.lost(restored.differences),
     )
-    databases.put_mark(session, at, mark)
+    persist(server, lambda: databases.put_mark(session, at, mark))
     return Staged(at, mark, True, True, dict(clock.steps), smoke, removed)
+
+
+def _same(session: Session, made: Database) -> Database:
+    """The stage that this run has made, as it is now.
+
+    Raises:
+        Locked: it is another one. The lock was lost for a while with its connection.
+    """
+    found = databases.known(session).get(made.name)
+    if found is None or found.oid != made.oid:
+        raise Locked(
+            "Another run has removed what this one restored",
+            subject=repr(made.name),
+            why="the connection was lost, and with it the lock on the database's name",
+            remedy="Production was not touched. See which run that was, wait for it to end, then run this again.",
+        )
+    return found
 
 
 def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
@@ -225,11 +241,14 @@ def _analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
                 try:
                     own.execute(f"ANALYZE {identity}")
                 except QueryFailed as exc:
+                    if is_loss(exc) and server.target.connections_may_break:
+                        left.append(identity)
+                        raise
                     notes.append(f"{identity} has no statistics: {exc.why}")
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         try:
-            for done in [pool.submit(work) for dummy in range(jobs)]:
+            for done in [pool.submit(persist, server, work) for dummy in range(jobs)]:
                 done.result()
         finally:
             left.clear()  # when we are stopped, nobody begins another one
@@ -270,14 +289,18 @@ def _limit(found: Outlook) -> int:
 
 def _smoke(server: Server, at: str, queries: Sequence[SmokeQuery]) -> list[dict[str, object]]:
     """Ask the operator's own questions; each may only read. Raises ProofFailed with the first wrong answer."""
+    return persist(server, lambda: _answers(server, at, queries)) if queries else []
+
+
+def _answers(server: Server, at: str, queries: Sequence[SmokeQuery]) -> list[dict[str, object]]:
     answers: list[dict[str, object]] = []
-    if not queries:
-        return answers
     with server.connect(at, settings={"default_transaction_read_only": "on"}) as session:
         for asked in queries:
             try:
                 rows = session.query(asked.query)
             except QueryFailed as exc:
+                if is_loss(exc):
+                    raise
                 raise _wrong(asked, exc.why) from None
             found = str(rows[0][0]) if rows else None
             if found is None or (asked.expect is not None and found != asked.expect):

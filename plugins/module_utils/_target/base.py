@@ -220,6 +220,12 @@ class Target(Protocol):
     def connections_may_break(self) -> bool:
         """Whether what `endpoint` leads through may be cut while the server and the target's programs live on."""
 
+    def refuse_replaced(self) -> None:
+        """Raise WorkloadProblem if the place is another one by now: a pod that was deleted, a container that restarted.
+
+        After a connection was lost; a host is always the same one.
+        """
+
     @property
     def files(self) -> Files:
         """Its files."""

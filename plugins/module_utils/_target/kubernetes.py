@@ -109,6 +109,9 @@ class KubernetesTarget:
         refuse_missing(cluster, rights_for(*read_workload(workload)), "pod")
         return cls(cluster, find_container(cluster, workload, container), lease_s)
 
+    def refuse_replaced(self) -> None:
+        self._pod.refuse_replaced()
+
     @contextmanager
     def beside(self, work: scratch_pod.Work, wanted: scratch_pod.Wanted) -> Iterator[KubernetesTarget]:
         """A throwaway pod as a target, which sees `work.path` as this one does. Its $TMPDIR is its disk.

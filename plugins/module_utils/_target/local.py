@@ -171,6 +171,9 @@ class LocalTarget:
     def __init__(self) -> None:
         self.files = LocalFiles()
 
+    def refuse_replaced(self) -> None:
+        return
+
     def cpus(self) -> int:
         try:
             return max(1, len(os.sched_getaffinity(0)))
