@@ -67,7 +67,7 @@ class Pace:
         factor: how much longer everything takes than in the stand-in.
     """
 
-    start_s: float = 90.0
+    start_s: float = 300.0
     poll_s: float = 0.02
     lease_s: float = 3.0
     token_s: float = 0.0
