@@ -15,11 +15,12 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import Finding
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import losses
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._sql.fingerprint import PINNED_SETTINGS
-from ansible_collections.godel.postgres_runbook.plugins.modules import pg_backup, pg_restore
+from ansible_collections.godel.postgres_runbook.plugins.modules import pg_backup, pg_restore, pg_restore_verify
 from tests.support.backups import manifest_of, our_server, params
 from tests.support.databases import Database, new_database
 from tests.support.operations import attempt
 from tests.support.programs import client_for
+from tests.support.verifications import scratch_folder
 from tests.support.workspace import give, workspace
 
 # By the check of the finding: what makes the loss, where `{role}` is a role of the test, and what the finding has to say.
@@ -307,3 +308,27 @@ def test_tables_in_other_tablespaces_matter_to_a_script_only(database: Database)
     finally:
         database.psql("DROP TABLE t")
         database.psql(f"DROP TABLESPACE {space}")
+
+
+@pytest.mark.majors
+def test_what_is_lost_does_not_make_a_verification_fail(any_database: Database, role: str, backup_dir: Path) -> None:
+    """It was said at the backup, and a copy cannot have it."""
+    for statements in (
+        KINDS["comment"][0],
+        KINDS["system_object"][0],
+        KINDS["privilege"][0].replace("TABLE p", "TABLE pp"),
+    ):
+        make(any_database, statements.replace("ON TYPE p TO", "ON TYPE pp TO"), role)
+    make(any_database, "CREATE TABLE own (x int, y int); ALTER EXTENSION plpgsql ADD TABLE own", role)
+    make(
+        any_database,
+        "CREATE INDEX ON own (x); CREATE STATISTICS s ON x, y FROM own; INSERT INTO own VALUES (1, 2)",
+        role,
+    )
+    make(any_database, "CREATE PUBLICATION b FOR TABLE own", role)
+    options = params(any_database, backup_dir)
+    taken = attempt(pg_backup, any_database, **options)
+    assert taken["severity"] == "critical"
+    with scratch_folder() as scratch:
+        proof = attempt(pg_restore_verify, any_database, **{**options, "scratch_dir": str(scratch)})
+    assert proof["verdict"] == "verified", (proof["reason"], proof["differences"])

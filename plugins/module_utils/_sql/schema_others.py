@@ -226,14 +226,15 @@ def _published_tables(major: int) -> str:
     return f"""
 SELECT 'publication' AS kind, quote_ident(b.pubname) AS identity, format('table %s', r.prrelid::regclass) AS label,
        concat_ws(' ', 'published', {columns}) AS text
-FROM pg_publication b JOIN pg_publication_rel r ON r.prpubid = b.oid WHERE b.oid >= {FIRST_USER_OID}"""
+FROM pg_publication b JOIN pg_publication_rel r ON r.prpubid = b.oid
+WHERE b.oid >= {FIRST_USER_OID} AND {no_extension("pg_class", "r.prrelid")}"""
 
 
 _PUBLISHED_ROWS = f"""
 SELECT 'publication' AS kind, quote_ident(b.pubname) AS identity, r.prrelid::regclass::text AS context,
        format('rows of %s', r.prrelid::regclass) AS label, pg_get_expr(r.prqual, r.prrelid) AS text
 FROM pg_publication b JOIN pg_publication_rel r ON r.prpubid = b.oid
-WHERE b.oid >= {FIRST_USER_OID} AND r.prqual IS NOT NULL"""
+WHERE b.oid >= {FIRST_USER_OID} AND r.prqual IS NOT NULL AND {no_extension("pg_class", "r.prrelid")}"""
 _PUBLISHED_SCHEMAS = f"""
 SELECT 'publication' AS kind, quote_ident(b.pubname) AS identity, format('schema %s', s.pnnspid::regnamespace) AS label,
        'published' AS text
@@ -268,7 +269,7 @@ WITH known AS (
   UNION ALL
   SELECT 'pg_namespace'::regclass, n.oid, 0, n.nspacl, n.oid, acldefault('n', n.nspowner) FROM pg_namespace n
   UNION ALL
-  SELECT 'pg_language'::regclass, l.oid, 0, l.lanacl, 11, acldefault('l', l.lanowner) FROM pg_language l
+  SELECT 'pg_language'::regclass, l.oid, 0, l.lanacl, 11, acldefault('l', l.lanowner) FROM pg_language l WHERE l.lanispl
   UNION ALL
   SELECT 'pg_foreign_data_wrapper'::regclass, w.oid, 0, w.fdwacl, 0, acldefault('F', w.fdwowner) FROM pg_foreign_data_wrapper w
   UNION ALL
@@ -303,7 +304,10 @@ _COMMENTED = f"""o.identity IS NOT NULL AND o.identity !~ '(^|[ (,])pg_temp(_[0-
   AND NOT EXISTS (SELECT FROM pg_policy p WHERE d.classoid = 'pg_policy'::regclass AND p.oid = d.objoid
                     AND NOT {no_extension("pg_class", "p.polrelid")})
   AND NOT EXISTS (SELECT FROM pg_rewrite r WHERE d.classoid = 'pg_rewrite'::regclass AND r.oid = d.objoid
-                    AND (r.rulename = '_RETURN' OR NOT {no_extension("pg_class", "r.ev_class")}))"""
+                    AND (r.rulename = '_RETURN' OR NOT {no_extension("pg_class", "r.ev_class")}))
+  AND NOT EXISTS (SELECT FROM pg_type t LEFT JOIN pg_class c ON c.oid = t.typrelid
+                  WHERE d.classoid = 'pg_type'::regclass AND t.oid = d.objoid
+                    AND (t.typtype = 'm' OR c.relkind <> 'c' OR EXISTS (SELECT FROM pg_type a WHERE a.typarray = t.oid)))"""
 # initdb makes the schema public, whose comment is carried, and the extension plpgsql, whose comment is not.
 _COMMENTS = f"""
 SELECT 'comment' AS kind, concat_ws(' ', o.type, o.identity) AS identity, d.description AS text

@@ -230,7 +230,7 @@ _STATISTICS_FROM = f"""
 FROM pg_statistic_ext x JOIN pg_namespace sn ON sn.oid = x.stxnamespace
 JOIN pg_class c ON c.oid = x.stxrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE x.oid >= {FIRST_USER_OID} AND c.relpersistence <> 't' AND {carried("sn.nspname")}
-  AND {no_extension("pg_statistic_ext", "x.oid")}"""
+  AND {no_extension("pg_statistic_ext", "x.oid")} AND {no_extension("pg_class", "c.oid")}"""
 _STATISTICS = f"""
 SELECT 'statistics' AS kind, format('%I.%I', sn.nspname, x.stxname) AS identity, x.stxowner::regrole AS owner,
        concat_ws(' ', {_NAME}, x.stxkind, (
