@@ -21,7 +21,11 @@ description:
     C(pageinspect) is there and the login is a superuser. Otherwise the figure is what a rebuild gives back at least.
   - Where neither statistics nor pages can tell, there is no figure, and RV(relations[].note) says why.
   - Each relation comes with a recommendation and its reason. Findings are the relations that need something.
-  - Only estimates for B-tree indexes and heap tables exist. Others are listed with their sizes.
+  - Hash and BRIN indexes are computed from the number of rows and pages. GiST indexes are measured by C(pgstattuple). GIN indexes are
+    measured by C(pageinspect) as a superuser, else by the free pages that C(pg_freespacemap) knows; entries of values that no row has
+    any more are not seen, so that the figure is what a rebuild gives back at least. SP-GiST indexes are estimated. How full a build
+    leaves the pages of GiST, SP-GiST and GIN indexes varies; where that could change much, the confidence is V(low). An index that a
+    rebuild would make larger has the figure 0, and C(note) says so.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -153,7 +157,8 @@ relations:
       sample: 0.5774
     method:
       description:
-        - How it was found. V(pgstattuple), V(pgstattuple_approx), V(pgstatindex), V(pageinspect), V(estimate), or V(none).
+        - How it was found. V(pgstattuple), V(pgstattuple_approx), V(pgstatindex), V(pgstathashindex), V(pageinspect),
+          V(pg_freespacemap), V(estimate), or V(none).
       type: str
       sample: pgstatindex
     confidence:

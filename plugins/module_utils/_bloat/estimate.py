@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from .._units import to_rfc3339
-from . import layout
+from . import layout, others
 from .layout import Column, Group
 from .relation import Relation
 
@@ -52,6 +52,7 @@ class Figures:
         lost: the rows were not counted since the counters were reset or lost.
         seen: the rows were counted just now, in the table itself.
         locked: somebody holds an exclusive lock on it.
+        shape: of an index that is no B-tree.
     """
 
     page_size: int
@@ -71,6 +72,7 @@ class Figures:
     lost: bool = False
     seen: bool = False
     locked: bool = False
+    shape: others.Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -187,18 +189,19 @@ def index(row: Any, page_size: int) -> Estimate:
         figures = replace(figures, groups=(Group(rows, 1, size),), hoped=(Group(rows, 1, size),), certain=True)
     elif size is not None and rows is not None:
         figures = _with_groups(figures, row, columns, table_rows or rows)
+    if row.access_method != "btree":
+        figures = replace(figures, shape=others.shape(row))
     relation = replace(_relation(row), live_tuples=None if rows is None else round(rows))
     judged = _judge_index(relation, figures, row)
     return Estimate(judged, figures, row.table_oid, table_rows, float(row.dead_tuples or 0))
 
 
 def _judge_index(relation: Relation, figures: Figures, row: Any) -> Relation:
-    if relation.access_method != "btree":
-        return replace(
-            relation, note=f"How large a rebuilt {relation.access_method} index is cannot be told without building it."
-        )
     if not row.is_valid:
         return replace(relation, note="The index is invalid: rebuild or drop it.")
+    if figures.shape is not None:
+        why = _with_doubts(relation, _doubts(row, figures)).note
+        return others.estimate(relation, figures.shape, figures.rows, figures.page_size, why)
     why = _unknown(relation, figures, row)
     if why or figures.rows is None or figures.row_bytes is None:
         return replace(relation, note=why)

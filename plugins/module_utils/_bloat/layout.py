@@ -19,7 +19,7 @@ _ALIGNMENTS = {"c": 1, "s": 2, "i": 4, "d": 8}
 _SHORT_VARLENA = 127  # longer ones have a header of four bytes, which is aligned
 _TID = 6
 _BTREE_SPECIAL = 16
-_DEFAULT_FILLFACTORS = {"heap": 100, "btree": 90}
+_DEFAULT_FILLFACTORS = {"heap": 100, "btree": 90, "hash": 75, "gist": 90, "spgist": 80}
 _INNER_FILLFACTOR = 70  # of the pages above the leaves
 
 

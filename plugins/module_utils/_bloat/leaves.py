@@ -82,6 +82,10 @@ def _live_shares(figures: Figures, leaves: _Leaves) -> tuple[float, float]:
     if figures.rows is None or _expected(figures) <= 0:
         return 1.0, 1.0
     most = figures.rows / (figures.rows + figures.least_dead) if figures.rows else 0.0
+    if (
+        not figures.seen and figures.rows
+    ):  # those that statistics call dead may have been removed, or never been entered
+        most = 1.0
     least = figures.rows / (figures.rows + figures.dead)
     if figures.seen and (_is_fixed(figures) or leaves.keys):
         told = min(1.0, figures.rows / max(1.0, _entries(figures, leaves)))

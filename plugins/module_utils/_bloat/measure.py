@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from .._db import Session, compose
 from .._sql import bloat as sql
-from . import layout, leaves
+from . import layout, leaves, others
 from .estimate import WIDE_ROW, Estimate, with_rewritten
 from .pages import SAMPLE_PAGES, Means, names, sample
 from .relation import Relation
@@ -40,6 +40,16 @@ def measure(session: Session, found: Estimate, means: Means, method: str) -> Rel
     Raises:
         QueryFailed: it was dropped, it is locked, or the time was up.
     """
+    if found.figures.shape is not None:
+        return others.measure(
+            session,
+            found.relation,
+            found.figures.shape,
+            found.figures.rows,
+            means.schemas,
+            method,
+            found.figures.page_size,
+        )
     if found.relation.kind == "index":
         return leaves.measure(session, found, means, method)
     return _measure_heap(session, found, means, method)

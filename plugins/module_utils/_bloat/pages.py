@@ -8,12 +8,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._db import Session
 from .._errors import QueryFailed
 from .._sql import bloat as sql
-from .estimate import Estimate
+
+if TYPE_CHECKING:  # which imports us
+    from .estimate import Estimate
 
 SAMPLE_PAGES = 2000
 _WORTH_SKIPPING = 0.5  # of the pages all-visible: then pgstattuple_approx reads less than half of the table
@@ -61,6 +63,8 @@ def method_for(found: Estimate, means_: Means, bytes_left: float, visible_share:
     sampled = min(size, SAMPLE_PAGES * found.figures.page_size)
     if found.figures.locked or not size:
         return "none", 0
+    if found.figures.shape is not None:
+        return _method_for_other(relation.access_method, size, sampled, means_, bytes_left)
     whole = "pgstatindex" if relation.kind == "index" else "pgstattuple"
     if means_.have(whole) and size <= bytes_left:
         return whole, size
@@ -70,6 +74,21 @@ def method_for(found: Estimate, means_: Means, bytes_left: float, visible_share:
     is_table = relation.kind != "index" and relation.kind != "toast"
     if is_table and means_.have("pgstattuple_approx") and visible_share >= _WORTH_SKIPPING and unseen <= bytes_left:
         return "pgstattuple_approx", unseen
+    return "none", 0
+
+
+def _method_for_other(
+    access_method: str, size: float, sampled: float, means_: Means, bytes_left: float
+) -> tuple[str, float]:
+    """The same for an index that is no B-tree."""
+    whole = {"hash": "pgstathashindex", "gist": "pgstattuple"}.get(access_method, "")
+    if whole and means_.have(whole) and size <= bytes_left:
+        return whole, size
+    if access_method == "gin":
+        if means_.have("get_raw_page", "page_header", "gin_page_opaque_info") and sampled <= bytes_left:
+            return "pageinspect", sampled
+        if means_.have("pg_freespace"):
+            return "pg_freespacemap", 0
     return "none", 0
 
 

@@ -29,7 +29,8 @@ class Relation:
         free_bytes: free space in its pages, that of the fillfactor among it.
         bloat_bytes: what a rewrite at its own fillfactor would give back to the file system, or None.
         bloat_ratio: the same as a share of `size_bytes`, 0 to 1, or None.
-        method: how it was found: `pgstattuple`, `pgstattuple_approx`, `pgstatindex`, `pageinspect`, `estimate`, `none`.
+        method: how it was found: `pgstattuple`, `pgstattuple_approx`, `pgstatindex`, `pgstathashindex`, `pageinspect`,
+            `pg_freespacemap`, `estimate`, `none`.
         confidence: `high` when it was measured, `medium` for a good estimate, `low`, or `none` with no figure at all.
         note: why the confidence is not better, or why there is no figure; empty when there is nothing to say.
         fillfactor: in per cent.

@@ -89,7 +89,7 @@ def survey(session: Session, scope: Scope, *, measure_budget_s: float, measure_b
 
 def _is_suspect(relation: Relation, budget: Budget) -> bool:
     """Whether measuring is worth its cost: it may be bloated, or nobody can tell."""
-    if budget.seconds <= 0 or not relation.size_bytes or relation.access_method not in ("heap", "btree"):
+    if budget.seconds <= 0 or not relation.size_bytes or relation.access_method in ("brin", "spgist"):
         return False
     return relation.confidence in ("low", "none") or (relation.bloat_ratio or 0.0) >= budget.min_ratio
 

@@ -97,6 +97,9 @@ SELECT {_COMMON},
     i.indisunique AS is_unique, i.indpred IS NOT NULL AS is_partial, i.indisvalid AS is_valid,
     i.indnatts = i.indnkeyatts AND coalesce(keys.can_share, false)
         AND NOT coalesce('deduplicate_items=off' = ANY (b.reloptions) OR 'deduplicate_items=false' = ANY (b.reloptions), false) AS can_share,
+    (SELECT oc.opcname FROM pg_catalog.pg_opclass oc WHERE oc.oid = i.indclass[0]) AS opclass, t.relpages AS table_pages,
+    (SELECT pg_catalog.split_part(o, '=', 2)::pg_catalog.int4 FROM pg_catalog.unnest(b.reloptions) o
+     WHERE o LIKE 'pages_per_range=%%') AS pages_per_range,
     keys.lengths, keys.aligns, keys.storages, keys.sampled, keys.widths, keys.null_shares, keys.distincts, keys.common,
     CASE WHEN keys.can_toast AND b.reltoastrelid <> '0' AND NOT b.is_toast_locked
          THEN pg_catalog.pg_relation_size(b.reltoastrelid) END AS toast_bytes
@@ -139,10 +142,11 @@ FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
 JOIN pg_catalog.pg_extension e ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND e.oid = d.refobjid
-WHERE e.extname IN ('pgstattuple', 'pageinspect') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
+WHERE e.extname IN ('pgstattuple', 'pageinspect', 'pg_freespacemap') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
   AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
   AND (p.proname, p.pronargs) IN (('pgstattuple', 1), ('pgstattuple_approx', 1), ('pgstatindex', 1), ('get_raw_page', 2),
-      ('heap_page_items', 1), ('page_header', 1), ('bt_page_stats', 2), ('bt_page_items', 2))
+      ('heap_page_items', 1), ('page_header', 1), ('bt_page_stats', 2), ('bt_page_items', 2), ('pgstathashindex', 1),
+      ('gin_page_opaque_info', 1), ('pg_freespace', 1))
   AND (p.proname <> 'bt_page_items' OR 'tids' = ANY (p.proargnames)) -- since 1.8, which somebody has to update to
   AND (p.proname <> 'get_raw_page' OR (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER))"""
 
@@ -156,6 +160,25 @@ FROM {}.pgstattuple_approx(%s::pg_catalog.oid::pg_catalog.regclass)"""
 
 PGSTATINDEX = """
 SELECT index_size, leaf_pages, avg_leaf_density FROM {}.pgstatindex(%s::pg_catalog.oid::pg_catalog.regclass)"""
+
+PGSTATHASHINDEX = """
+SELECT live_items, dead_items FROM {}.pgstathashindex(%s::pg_catalog.oid::pg_catalog.regclass)"""
+
+# Pages of a GIN index that are deleted, or hold what came by fastupdate and has its place elsewhere after a rebuild.
+# https://www.postgresql.org/docs/current/gin-implementation.html#GIN-FAST-UPDATE
+GIN_PAGES = """
+SELECT pg_catalog.count(*) AS pages, pg_catalog.count(*) FILTER (WHERE page.unused) AS unused,
+       coalesce(pg_catalog.sum(page.used) FILTER (WHERE NOT page.unused), 0)::pg_catalog.int8 AS used
+FROM pg_catalog.unnest(%s::pg_catalog.int4[]) AS block (number)
+CROSS JOIN LATERAL {0}.get_raw_page(%s, block.number) AS raw (page)
+CROSS JOIN LATERAL (
+    SELECT h.special - 24 - (h.upper - h.lower) AS used, h.upper = 0 OR o.flags && '{{deleted,list,list_fullrow}}'::text[] AS unused
+    FROM {0}.page_header(raw.page) AS h, {0}.gin_page_opaque_info(raw.page) AS o) AS page"""
+
+# Wholly free pages, as the last VACUUM has found them.
+FREE_PAGES = """
+SELECT pg_catalog.count(*) AS pages FROM {}.pg_freespace(%s::pg_catalog.oid::pg_catalog.regclass) AS page
+WHERE page.avail > pg_catalog.current_setting('block_size')::pg_catalog.int4 / 2"""
 
 # What is left of a table's pages that nobody needs to look into to know that they hold live rows only.
 VISIBLE_PAGES = "SELECT relallvisible, relpages FROM pg_catalog.pg_class WHERE oid = %s"
