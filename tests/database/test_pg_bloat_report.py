@@ -152,9 +152,9 @@ def test_dead_rows_that_are_not_in_an_index_are_not_called_its_waste(database: D
         "CREATE EXTENSION pgstattuple",
         "CREATE TABLE lead (id int, x int) WITH (autovacuum_enabled = off)",
         "INSERT INTO lead SELECT n, n FROM generate_series(1, 60000) n",
-        "ANALYZE lead",
-        "DELETE FROM lead WHERE id <= 48000",
     )
+    counted(database, "lead", 0, 60000)
+    database.execute("DELETE FROM lead WHERE id <= 48000")  # nor is it known how often keys repeat
     counted(database, "lead", 48000, 12000)
     database.execute("CREATE INDEX lead_x ON lead (x)")
     size = database.query("SELECT pg_relation_size('lead')::text")[0][0]

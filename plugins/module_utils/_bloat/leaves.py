@@ -206,7 +206,7 @@ def _judge(found: Estimate, leaves: _Leaves, method: str, certain: float, hoped:
     if figures.lost:
         return "low", "Its table's rows were not counted since the server's statistics were reset or lost."
     if hoped - certain > NOTICEABLE:
-        if figures.least_dead < figures.dead:
+        if figures.least_dead < figures.dead or (not figures.seen and figures.dead):
             condition = "each dead row of its table has an entry"
         else:
             condition = "its keys repeat as often as statistics let one think"
