@@ -202,6 +202,7 @@ def test_a_login_that_sees_little_is_not_led_to_a_backup_either(database: Databa
             seen = attempt(pg_activity_info, database, **NOW, **login)
             [running] = [each for each in of(seen, "backup_running") if each["subject"] == database.name]
             assert "may not see since when" in running["message"]
+            assert [each["severity"] for each in of(seen, "activity_rights")] == ["info"]
             result = attempt(pg_terminate, database, sessions=[backup.name], **login)
             assert outcomes(result) == {backup.pid: "spared"}
             assert backup.alive()

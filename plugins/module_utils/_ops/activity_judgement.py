@@ -34,6 +34,7 @@ def judge(facts: Facts, plan: ActivityPlan) -> list[Finding]:
         *_procedures(facts, plan),
         *_prepared_transactions(facts, plan),
         *_pool_finding(facts, plan),
+        *_hidden(facts),
     ]
     return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
 
@@ -55,6 +56,13 @@ def _connections(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
             f"To free some now: {_TERMINATE} terminate_sessions_idle_in_transaction_over, or an application."
         )
     yield Finding("connections", severity, "max_connections", round(ratio, 4), limit, message, remedy)
+
+
+def _hidden(facts: Facts) -> Iterator[Finding]:
+    """Sessions that were not seen were not judged: a result without a problem would claim that they were."""
+    if not facts.limits["sees_all"]:
+        message = "Sessions of other roles are hidden from this login, and were not judged by what they do."
+        yield Finding("activity_rights", "info", "pg_monitor", False, True, message, "Grant the login pg_monitor.")
 
 
 def _blocking(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:

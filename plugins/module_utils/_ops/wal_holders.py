@@ -136,7 +136,7 @@ def _base_backup(row: Any, now: datetime) -> Holder:
     age = f", for {human_duration(max(0.0, age_s))}" if age_s is not None else ""
     detail = f"A base backup runs: {row.name}{consumer}{phase}{age}. It may hold the WAL since its start."
     if age_s is not None and age_s > _LONG_BACKUP_S:
-        remedy = f"See whether it gets on (pg_stat_progress_basebackup); else end it: {row.name}."
+        remedy = "See whether it gets on (pg_stat_progress_basebackup). If it does not, stop it where it was started."
         return Holder("base_backup", row.name, None, True, "warning", detail, remedy)
     return Holder("base_backup", row.name, None, True, "ok", detail)
 
