@@ -281,7 +281,9 @@ def test_a_backup_of_a_database_that_initdb_makes_is_verified(
 
 
 @pytest.mark.parametrize("place", ["instance", "database"])
-def test_the_owner_of_the_database_has_his_privileges_in_the_copy(server: Server, backup_dir: Path, place: str) -> None:
+def test_the_copy_gives_its_owner_the_privileges_of_pg_database_owner(
+    server: Server, backup_dir: Path, place: str
+) -> None:
     name = unique_name("owner")
     database = new_database(server, unique_name("prod"))
     database.run(

@@ -49,7 +49,7 @@ class Copy:
     name_way_out: str = _FOR_NAME
 
     def weigh(self, source: Fingerprint | None, *, differs: bool, refused: bool = False) -> list[str]:
-        """What the copy lacks, as far as it matters. What a materialized view holds is computed, and not compared.
+        """Say what the copy lacks, as far as it matters. Rows of materialized views are computed, and not compared.
 
         Args:
             differs: the copy differs from its source.
@@ -123,7 +123,7 @@ def on_server(
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a scratch instance has to have.
+    """The needs of a dump that a scratch instance has to meet.
 
     `name` is the source's; `enters` the database that a script creates for itself, if it does.
     """

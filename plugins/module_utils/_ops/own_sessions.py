@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Our own sessions on a copy: they have the settings of the source, but for those that would stop or change the work.
 
-What a client asks for in `options` wins over ALTER DATABASE SET and ALTER ROLE SET.
+Settings that a client asks for in `options` win over ALTER DATABASE SET and ALTER ROLE SET.
 https://www.postgresql.org/docs/current/config-setting.html#CONFIG-SETTING-SHELL
 """
 

@@ -36,13 +36,13 @@ _PASSIVE = ("auth_delay", "auto_explain", "passwordcheck", "pg_stat_statements",
 
 @dataclass(frozen=True)
 class Preload:
-    """What the source's server loads at its start: libraries in their order, and the custom settings for them."""
+    """Libraries that the source's server loads at its start, in their order, and the custom settings for them."""
 
     libraries: Sequence[str] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def without(self, log: str) -> Preload:
-        """What is left when a start with this log failed: without the libraries that it names, else without any."""
+        """The rest when a start with this log failed: without the libraries that it names, else without any."""
         left = [name for name in self.libraries if name not in log]
         return Preload(left, self.settings) if left and len(left) < len(self.libraries) else Preload()
 

@@ -31,7 +31,7 @@ _UNIVERSAL_TIME = {"utc", "gmt", "uct", "zulu", "universal", "greenwich"}
 
 @dataclass(frozen=True)
 class Lack:
-    """What a copy has not of its source, as a sentence, and what can depend on it.
+    """A sentence on something that a copy has not of its source, and what can depend on it.
 
     `reach` is `load` (only whether it loads), `locale` (amounts of money, and texts of numbers and times), or `content`
     (whatever is computed).
@@ -52,7 +52,7 @@ def settle(
         superuser: the role that loads, if it stands for the source's superuser: it gets that one's settings.
 
     Returns:
-        What this server refuses.
+        Everything that this server refuses.
     """
     now = likeness.of(session, databases.find(session, copy))
     here = {row.name.lower(): row.value for row in session.query(sql.HERE)}
@@ -75,7 +75,7 @@ def settle(
 
 
 def _reach(subject: str, here: Mapping[str, str]) -> str:
-    """What can depend on something that was refused; empty if the place has as much."""
+    """The reach of something that was refused; empty if the place has as much."""
     name, value = likeness.named_setting(subject)
     if not name or name.lower() in _LIMITS:
         return "load"
@@ -130,7 +130,7 @@ def _wanted(session: Session, now: Likeness, like: Surroundings, here: Mapping[s
 
 
 def _of_server(like: Surroundings) -> Mapping[str, str]:
-    """What the source's server gave to every session, ALTER ROLE ALL SET among it."""
+    """The settings that the source's server gave to every session, ALTER ROLE ALL SET among them."""
     return _carried({**like.server_settings, **_parsed(like.login_settings.get("", ()))})
 
 

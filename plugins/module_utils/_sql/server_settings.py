@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-# A session can set each of these, and what a database computes or accepts can depend on it. What pg_dump sets in every
-# load (standard_conforming_strings, check_function_bodies, row_security, client_encoding ...) is not among them, and
+# A session can set each of these, and a database can compute or accept other values under it. Settings of pg_dump in each
+# load (standard_conforming_strings, check_function_bodies, row_security, client_encoding ...) are not among them, and
 # neither are array_nulls and transform_null_equals, under which a load takes what pg_dump has printed for something else.
 # https://www.postgresql.org/docs/current/runtime-config-client.html
 # https://www.postgresql.org/docs/current/runtime-config-compatible.html
@@ -18,7 +18,7 @@ CONTENT = (
     "default_toast_compression", "session_preload_libraries", "local_preload_libraries",
 )  # fmt: skip
 
-# What ALTER DATABASE SET and ALTER ROLE SET of the login hide from this session.
+# Settings that ALTER DATABASE SET and ALTER ROLE SET of the login hide from this session.
 _LAYERED = """
 SELECT lower(split_part(setting, '=', 1)) FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
 WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
@@ -54,14 +54,14 @@ IS_SUPERUSER = "SELECT current_setting('is_superuser')::bool"
 # Only those who may read all settings see it. https://www.postgresql.org/docs/current/runtime-config-client.html
 PRELOADED = "SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'"
 
-# What a new session of this login begins with.
+# The values that a new session of this login begins with.
 HERE = "SELECT name, reset_val AS value FROM pg_catalog.pg_settings"
 MAY_GIVE_TO = """
 SELECT current_setting('is_superuser')::bool OR pg_catalog.pg_has_role(oid, 'USAGE')
 FROM pg_catalog.pg_roles WHERE rolname = %s
 """
 
-# What asks for the name of its database, by the texts that PostgreSQL prints and keeps. Members of extensions are those
+# Objects that ask for the name of their database, by the texts that PostgreSQL prints and keeps. Members of extensions are those
 # of the source's server, and some name the database where it does not matter (geometry_columns of PostGIS).
 _ASKS = "~* 'current_database|current_catalog'"
 _OWN = (
