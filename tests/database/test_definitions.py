@@ -100,7 +100,8 @@ def printed_forms(database: Database, folder: Path) -> None:
     text = (CORPUS / "printed-forms.sql").read_text()
     if not database.query("SELECT FROM pg_available_extensions WHERE name = 'citext'"):
         text = text.replace("create extension citext;", "create domain citext as text;")
-    database.execute(*(each for each in text.split(";\n") if each.strip()))
+    refused = load(database, [each for each in text.split(";\n") if each.strip()])
+    assert not [each for each in refused if "xmlelement" not in each], refused  # not every build has XML
     assert_proven(database, folder, 20)
 
 
@@ -217,13 +218,12 @@ def mutated(database: Database, change: str) -> Database:
     return copy
 
 
-def prepare_mutations(database: Database) -> list[str]:
-    """Load the base; returns what this server lacks."""
+def prepare_mutations(database: Database) -> None:
+    """Load the base, without extensions that this server has not."""
     found = statements((CORPUS / "mutations" / "base.sql").read_text())
     load(database, [each for each in found if each.startswith("create role")])  # others may have made them
     refused = load(database, [each for each in found if not each.startswith("create role")])
     assert not [each for each in refused if not re.search("extension|server srv", each)], refused
-    return refused
 
 
 def schema_of(database: Database) -> str:
@@ -272,7 +272,7 @@ def test_every_change_is_seen_that_pg_dump_carries(
     programs: Installation, servers: Callable[[Installation], Server]
 ) -> None:
     with on(servers(programs)) as database:
-        lacks = prepare_mutations(database)
+        prepare_mutations(database)
         unseen, refused = in_transactions(database, CHANGES)
         # Rows, positions and large objects are no definitions, and some of them know no transactions.
         before, schema = original(database).fingerprint, schema_of(database)
@@ -284,7 +284,9 @@ def test_every_change_is_seen_that_pg_dump_carries(
                     assert schema_of(copy) == schema, change
                 else:
                     assert compare(before, original(copy).fingerprint), change
-        assert len(refused) <= (40 if lacks else 15), refused
+        assert len(refused) < len(CHANGES) / 4, (
+            refused
+        )  # what came with a later major, and extensions that are not there
 
 
 @pytest.mark.majors

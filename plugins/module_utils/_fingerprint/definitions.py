@@ -87,7 +87,7 @@ def digest(definition: Definition) -> str:
 def packed(definitions: Mapping[str, Definition]) -> bytes:
     """The file of a backup; `unpacked` reads it back."""
     texts = {name: {label: part.text for label, part in parts.items()} for name, parts in definitions.items()}
-    return gzip.compress(json.dumps(texts, sort_keys=True, indent=0).encode(), mtime=0)
+    return gzip.compress(json.dumps(texts, sort_keys=True).encode(), compresslevel=6, mtime=0)
 
 
 def unpacked(data: bytes) -> Texts:
