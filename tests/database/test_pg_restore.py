@@ -185,7 +185,7 @@ def test_one_that_failed_its_verification_is_refused(prod: Database, backup_dir:
     id_ = verified_backup(prod, backup_dir)
     add_verdict(backup_dir, prod.name, id_, "failed", utc_now(), "rows are missing")
     told = expect_failure("pg_restore", params(prod, backup_dir, backup=id_))["msg"]
-    assert "found to be damaged" in told
+    assert "failed its verification" in told
     assert "rows are missing" in told
 
 
