@@ -19,7 +19,7 @@ from tests.support.servers import without_pg_variables
 
 COLLECTION = "godel.postgres_runbook"
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
-TIMEOUT_S = 180
+TIMEOUT_S = 600
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 
 SETTINGS = """\
