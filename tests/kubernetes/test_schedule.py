@@ -206,8 +206,8 @@ def test_a_missing_right_is_named_before_anything_is_done(site: Site, place: Sta
     run = site.run("backup_schedule")
     assert run.returncode == 2
     assert (
-        f"Rights are missing (namespace {NAMESPACE}): create cronjobs.batch. Apply https://github.com/godel/postgres_runbook/blob/main/docs/rbac/backup_schedule.yml"
-        in run.output
+        f"Rights are missing (namespace {NAMESPACE}): create cronjobs.batch. Apply "
+        "https://github.com/godel/postgres_runbook/blob/main/docs/rbac/backup_schedule.yml" in run.output
     )
     assert there(place) == []
 
