@@ -17,8 +17,8 @@ description:
     M(godel.postgres_runbook.pg_restore_verify) finds out.
   - The server is asked which cluster it is (O(ask_server)), and only backups of that cluster count, as the system identifiers in
     their manifests tell. A catalog without any backup of this server is critical, however many others there are.
-  - When the server does not answer, the finding C(backup_server) says so, which is V(info). Backups of several clusters are then judged for each cluster by itself if they go
-    on side by side, and for the newest one if it replaced the others.
+  - When the server does not answer, the finding C(backup_server) says so, which is V(info). Backups of several clusters are then
+    judged for each cluster by itself if they go on side by side, and for the newest one if it replaced the others.
   - C(backup_clusters) says that several clusters have backups of a database of one name here. It is critical when they go on side by
     side and the server did not say which one it is.
   - C(backup_missing) names databases of the server that have no backup here, when O(db) is left out.

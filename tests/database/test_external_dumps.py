@@ -69,12 +69,20 @@ def load(database: Database, scratch: Path, path: Path, **over: Any) -> Loaded:
 # --- harmless errors --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["public", "crlf"])
+def through_a_terminal(folder: Path) -> Path:
+    """A dump as `kubectl exec -it` gives it: each line ends in CR and LF."""
+    path = folder / "terminal.sql"
+    path.write_bytes((DUMPS / "terminal.sql").read_bytes().replace(b"\n", b"\r\n"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["public", "terminal"])
 @pytest.mark.parametrize("place", ["instance", "database"])
 def test_a_dump_that_psql_loads_is_restored_whole(
     database: Database, backup_dir: Path, scratch: Path, name: str, place: str
 ) -> None:
-    result = verify(database, backup_dir, scratch, DUMPS / f"{name}.sql", verify_in=place)
+    dump = through_a_terminal(backup_dir) if name == "terminal" else DUMPS / f"{name}.sql"
+    result = verify(database, backup_dir, scratch, dump, verify_in=place)
     assert result["verdict"] == "inconclusive", result["reason"]
     assert result["restored"]["rows_by_table"] == {"public.a": 50, "public.b": 50}, result["reason"]
     assert "100 rows in 2 tables" in result["reason"]
@@ -216,7 +224,7 @@ def test_a_function_that_looks_like_rows_is_loaded_as_it_is(
 def test_a_script_that_ends_early_is_told_so_whatever_its_line_ends(
     database: Database, backup_dir: Path, scratch: Path
 ) -> None:
-    whole = (DUMPS / "crlf.sql").read_bytes()
+    whole = through_a_terminal(backup_dir).read_bytes()
     cut = backup_dir / "cut.sql"
     cut.write_bytes(whole[: whole.index(b"-- PostgreSQL database dump complete")])
     result = verify(database, backup_dir, scratch, cut)

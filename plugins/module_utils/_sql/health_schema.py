@@ -100,7 +100,9 @@ disabled AS MATERIALIZED (
 # Constraints whose old rows were never checked; those that are NOT ENFORCED (18) are meant so.
 _NOT_VALIDATED = f"""
 not_validated AS MATERIALIZED (
-    SELECT coalesce(CASE WHEN t.oid IS NOT NULL THEN {_identity("t")} END, pg_catalog.format('%%I.%%I', dn.nspname, d.typname)) AS "table", pg_catalog.quote_ident(k.conname) AS name,
+    SELECT coalesce(CASE WHEN t.oid IS NOT NULL THEN {_identity("t")} END,
+                    pg_catalog.format('%%I.%%I', dn.nspname, d.typname)) AS "table",
+           pg_catalog.quote_ident(k.conname) AS name,
            CASE WHEN k.conrelid = 0 THEN 'DOMAIN' ELSE 'TABLE' END AS kind
     FROM pg_catalog.pg_constraint k
     LEFT JOIN named t ON t.oid = k.conrelid
@@ -160,7 +162,8 @@ SELECT (SELECT count(*) FROM named t WHERE t.relkind IN ('r', 'p') AND NOT t.rel
        {_examples("not_validated", '"table", name')} AS not_validated_constraint_list,
        (SELECT count(*) FROM bare_tables) AS tables_without_primary_key,
        {_examples("bare_tables", "relpages DESC, nspname, relname", _identity("few") + " AS name")} AS tables_without_primary_key_list,
-       (SELECT count(*) FROM not_populated) AS not_populated_views, {_examples("not_populated", "nspname, relname", _identity("few") + " AS name")} AS not_populated_view_list,
+       (SELECT count(*) FROM not_populated) AS not_populated_views,
+       {_examples("not_populated", "nspname, relname", _identity("few") + " AS name")} AS not_populated_view_list,
        (SELECT count(*) FROM suspects) AS suspects,
        ARRAY(SELECT s.oid::pg_catalog.int8 FROM suspects s ORDER BY s.relpages DESC, s.oid LIMIT %(most_tables)s) AS suspect_tables
 """

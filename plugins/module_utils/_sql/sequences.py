@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-# `indexed` says whether the ends of the column are known without reading the table. By ownership (serial, identity) and by the default of the column. Partitions are seen with their parent.
+# Columns are found by ownership (serial, identity) and by their default; partitions are seen with their parent. `indexed`
+# says whether the ends of the column are known without reading the table.
 NUMBERED = """
 WITH used AS (
     SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS number
