@@ -37,8 +37,8 @@ def test_check_mode_then_a_backup_then_nothing_to_do(site: Site) -> None:
     assert again.changed() == 0
     assert site.entries() == [entry]
     assert again.stats["backup_result"]["db1"]["backup"] == entry.name
-    # Its cost is its tasks: the check of the arguments, the module and the artifact; what nobody asked for is skipped.
-    assert again.recap["db1"]["ok"] == 3
+    # Its cost is its tasks: two checks of arguments, that of the options, the module and the artifact.
+    assert again.recap["db1"]["ok"] == 5
 
 
 def test_by_path_and_with_max_age_0_there_is_always_another_backup(site: Site) -> None:
@@ -58,7 +58,7 @@ def test_by_path_and_with_max_age_0_there_is_always_another_backup(site: Site) -
         ({"backup_jobs": -1}, ["jobs is out of range", "-1", "Use 1 to 1000"]),
         ({"backup_compress": "rot13"}, ["compress is not a compression", "rot13"]),
         ({"backup_max_age": "soon"}, ["max_age is not a duration", "soon", "15m"]),
-        ({"postgres_db": None}, ["missing required arguments", "postgres_db"]),
+        ({"postgres_db": None}, ["Missing postgres_db", "Nothing was done"]),
         ({"postgres_login": {"login_hots": "127.0.0.1"}}, ["login_hots", "login_host"]),
     ],
     ids=["format", "jobs", "negative jobs", "compression", "duration", "no database", "misspelt login"],
