@@ -29,6 +29,7 @@ _ALWAYS: Mapping[int, Mapping[str, str]] = {
         "exit_on_error": "off",
         "array_nulls": "on",  # pg_dump writes arrays for it
         "transform_null_equals": "off",  # a printed "= NULL" is no "IS NULL"
+        "quote_all_identifiers": "off",  # lists of names and dictionary options are stored as it quotes them
         "role": "none",
     },
     140000: {"idle_session_timeout": "0"},

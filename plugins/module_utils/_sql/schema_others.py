@@ -152,7 +152,8 @@ WHERE c.oid >= {FIRST_USER_OID} AND {carried("n.nspname")} AND {no_extension("pg
 _DICTIONARIES = f"""
 SELECT 'text search dictionary' AS kind, {_NAME("d.dictname")} AS identity, d.dictowner::regrole AS owner,
        (SELECT format('%I.%I', tn.nspname, t.tmplname) FROM pg_ts_template t JOIN pg_namespace tn ON tn.oid = t.tmplnamespace
-        WHERE t.oid = d.dicttemplate) AS template, d.dictinitoption AS options
+        WHERE t.oid = d.dicttemplate) AS template,
+       regexp_replace(d.dictinitoption, '(^|, )"([a-z_][a-z0-9_]*)" = ', '\\1\\2 = ', 'g') AS options  -- as `unquoted`
 FROM pg_ts_dict d JOIN pg_namespace n ON n.oid = d.dictnamespace
 WHERE d.oid >= {FIRST_USER_OID} AND {carried("n.nspname")} AND {no_extension("pg_ts_dict", "d.oid")}"""
 _PARSERS = f"""

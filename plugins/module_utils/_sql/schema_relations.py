@@ -27,6 +27,7 @@ from .schema_words import (
     in_order,
     no_extension,
     opclass,
+    unquoted,
 )
 
 _KIND = """CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view'
@@ -257,7 +258,7 @@ SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END AS kind,
          nullif('parallel ' || p.proparallel::text, 'parallel u'), 'cost ' || p.procost, 'rows ' || nullif(p.prorows, 0),
          'support ' || nullif(p.prosupport::oid, 0)::regproc,
          'transforms ' || (SELECT string_agg(format_type(o, NULL), ', ') FROM unnest(p.protrftypes) o)) AS attributes,
-       {in_order("p.proconfig")} AS settings, p.prosrc AS source, p.probin AS library, {body} AS body,
+       {in_order(unquoted("p.proconfig"))} AS settings, p.prosrc AS source, p.probin AS library, {body} AS body,
        {depends_on_extensions("pg_proc", "p.oid")} AS "depends on extension"
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE p.oid >= {FIRST_USER_OID} AND p.prokind <> 'a' AND {carried("n.nspname")} AND {no_extension("pg_proc", "p.oid")}

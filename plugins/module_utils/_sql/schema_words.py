@@ -65,6 +65,18 @@ def in_order(array: str) -> str:
     return f"(SELECT string_agg(o, ', ' ORDER BY o{BYTEWISE}) FROM unnest({array}) o)"
 
 
+def unquoted(array: str) -> str:
+    """Settings whose lists of names have no quotes that they can do without.
+
+    The server stores such a list as quote_all_identifiers had it quoted (flatten_set_variable_args in guc_funcs.c).
+    """
+    lists = "search_path|temp_tablespaces|local_preload_libraries|session_preload_libraries"
+    return (
+        f"ARRAY(SELECT CASE WHEN s ~ '^({lists})=' THEN regexp_replace(s, '\"([a-z_][a-z0-9_]*)\"', '\\1', 'g')"
+        f" ELSE s END FROM unnest({array}) s)"
+    )
+
+
 def depends_on_extensions(catalog: str, oid: str) -> str:
     """The extensions that ALTER ... DEPENDS ON EXTENSION named for this object."""
     return (
