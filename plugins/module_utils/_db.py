@@ -20,9 +20,7 @@ from typing import Any
 from ._any_text import as_bytes, escaped, readable
 from ._db_errors import database_is_missing, not_connected, refused
 from ._errors import ConnectionFailed, InvalidInput, MissingLibrary, QueryFailed
-from ._statements import compose as compose
 from ._statements import local_settings, with_values
-from ._statements import together as together
 from ._target.base import Target
 
 try:  # not when it is needed: a signal that comes while it is loaded would be lost

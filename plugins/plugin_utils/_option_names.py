@@ -138,7 +138,7 @@ class _Neighbours:
         self._by_edge: dict[str, list[str]] = {}
         self._by_prefix: dict[str, dict[str, str]] = {}
         for name in sorted(known):
-            for edge in {f"^{name[:_EDGE]}", f"{name[-_EDGE:]}$"}:
+            for edge in (f"^{name[:_EDGE]}", f"{name[-_EDGE:]}$"):
                 self._by_edge.setdefault(edge, []).append(name)
         for prefix in (_SHARED, *(f"{role}_" for role in _specs.options())):
             names = {name[len(prefix) :]: name for name in known if name.startswith(prefix)}

@@ -128,7 +128,7 @@ class Bench:
         locale = f"ENCODING 'UTF8' LC_COLLATE '{like[0]}' LC_CTYPE '{like[1]}'"
         with (
             scratch.home(target, str(self.folder)) as home,
-            scratch.instance(target, programs, home, superuser="postgres", jobs=self.jobs) as (server, _),
+            scratch.instance(target, programs, home, superuser="postgres", jobs=self.jobs) as (server, dummy),
         ):
             with server.connect("postgres") as session:
                 session.execute(f"CREATE DATABASE {RESTORED} TEMPLATE template0 {locale}")

@@ -162,7 +162,7 @@ def test_each_kind_of_loss_is_found_on_every_major(any_database: Database, role:
 @pytest.mark.parametrize("kind", sorted({*KINDS, *OLDER} - {"rows", "positions", "foreign_rows", "extension_version"}))
 def test_what_is_called_lost_is_not_in_a_dump(any_database: Database, role: str, kind: str) -> None:
     """The finding is no false alarm: a copy by pg_dump's own means has it no longer."""
-    statements, _ = (KINDS | OLDER)[kind]
+    statements, dummy = (KINDS | OLDER)[kind]
     make(any_database, statements, role)
     dumped = any_database.run("pg_dump", f"--dbname={any_database.name}", "--no-subscriptions")
     tool = client_for(any_database.server.major).major

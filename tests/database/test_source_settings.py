@@ -112,7 +112,7 @@ def test_every_setting_that_content_can_depend_on_is_the_sources(
     held = " AND ".join(
         f"current_setting('{name}') = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in values
     )
-    row = ", ".join(f"current_setting('{name}') AS v{number}" for number, (name, _) in enumerate(values))
+    row = ", ".join(f"current_setting('{name}') AS v{number}" for number, (name, dummy) in enumerate(values))
     database.run(
         "psql", "-Xq", "-v", "ON_ERROR_STOP=1",
         *("-c", "SET statement_timeout = 0; SET default_transaction_read_only = off"),
@@ -315,13 +315,13 @@ def test_no_job_of_the_source_runs_in_a_scratch_instance() -> None:
     with (
         scratch_folder() as folder,
         scratch.home(LocalTarget(), str(folder)) as home,
-        scratch.instance(LocalTarget(), programs, home, superuser="boss", jobs=1, preload=preload) as (made, lacks),
-        made.connect("postgres") as session,
+        scratch.instance(LocalTarget(), programs, home, superuser="boss", jobs=1, preload=preload) as made,
+        made[0].connect("postgres") as session,
     ):
         assert session.value("SHOW shared_preload_libraries") == '"pg_cron","pg_stat_statements"'
         assert session.value("SHOW cron.database_name") == "shop"
-        assert len(lacks) == 1
-        assert "no_such_library" in lacks[0]
+        [lack] = made[1]
+        assert "no_such_library" in lack
         assert session.value("SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'cron'") == 0
         assert "too many background workers" in Path(home, "log").read_text()  # the one of pg_cron asked to be started
 

@@ -25,13 +25,13 @@ def test_a_port_that_is_taken_is_only_a_delay(monkeypatch: pytest.MonkeyPatch) -
         programs = find(target, place.major(), bin_dir=None, needed=SCRATCH, purpose="to test")
         with (
             scratch.home(target, "/var/tmp") as first,
-            scratch.instance(target, programs, first, superuser="first", jobs=1) as (other, _),
+            scratch.instance(target, programs, first, superuser="first", jobs=1) as other,
             scratch.home(target, "/var/tmp") as home,
-            scratch.instance(target, programs, home, superuser="boss", jobs=1) as (server, lacks),
-            server.connect("postgres") as session,
+            scratch.instance(target, programs, home, superuser="boss", jobs=1) as made,
+            made[0].connect("postgres") as session,
         ):
             assert session.value("SELECT current_user::text") == "boss"
-            assert (other.login.port, server.login.port, ports) == (taken, free, [])
+            assert (other[0].login.port, made[0].login.port, ports) == (taken, free, [])
             assert session.value("SHOW listen_addresses") == "127.0.0.1"
         assert target.files.info(home) is None
-        assert lacks == []
+        assert made[1] == []

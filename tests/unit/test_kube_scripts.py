@@ -18,9 +18,8 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.proce
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.scratch_pod import _LIVE
 from tests.conftest import COLLECTIONS
 
-SHELLS = [[found] for name in ("dash", "bash") if (found := shutil.which(name))]
-if busybox := shutil.which("busybox"):
-    SHELLS.append([busybox, "sh"])
+_FOUND = {name: shutil.which(name) for name in ("dash", "bash", "busybox")}
+SHELLS = [[path, "sh"] if name == "busybox" else [path] for name, path in _FOUND.items() if path]
 # Takes no time, and writes what it was asked for into a file. The rest of it is what happens meanwhile.
 SLEEP = '#!/bin/sh\necho "$1" >>"$TICKS"\nn=$(grep -c "" "$TICKS")\n'
 

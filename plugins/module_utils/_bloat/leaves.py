@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .._db import Session, compose
+from .._db import Session
 from .._sql import bloat as sql
+from .._statements import compose
 from . import layout
 from .estimate import NOTICEABLE, WIDE_ROW, Estimate, Figures, with_rewritten
 from .layout import Group

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from .._db import Session, compose
+from .._db import Session
 from .._sql import bloat as sql
+from .._statements import compose
 from . import layout, leaves, others
 from .estimate import WIDE_ROW, Estimate, with_rewritten
 from .pages import SAMPLE_PAGES, Means, names, sample

@@ -14,8 +14,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._db import Session, compose
+from .._db import Session
 from .._sql import bloat as sql
+from .._statements import compose
 from . import layout
 from .pages import names, sample
 from .relation import Relation

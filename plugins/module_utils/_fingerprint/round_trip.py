@@ -16,10 +16,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
-from .._db import Session, compose
+from .._db import Session
 from .._errors import QueryFailed
 from .._sql import round_trip as sql
 from .._sql import schema_words as words
+from .._statements import compose
 
 _PASSES = 4
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from .._db import Server, Session, compose
+from .._db import Server, Session
 from .._errors import InvalidInput, QueryFailed
 from .._findings import Finding
 from .._sql import analyze as sql
+from .._statements import compose
 from .._target.base import Target
 from .._units import human_duration, to_rfc3339
 from . import autovacuum, causes, primary

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._catalog.manifest import Surroundings
-from .._db import Server, Session, compose
+from .._db import Server, Session
 from .._errors import RunbookError
 from .._fingerprint.figures import Fingerprint
 from .._sql import server_settings as sql
+from .._statements import compose
 from . import databases, own_sessions, scratch_database, source_database, source_settings
 from .source_settings import Lack
 

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._db import MAINTENANCE_DB, Server, Session, compose
+from .._db import MAINTENANCE_DB, Server, Session
 from .._errors import ConnectionFailed, InvalidInput, Locked, ObjectNotFound, QueryFailed
 from .._findings import Finding
 from .._sql import databases as sql
 from .._sql.fingerprint import NO_TIMEOUTS
+from .._statements import compose
 
 NO_LIMIT = -1
 _MARK = "pg_runbook.mark"

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .._db import Session, compose
+from .._db import Session
 from .._errors import QueryFailed
 from .._sql import indexes as sql
 from .._sql import reindex as reindex_sql
+from .._statements import compose
 from . import causes
 from .indexes import BUILD_SUFFIX, Index
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._catalog.manifest import Surroundings
-from .._db import Session, compose, together
+from .._db import Session
 from .._errors import QueryFailed
 from .._sql import databases as sql
+from .._statements import compose, together
 from .databases import Database
 
 # Their values are lists of names (GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c).

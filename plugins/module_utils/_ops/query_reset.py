@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from .._db import Session, compose
+from .._db import Session
 from .._errors import InvalidInput
 from .._sql import queries as sql
+from .._statements import compose
 from .._units import human_duration, to_rfc3339
 from .queries import QueriesPlan, QueriesReport, collect
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from .._db import Session, compose
+from .._db import Session
 from .._errors import QueryFailed
 from .._sql import queries as sql
+from .._statements import compose
 from .._units import to_rfc3339
 from .query_texts import is_planned, without_secrets
 

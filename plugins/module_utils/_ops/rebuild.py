@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from .._db import Server, Session, compose
+from .._db import Server, Session
 from .._errors import Locked, QueryFailed
 from .._sql import brakes as brakes_sql
 from .._sql import reindex as sql
+from .._statements import compose
 from .._target.base import Target
 from .._units import human_duration, to_rfc3339
 from . import autovacuum, causes, indexes, leftovers, primary, reindex

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .._db import Server, Session, compose, together
+from .._db import Server, Session
 from .._errors import CommandFailed, InvalidInput, ProgramMissing, QueryFailed
 from .._sql import repack as sql
+from .._statements import compose, together
 from .._target.base import Target, describe_status
 from . import scratch
 from .vacuum_plan import VacuumPlan

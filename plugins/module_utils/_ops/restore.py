@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .._catalog.manifest import Manifest
-from .._db import Server, compose
+from .._db import Server
 from .._errors import QueryFailed
 from .._programs import Programs
+from .._statements import compose
 from .._target.base import Target
 from . import databases, passes, script, source_database
 from .loading import UNPACKERS, Dump, RestoreRefused, Runner

@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 from .._catalog.manifest import Surroundings
-from .._db import Server, Session, compose
+from .._db import Server, Session
 from .._errors import ConnectionFailed, QueryFailed
+from .._statements import compose
 from . import source_database
 
 PREFIX = "pg_runbook_verify_"

@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 
 from .._catalog.manifest import Surroundings
-from .._db import Server, Session, compose, together
+from .._db import Server, Session
 from .._errors import InvalidInput, QueryFailed
+from .._statements import compose, together
 from . import databases, likeness
 from .databases import Mark
 
@@ -144,8 +145,8 @@ def create_bound(server: Server, session: Session, name: str, mark: Mark, extens
             ) from None
 
 
-def _rename(session: Session, name: str, other: str, mark: Mark) -> None:
-    steps = [compose("BEGIN; ALTER DATABASE {} RENAME TO {}", name, other), databases.marking(other, mark)]
+def _rename(session: Session, now: str, then: str, mark: Mark) -> None:
+    steps = [compose("BEGIN; ALTER DATABASE {} RENAME TO {}", now, then), databases.marking(then, mark)]
     try:
         session.execute(together([*steps, compose("COMMIT")]))
     except QueryFailed:

@@ -102,13 +102,20 @@ def of_other_roles(like: Surroundings, loader: str) -> dict[str, str]:
     return found
 
 
-def without_libraries(session: Session, visitor: Server, copy: str, superuser: str | None = None) -> list[Lack]:
-    """See that a session with the copy can begin; libraries that keep it from that are left out, and named."""
+def _refusal(visitor: Server, copy: str) -> str | None:
+    """Why no session with the copy can begin; None if one can."""
     try:
         with visitor.connect(copy):
-            return []
+            return None
     except ConnectionFailed as exc:
-        why = exc.why
+        return exc.why
+
+
+def without_libraries(session: Session, visitor: Server, copy: str, superuser: str | None = None) -> list[Lack]:
+    """See that a session with the copy can begin; libraries that keep it from that are left out, and named."""
+    why = _refusal(visitor, copy)
+    if why is None:
+        return []
     for name in _LIBRARIES:
         for database, role in ((copy, ""), (copy, visitor.login.user), *([("", superuser)] if superuser else [])):
             with suppress(QueryFailed):  # a login that may not set it has not set it

@@ -13,11 +13,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from .._catalog.catalog import Catalog, Entry
-from .._db import Server, Session, compose
+from .._db import Server, Session
 from .._errors import ConnectionFailed, InvalidInput, Locked, ProofFailed, QueryFailed, RunbookError
 from .._reconnect import is_loss, persist
 from .._sql import databases as sql
 from .._sql.brakes import LAG
+from .._statements import compose
 from .._target.base import Target
 from .._units import human_size, to_rfc3339, utc_now
 from . import (

@@ -20,10 +20,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._db import Server, Session, compose, together
+from .._db import Server, Session
 from .._errors import ConnectionFailed, InvalidInput, Locked, ObjectNotFound, QueryFailed, RunbookError, SwapFailed
 from .._findings import Finding
 from .._sql import databases as sql
+from .._statements import compose, together
 from .._units import human_duration, to_rfc3339
 from . import databases, waits
 from .databases import NO_LIMIT, Database, Mark

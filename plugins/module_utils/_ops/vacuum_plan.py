@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._db import compose
 from .._errors import InvalidInput
+from .._statements import compose
 
 REPACK = "repack"
 # The major since which there is an option.
