@@ -73,7 +73,10 @@ def test_the_zoo_is_staged(zoo_copy: Database, backup_dir: Path) -> None:
     verified_backup(zoo_copy, backup_dir)
     try:
         result = stage(zoo_copy, backup_dir)
-        assert digest(named(zoo_copy, result["stage"]["name"])) == digest(zoo_copy)
+        assert result["stage"]["verdict"] == "verified"  # some of its definitions are printed otherwise from now on
+        copy, original = (digest(each) for each in (named(zoo_copy, result["stage"]["name"]), zoo_copy))
+        assert copy.pop("objects").keys() == original.pop("objects").keys()
+        assert copy == original
     finally:
         remove(zoo_copy)
 

@@ -12,12 +12,14 @@ from tests.kubernetes.place_base import Place
 
 _PATIENCE_S = 15.0
 # Each process that is none of the server's: number, parent, name, arguments. Not the shell that asks, nor what it runs.
+# The stand-in's pods share the machine's processes, of which those of a pod have its PGDATA in their environment.
 _LISTED = r"""
 for f in /proc/[0-9]*/stat; do
     read -r line <"$f" || continue
     pid=${line%% *} name=${line#*(} rest=${line##*) }
     name=${name%)*} rest=${rest#* }
     [ "$pid" = "$$" ] || [ "$name" = postgres ] && continue
+    [ -z "${PGDATA-}" ] || tr '\0' '\n' <"/proc/$pid/environ" | grep -qxF "PGDATA=$PGDATA" || continue
     printf '%s\t%s\t%s\t%s\n' "$pid" "${rest%% *}" "$name" "$(tr '\0\n\t' '   ' <"/proc/$pid/cmdline")"
 done 2>/dev/null
 exit 0
