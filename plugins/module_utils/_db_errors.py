@@ -62,6 +62,18 @@ def refused(exc: Exception, *, relayed: bool = False) -> QueryFailed:
     )
 
 
+def locked(exc: QueryFailed) -> QueryFailed:
+    """The error as it should read if a read has failed: only ACCESS EXCLUSIVE locks, held or waited for, stop one."""
+    if exc.details.get("sqlstate") != "55P03":
+        return exc
+    return QueryFailed(
+        "A table stays locked",
+        why=exc.why,
+        remedy="Another session holds, or waits for, an exclusive lock: see pg_locks, wait, or raise lock_timeout.",
+        details=exc.details,
+    )
+
+
 def _function(context: str) -> str:
     """The function in which a statement failed, as the server names it; empty if it failed in none.
 

@@ -287,7 +287,7 @@ def _role(server: Server) -> Iterator[Callable[..., str]]:
                ALTER TABLE rows ENABLE ROW LEVEL SECURITY; CREATE POLICY two ON rows USING (v > 1)""",
             "public.rows: row-level security",
         ),
-        ("SELECT lo_from_bytea(0, 'hidden')", "permission denied for large object"),
+        ("SELECT lo_from_bytea(0, 'hidden')", "1 large object that it may not read"),
     ],
 )
 @pytest.mark.parametrize("mode", ["content", "none"])
@@ -303,7 +303,8 @@ def test_what_may_not_be_read_is_an_error_and_no_partial_dump(
     small.execute(deny)
     result = refused(small, backup_dir, login_user=user, fingerprint=mode)
     assert named in result["msg"]
-    assert "pg_read_all_data" in result["msg"]
+    # pg_read_all_data does not reach large objects.
+    assert ("lo_compat_privileges" if "large object" in named else "pg_read_all_data") in result["msg"]
     assert entries(backup_dir, small) == []
 
 

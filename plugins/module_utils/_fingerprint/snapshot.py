@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from .._db import Server, Session
+from .._db_errors import locked
 from .._errors import QueryFailed
 from .._sql import fingerprint as sql
 
@@ -60,14 +61,7 @@ def locked_snapshot(session: Session, *, lock: bool) -> str:
             dropped_meanwhile = exc.details.get("sqlstate") in ("42P01", "3F000")
             if dropped_meanwhile and attempt + 1 < _LOCK_ATTEMPTS:
                 continue
-            if exc.details.get("sqlstate") == "55P03":
-                raise QueryFailed(
-                    "A table stays locked",
-                    why=exc.why,
-                    remedy="Somebody holds an exclusive lock: see pg_locks, wait, or raise lock_timeout.",
-                    details=exc.details,
-                ) from None
-            raise
+            raise locked(exc) from None
     raise AssertionError("unreachable")
 
 

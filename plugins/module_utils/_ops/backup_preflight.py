@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from .._catalog.catalog import Catalog
 from .._db import Server, Session
+from .._db_errors import locked
 from .._errors import FileProblem, InvalidInput, NotEnoughSpace, QueryFailed
 from .._findings import Finding
 from .._fingerprint.figures import MODES
@@ -110,7 +111,10 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
             )
         _refuse_unreadable(session, plan.db)
         version = session.server_version
-        table_bytes = session.query(sql.DUMP_SIZE)[0].size_bytes
+        try:
+            table_bytes = session.query(sql.DUMP_SIZE)[0].size_bytes
+        except QueryFailed as exc:
+            raise locked(exc) from None
         around = session.query(sql.SURROUNDINGS)[0]
         database_bytes = around.size_bytes
         life = Life(*session.query(sql.LIFE)[0])

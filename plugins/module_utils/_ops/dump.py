@@ -34,7 +34,7 @@ _REMEDIES = (
     ),
     (
         ("lock timeout", "Query was: LOCK TABLE", "could not obtain lock"),  # pg_dump waits by statement_timeout
-        "Somebody holds, or waits for, an exclusive lock on a table: see pg_locks, wait, or raise lock_timeout.",
+        "Another session holds, or waits for, an exclusive lock on a table: see pg_locks, wait, or raise lock_timeout.",
     ),
     (("too many clients", "connection slots are reserved"), "The server has too few connections: lower jobs."),
     (
