@@ -112,7 +112,7 @@ def test_sampled_pages_do_nearly_as_well(zoo: Zoo) -> None:
     copy = zoo.copy("DROP EXTENSION pgstattuple")
     result = reported(copy)
     copy.drop()
-    assert {each["method"] for each in result["relations"]} == {"pageinspect", "estimate", "none"}
+    assert {each["method"] for each in result["relations"]} == {"pageinspect", "estimate"}
     missed = {name: points for name, points in errors(zoo, result).items() if not name.endswith(OTHERS)}
     assert statistics.median(missed.values()) < 1
     assert max(missed.values()) < 5, sorted(missed.items(), key=lambda each: -each[1])[:5]
@@ -209,8 +209,8 @@ def test_a_row_says_what_it_is_how_it_was_found_and_what_to_do(zoo: Zoo) -> None
     assert "fillfactor" in found["loose"]["reason"]
     assert found["toasted TOAST"]["kind"] == "toast"
     assert found["toasted TOAST"]["recommendation"] == "repack"
-    assert found["keys_hash"]["confidence"] == "none"
-    assert "hash" in found["keys_hash"]["note"]
+    hashed = found["keys_hash"]  # by its rows it is as small as a rebuild makes it, and so is not measured
+    assert (hashed["method"], hashed["confidence"], hashed["bloat_bytes"]) == ("estimate", "medium", 0)
     checks = {(finding["check"], finding["subject"]) for finding in result["findings"]}
     assert {("bloat", f"{SCHEMA}.churned_id"), ("dead_tuples", f"{SCHEMA}.dead")} <= checks
     assert all(finding["remedy"].startswith("Run the playbook") for finding in result["findings"])

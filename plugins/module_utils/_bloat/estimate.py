@@ -347,13 +347,16 @@ def _with_doubts(relation: Relation, doubts: Sequence[str]) -> Relation:
 
 
 def with_table(found: Estimate, live: int, dead: int) -> Estimate:
-    """The estimate of an index, now that its table's rows were counted; a partial index keeps its own count."""
+    """The estimate of an index, now that its table's rows were counted; a partial index keeps its own count.
+
+    Running counts can be far off: a session may report a DELETE after the VACUUM that followed it.
+    """
     figures = replace(found.figures, lost=False, seen=not found.figures.is_partial)
     rows, counted = figures.rows, found.table_rows
     if figures.is_partial and not (rows and counted):
-        return replace(found, figures=replace(figures, dead=float(dead)))
+        return replace(found, figures=replace(figures, dead=float(dead), least_dead=0.0))
     if rows is None or not counted:
-        return replace(found, figures=replace(figures, rows=float(live), dead=float(dead)))
+        return replace(found, figures=replace(figures, rows=float(live), dead=float(dead), least_dead=0.0))
     factor = live / counted
 
     def scaled(groups: Sequence[Group]) -> tuple[Group, ...]:
