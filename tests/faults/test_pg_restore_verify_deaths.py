@@ -297,7 +297,7 @@ def kill_a_backend(scratch: Path) -> None:
 def backends(scratch: Path) -> list[int]:
     found = [child for pid in postmasters(scratch) for child in children(pid)]
     lines = command_lines()
-    return [pid for pid in found if "pg_runbook_restored" in lines.get(pid, "")]
+    return [pid for pid in found if " big_" in lines.get(pid, "")]  # the copy has the name of its source
 
 
 def kill_restorers(scratch: Path) -> None:

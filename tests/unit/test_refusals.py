@@ -57,6 +57,11 @@ def test_refusals_are_read_in_any_language_and_warnings_are_none() -> None:
     ]
 
 
+def test_a_statement_whose_message_a_full_disk_has_swallowed_is_refused_all_the_same() -> None:
+    text = "psql:<stdin>:32: STATEMENT:  CREATE INDEX i ON public.t (v);\n"
+    assert from_psql(text) == [Refusal("CREATE INDEX i ON public.t (v);", "the server's message was lost")]
+
+
 def test_a_long_statement_is_shortened_and_many_are_counted() -> None:
     assert len(shortened("x" * 1000)) == 160
     many = [Refusal(f"DROP TABLE t{number};", "it does not exist", "42P01") for number in range(7)]

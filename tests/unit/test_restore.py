@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ProgramMissing
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import loading
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import loading, restore
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.loading import (
     Dump,
     Ended,
@@ -246,3 +246,45 @@ def test_pieces_have_every_line_in_its_order_and_some_large_entries_each() -> No
         (2, True),
         (1, False),
     ]
+
+
+# --- what workers write at the same time -----------------------------------------------------------------
+
+TWO_WORKERS = """pg_restore:pg_restore:  while PROCESSING TOC:
+while PROCESSING TOC:
+pg_restore: pg_restore: from TOC entry 3203; 1259 16397 INDEX slow_v_id_idx postgres
+pg_restore: from TOC entry 3202; 1259 16398 INDEX slow_reverse_id_idx postgres
+error: pg_restore:could not execute query: ERROR:  could not extend file "base/1/2": No space left on device
+HINT:  Check free disk space.
+Command was: CREATE INDEX slow_v_id_idx ON public.slow USING btree (v, id);
+
+
+ error: could not execute query: ERROR:  could not extend file "base/1/3": wrote only 4096 of 8192 bytes at block 461
+HINT:  Check free disk space.
+Command was: CREATE INDEX slow_reverse_id_idx ON public.slow USING btree (reverse(v), id);
+
+
+pg_restore: warning: errors ignored on restore: 4
+"""
+
+
+def test_errors_of_two_workers_are_both_seen() -> None:
+    errors = restore._errors(TWO_WORKERS)
+    assert [each.command.split()[2] for each in errors] == ["slow_v_id_idx", "slow_reverse_id_idx"]
+    assert not restore._is_mixed_up(TWO_WORKERS, errors)
+
+
+@pytest.mark.parametrize(
+    ("whole", "torn"),
+    [
+        (
+            'could not execute query: ERROR:  could not extend file "base/1/2"',
+            "could not execute query: ERROpg_restore: R",
+        ),
+        ("from TOC entry 3202; 1259", "from TOC entry 32pg_restore: 02; 1259"),
+    ],
+)
+def test_messages_that_are_mixed_up_are_noticed(whole: str, torn: str) -> None:
+    text = TWO_WORKERS.replace(whole, torn, 1)
+    assert text != TWO_WORKERS
+    assert restore._is_mixed_up(text, restore._errors(text))

@@ -147,12 +147,13 @@ def messages(text: str) -> list[str]:
 
 
 class Runner:
-    """Runs a program to its end."""
+    """Runs programs to their ends. `cramped` says whether the disk was all but full while one of them ran."""
 
     def __init__(self, target: Target, secrets: Mapping[str, str], work_dir: str) -> None:
         self._target = target
         self._secrets = secrets
         self.work_dir = work_dir
+        self.cramped = False
 
     def run(self, argv: Sequence[str], dump: Dump, *, more: str = "", edit: str = "", room: int = 0) -> Ended:
         """Run it. A packed dump, or one that is edited or to which `more` is added, is fed to standard input.
@@ -178,6 +179,7 @@ class Runner:
             status, cramped = self._wait(job, program, room)
         finally:
             job.stop()
+        self.cramped = self.cramped or cramped
         if fed:
             self._check_feed(dump, program, status, job)
         if room and status == 0:  # all of it tells of what was done without an error

@@ -148,6 +148,8 @@ def from_psql(text: str) -> list[Refusal]:
         if part.startswith(_STATEMENT):
             if found and not found[-1].statement:
                 found[-1] = replace(found[-1], statement=shortened(part[len(_STATEMENT) :]))
+            else:
+                found.append(Refusal(shortened(part[len(_STATEMENT) :]), "the server's message was lost"))
         elif (head := _WITH_STATE.match(part)) and not head[1].startswith(_NO_ERROR):
             found.append(Refusal("", head[2].strip(), head[1], _more(part), _is_inside(part)))
         elif head := _OF_PSQL.match(part):

@@ -29,6 +29,7 @@ from .scratch import Preload
 PLACES = ("instance", "database")
 _SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
 _FLOOR_BYTES = 100 * 1024 * 1024  # an empty instance and its WAL
+_CRAMPED = "The disk that it was loaded on was full, or nearly full, meanwhile"
 
 
 class CannotTell(Exception):
@@ -223,6 +224,8 @@ def compared(
     differences = definitions.differences(made.server, db, source, figures) if source else []
     refused = bool(loaded.refusals)
     lacks = made.weigh(known, differs=bool(differences) or (source is None and refused), refused=refused)
+    if loaded.cramped and (differences or refused):
+        lacks = [_CRAMPED, *lacks]
     behind = numbering.behind(made.server, db, only_indexed=source is not None)
     return Restored(figures, Loading(lacks, loaded, around), differences, behind)
 

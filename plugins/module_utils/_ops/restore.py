@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._catalog.manifest import Manifest
 from .._db import Server
@@ -24,13 +24,14 @@ __all__ = ["ARCHIVE_FORMATS", "UNPACKERS", "Dump", "Loaded", "RestoreRefused", "
 ARCHIVE_FORMATS = ("directory", "custom", "tar")
 
 # What pg_restore --verbose says before the first error of an entry, of the error, and at its own end. Workers write at
-# the same time, so that a line may begin with a piece of another one.
+# the same time, so that a line may have pieces of another one.
 _ENTRY = re.compile(r"from TOC entry (\d+); \d+ \d+ (.*)$", re.M)
 _ENTRY_OR_ERROR = re.compile(
     r"from TOC entry (?P<entry>\d+); \d+ \d+ .*$"
-    r"|error: (?:could not execute query|COPY failed for table (?P<table>[^\n]*?)): [^:\n]+:  (?P<reason>.*)$",
+    r"|(?:could not execute query|COPY failed for table (?P<table>[^\n]*?)): [^:\n]+:  (?P<reason>.*)$",
     re.M,
 )
+_OF_ENTRY, _OF_ERROR = re.compile("from TOC entry "), re.compile("could not execute query: |COPY failed for table ")
 _TO_THE_END = "errors ignored on restore"
 _COMMAND = "Command was: "
 _FIRST_WITH_RESTRICT = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
@@ -51,10 +52,18 @@ else "$1" --use-list="$2" --no-subscriptions "$5" "$6" --file=- -- "$3"; fi | { 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A load that came to its end: the statements that were refused, the first ones by name, and how many they are."""
+    """A load that came to its end.
+
+    Attributes:
+        refusals: the statements that were refused, the first ones by name. `count`: how many they are.
+        cramped: the disk was all but full meanwhile, so that a message may be lost.
+        oid: of the database that was put into the place of the one that was to be loaded, where that was needed.
+    """
 
     refusals: Sequence[Refusal] = ()
     count: int = 0
+    cramped: bool = False
+    oid: int | None = None
 
 
 def absent_from(manifest: Manifest) -> tuple[str, ...]:
@@ -96,10 +105,11 @@ def load(
     _take_away(server, db, dump)
     if dump.format == "plain":
         refusals = script.load(target, run, psql, dump, knows_restrict=_knows_restrict(programs.version))
+        oid = None
         if refusals is None:
-            _make_anew(server, db, dump)
+            oid = _make_anew(server, db, dump)
             refusals = script.strict(run, psql, dump)
-        return Loaded(refusals, len(refusals))
+        return Loaded(refusals, len(refusals), run.cramped, oid)
     pg_restore = [*before, programs.path("pg_restore"), f"--dbname={server.login.conninfo(db, 'pg_restore')}"]
     archive = _Archive(run, [*pg_restore, "--no-password", "--verbose"], psql, dump)
     if dump.unpacker or dump.format == "tar":  # neither can be read by several at once
@@ -124,9 +134,9 @@ def load(
     except RestoreRefused as exc:
         if jobs == 1 or exc.place_to_blame:
             raise
-    _make_anew(server, db, dump)  # workers may stand in each other's way, which says nothing about the dump
+    oid = _make_anew(server, db, dump)  # workers may stand in each other's way, which says nothing about the dump
     archive.forget()
-    return restore(1)
+    return replace(restore(1), oid=oid)
 
 
 class _Archive:
@@ -162,12 +172,14 @@ class _Archive:
     def loaded(self) -> Loaded:
         """What was refused, when all is restored.
 
-        `depends_on_order` is true then if rows were refused that are not refused any more.
+        `depends_on_order` is true then if rows were refused that are not refused any more, or if the messages of
+        workers are mixed up so that one of them may be overlooked.
         """
         text = "\n".join(self._texts)
         errors = _errors(text)
+        self.depends_on_order = _is_mixed_up(text, errors)
         if not errors:
-            return Loaded()
+            return Loaded(cramped=self._run.cramped)
         entries = dict(_ENTRY.findall(text))
         rows = [number for number, what in entries.items() if what.startswith(_ROWS)][:_ROWS_ASKED_AGAIN]
         others = [number for number, what in entries.items() if not what.startswith(_ROWS)][:_ASKED_AGAIN]
@@ -186,7 +198,7 @@ class _Archive:
             if place not in asked and (error.of_rows or error.entry not in others):
                 found.append((place, error.refusal))
         ordered = [each for dummy, each in sorted(found, key=lambda item: item[0])]
-        return Loaded(ordered, len(ordered))
+        return Loaded(ordered, len(ordered), self._run.cramped)
 
     def _again(self, numbers: Sequence[str], *, rows: bool = False) -> list[Refusal]:
         """Restore entries through psql; rows in a transaction that is rolled back, and that the first error ends.
@@ -246,6 +258,11 @@ def _errors(text: str) -> list[_Error]:
     return found
 
 
+def _is_mixed_up(text: str, errors: Sequence[_Error]) -> bool:
+    """Whether pg_restore tells of entries or errors that cannot be read."""
+    return len(_OF_ENTRY.findall(text)) != len(_ENTRY.findall(text)) or len(_OF_ERROR.findall(text)) != len(errors)
+
+
 def _knows_restrict(version: str) -> bool:
     """Whether a psql of this version knows the command that pg_dump has written since August 2025 (CVE-2025-8714)."""
     major, dummy, minor = version.partition(".")
@@ -253,13 +270,14 @@ def _knows_restrict(version: str) -> bool:
     return not minor.isdigit() or int(minor) >= first
 
 
-def _make_anew(server: Server, db: str, dump: Dump) -> None:
-    """Put an empty database into the place of one that is half loaded."""
+def _make_anew(server: Server, db: str, dump: Dump) -> int:
+    """Put an empty database into the place of one that is half loaded; its OID."""
     if dump.enters is not None:
         with databases.working(server, databases.aside_from(dump.enters)) as session:
             session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", dump.enters))
-    source_database.make_anew(server, db)
+    oid = source_database.make_anew(server, db)
     _take_away(server, db, dump)
+    return oid
 
 
 def _take_away(server: Server, db: str, dump: Dump) -> None:

@@ -155,10 +155,15 @@ def _rename(session: Session, now: str, then: str, mark: Mark) -> None:
         raise
 
 
-def make_anew(server: Server, db: str) -> None:
-    """Put an empty database of the same kind, and with the same settings, into the place of one that is half loaded."""
+def make_anew(server: Server, db: str) -> int:
+    """Put an empty database of the same kind, and with the same settings, into the place of one that is half loaded.
+
+    Returns its OID.
+    """
     with databases.working(server, databases.aside_from(db)) as session:
         like, known = like_of(session, db), databases.find(session, db)
+        with server.connect(db) as inside:
+            bound = [row.extname for row in inside.query("SELECT extname FROM pg_catalog.pg_extension")]
         wanted = likeness.of(session, known)
         session.execute(compose("DROP DATABASE {} WITH (FORCE)", db))
         create_database(session, db, like, tablespace=known.tablespace)
@@ -166,3 +171,6 @@ def make_anew(server: Server, db: str) -> None:
             databases.put_mark(session, db, known.mark)
         likeness.apply_each(session, db, likeness.of(session, databases.find(session, db)), wanted)
         session.execute(compose(f"ALTER DATABASE {{}} CONNECTION LIMIT {known.connection_limit}", db))
+        if known.mark:
+            create_bound(server, session, db, known.mark, bound)
+        return databases.find(session, db).oid

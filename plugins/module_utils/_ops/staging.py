@@ -142,6 +142,7 @@ def _fill(
                 target, server, found.programs, dump, at,
                 jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
             )  # fmt: skip
+    made = replace(made, oid=loaded.oid or made.oid)
     with clock.step("compare"):
         verdict, restored = persist(server, lambda: _prove(plan, found, copy, loaded, around))
     if plan.analyze:
