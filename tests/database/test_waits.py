@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils import _db
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ConnectionFailed, QueryFailed
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import databases, waits
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._statements import compose
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_database_discard, pg_database_swap, pg_restore
 from tests.support.databases import Database
 from tests.support.operations import attempt
@@ -75,13 +75,13 @@ def test_a_wait_for_a_lock_is_bounded_and_names_who_holds_it(prod: Database) -> 
         cursor.execute(f'ALTER DATABASE "{prod.name}" RENAME TO away')
         began = time.monotonic()
         with pytest.raises(QueryFailed) as caught, waits.bounded(server, session, lock_s=1):
-            session.execute(_db.compose("ALTER DATABASE {} RENAME TO renamed", prod.name))
+            session.execute(compose("ALTER DATABASE {} RENAME TO renamed", prod.name))
         assert time.monotonic() - began < 60
         for text in ("it waited for a lock", "deploy tool", "idle in transaction", "Production was not touched"):
             assert text in caught.value.message
         # The session goes on, and the swap, which bounds its waits itself, says the same.
         assert session.value("SELECT 1") == 1
-        session.execute(_db.compose("CREATE DATABASE {}", f"{prod.name}_staged"))
+        session.execute(compose("CREATE DATABASE {}", f"{prod.name}_staged"))
         databases.put_mark(session, f"{prod.name}_staged", mark)
         with pytest.raises(
             Exception, match=r"it waited for a lock \(object\) that session \d+ of postgres \(deploy tool"
