@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import pwd
+import re
 from collections.abc import Sequence
 
 from ._errors import ConnectionFailed, QueryFailed
@@ -15,6 +16,8 @@ from ._errors import ConnectionFailed, QueryFailed
 _LONGEST_CONTEXT = 300
 # The server's C functions by which code in a database raises an error with an SQLSTATE of its own choice.
 _RAISING = ("exec_stmt_raise", "exec_stmt_assert", "PLy_elog_impl", "PLy_elog", "PLy_output")
+# A library that each session is to load, and that the server does not have.
+_NO_LIBRARY = re.compile("could not (?:access file|load library)")
 # By SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _REMEDIES = {
     "22021": "A name in a database of the encoding SQL_ASCII is not UTF-8: rename it.",
@@ -104,6 +107,11 @@ def not_connected(subject: str, db: str, user: str, text: str, names: Sequence[s
         near = difflib.get_close_matches(db, names, 1)
         guess = f"Did you mean {near[0]!r}? " if near else ""
         remedy = f"{guess}Check the name in postgres_db (db of the module); names are case-sensitive."
+    elif _NO_LIBRARY.search(text):
+        remedy = (
+            "Install that library on the server, or take it out of session_preload_libraries and "
+            "local_preload_libraries: see pg_db_role_setting for the database and the role, and ALTER SYSTEM."
+        )
     elif any(word in text for word in ("authentication", "no password supplied", "pg_hba.conf", "role")):
         remedy = "Check login_user and login_password, and pg_hba.conf on the server."
     elif "SSL" in text or "certificate" in text:

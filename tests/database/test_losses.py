@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from ansible_collections.godel.postgres_runbook.plugins.modules import pg_backup
 from tests.support.backups import manifest_of, our_server, params
 from tests.support.databases import Database, new_database
 from tests.support.operations import attempt
+from tests.support.processes import until
 from tests.support.programs import client_for
+from tests.support.replicas import replica_of
+from tests.support.servers import Server
 from tests.support.verifications import scratch_folder
 from tests.support.workspace import give, workspace
 
@@ -87,6 +90,17 @@ KINDS: dict[str, tuple[str, str]] = {
             "CREATE TABLE p (a int); GRANT USAGE ON TYPE p TO {role}"
         ),
         r"3 changed privileges.*information_schema\.tables; privileges on the language sql; privileges on the type public\.p",
+    ),
+    "extension_owner": (
+        "SET allow_system_table_mods = on; UPDATE pg_extension SET extowner = '{role}'::regrole",
+        r"extension plpgsql of {role}\. .*SET ROLE {role}; CREATE EXTENSION plpgsql;",
+    ),
+    "security_label": (
+        (
+            "INSERT INTO pg_shseclabel SELECT oid, tableoid, 'selinux', 'db_t'"
+            " FROM pg_database WHERE datname = current_database()"
+        ),
+        r"security label of selinux for the database.*SECURITY LABEL FOR selinux ON DATABASE \S+ IS 'db_t';",
     ),
     "foreign_rows": (
         "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE FOREIGN TABLE f (a int) SERVER s",
@@ -233,6 +247,33 @@ def test_a_changed_row_of_a_configuration_table_that_its_condition_leaves_out(da
     assert "rows" not in found(database, 15)
     database.psql("UPDATE a SET x = 9 WHERE x = 1")
     assert_says(found(database, 15)["rows"], r"^1 row of public\.a .* leave out what fails the condition 'WHERE own'")
+
+
+def test_an_extension_that_pg_upgrade_has_brought_is_said_to_be_unknown(database: Database) -> None:
+    """There each member came in a transaction of its own, so that nothing can be told from them."""
+    make(database, "CREATE TABLE own (x int); ALTER EXTENSION plpgsql ADD TABLE own; CREATE INDEX i ON own (x)", "")
+    members = "refclassid = 'pg_extension'::regclass AND deptype = 'e'"
+    for classid, objid in database.query(f"SELECT classid::text, objid::text FROM pg_depend WHERE {members}"):
+        database.psql(
+            f"SET allow_system_table_mods = on; UPDATE pg_depend SET deptype = 'e' WHERE {members}"
+            f" AND (classid, objid) = ({classid}, {objid})"
+        )
+    findings = found(database, database.server.major)
+    assert_says(findings["member_unknown"], "1 extension was brought here by pg_upgrade: extension plpgsql")
+    assert "member_object" not in findings
+
+
+def test_a_standby_has_no_rows_of_unlogged_tables(new_server: Callable[..., Server]) -> None:
+    primary = new_server()
+    database = new_database(primary)
+    database.execute("CREATE UNLOGGED TABLE u AS SELECT 1 AS a")
+    assert "unlogged_rows" not in found(database, primary.major)
+    with replica_of(primary) as standby:
+        there = Database(standby, database.name)
+        assert until(lambda: there.query("SELECT pg_is_in_recovery()") == [(True,)], 30)
+        finding = found(there, primary.major)["unlogged_rows"]
+        assert_says(finding, r"1 unlogged table .*public\.u\. A standby has none of it.*Take backups from the primary")
+        assert finding.severity == "critical"
 
 
 def test_an_invalid_index_and_its_comment(database: Database) -> None:

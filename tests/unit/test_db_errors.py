@@ -19,6 +19,7 @@ SOCKET = 'connection to server on socket "/var/run/postgresql/.s.PGSQL.5432" fai
         ('FATAL:  database "shpo" does not exist', "Did you mean 'shop'?"),
         ('FATAL:  role "x" does not exist', "login_user"),
         ('FATAL:  password authentication failed for user "x"', "pg_hba.conf"),
+        ('FATAL:  could not access file "audit": No such file or directory', "session_preload_libraries"),
         ("Connection refused", "the server runs"),
     ],
 )
