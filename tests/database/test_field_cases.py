@@ -81,6 +81,20 @@ CASES = [
         prepare=schedule_in,
     ),
     FieldCase("20-pgaudit", settings={"shared_preload_libraries": "pgaudit"}, packages=("pgaudit",)),
+    FieldCase("19-periods", packages=("periods",)),
+    # Its view needs the version that CREATE EXTENSION does not make. All rows are there, and the backup says so before.
+    FieldCase(
+        "37-old-statements-view",
+        verdict="incomplete",
+        findings=(r"extension pg_stat_statements 1\.4 \(\S+ here without a version\)",),
+        says=("view public.slow is missing", "pg_stat_statements.total_time does not exist"),
+        refused="view public.slow is missing",
+        settings={"shared_preload_libraries": "pg_stat_statements"},
+        packages=(),
+    ),
+    FieldCase("39-big-values", majors=False),
+    FieldCase("44-too-big-value", not_dumped="invalid memory alloc request size", majors=False),
+    FieldCase("46-preloaded-view", settings={"shared_preload_libraries": "pg_stat_statements"}, packages=()),
     FieldCase("35-client-encoding", quick=True),
     FieldCase("27-timezone-check"),
     FieldCase(
@@ -129,20 +143,12 @@ ELSEWHERE: dict[str, str] = {
     "07-money-locale": "test_source_settings.py: test_money_keeps_the_locale_of_its_server",
     "33-database-tablespace": "test_source_settings.py: test_a_database_stays_on_its_disks",
 }
-# Not yet held by any test.
-OPEN = {
-    "19-periods",
-    "37-old-statements-view",
-    "39-big-values",
-    "44-too-big-value",
-    "46-preloaded-view",
-}
 
 
 def test_every_case_is_held_by_a_test() -> None:
     """A file that nothing runs proves nothing."""
     files = {path.stem for path in (CORPUS / "cases").glob("*.sql")}
-    assert files == {case.name for case in CASES} | ELSEWHERE.keys() | OPEN
+    assert files == {case.name for case in CASES} | ELSEWHERE.keys()
 
 
 def run(case: FieldCase, server: Server, backup_dir: Path) -> None:

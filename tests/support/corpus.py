@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import RunbookError
@@ -43,6 +44,7 @@ class FieldCase:
         verdict: what a verification in a scratch instance says.
         says: patterns, each of which is in the verdict's reason or notes.
         findings: patterns, each of which is in the message of a finding of the backup.
+        not_dumped: a pattern of the error by which the backup is refused; None where it succeeds.
         refused: a pattern of the error by which the restore is refused; None where it succeeds.
         answers: queries with their answers, in production before the restore, after it, and after the way back.
         settings: those of a server of its own.
@@ -61,6 +63,7 @@ class FieldCase:
     verdict: str = "verified"
     says: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
+    not_dumped: str | None = None
     refused: str | None = None
     answers: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, object] | None = None
@@ -127,6 +130,11 @@ def check(case: FieldCase, database: Database, backup_dir: Path, scratch: Path) 
     """Back it up, verify, restore and roll back, and hold what comes of it against what the case says."""
     assert_answers(case, database, "before")
     options = backup_params(database, backup_dir)
+    if case.not_dumped is not None:
+        error = refusal(pg_backup, database, {**options, **case.backup})
+        assert re.search(case.not_dumped, error), error
+        assert not list(backup_dir.rglob("manifest.json"))
+        return
     taken = attempt(pg_backup, database, **{**options, **case.backup})
     messages = "\n".join(str(finding["message"]) for finding in taken.get("findings", []))
     assert_all_in(case.findings, messages)
@@ -139,7 +147,7 @@ def check(case: FieldCase, database: Database, backup_dir: Path, scratch: Path) 
     rows = contents(database)
     restored = {**where, "scratch_dir": str(workspace()), "backup": taken["backup"]["id"], **case.restore}
     if case.refused is not None:
-        error = refusal(database, restored)
+        error = refusal(pg_restore, database, restored)
         assert re.search(case.refused, error), error
         assert contents(database) == rows
         return
@@ -152,13 +160,13 @@ def check(case: FieldCase, database: Database, backup_dir: Path, scratch: Path) 
     assert contents(database) == rows
 
 
-def refusal(database: Database, options: Mapping[str, Any]) -> str:
-    """The error by which a restore is refused, all of its parts."""
+def refusal(module: ModuleType, database: Database, options: Mapping[str, Any]) -> str:
+    """The error by which a module refuses its work, all of its parts."""
     try:
-        result: Result = attempt(pg_restore, database, **options)
+        result: Result = attempt(module, database, **options)
     except RunbookError as exc:
         return "\n".join(map(str, (exc.message, exc.why, exc.remedy)))
-    raise AssertionError(f"the restore was not refused: {result['msg']}")
+    raise AssertionError(f"it was not refused: {result['msg']}")
 
 
 def contents(database: Database) -> dict[str, object]:
