@@ -39,6 +39,9 @@ APPLICATION = "pg_runbook"
 # Where to stand while databases are made and dropped. The second one keeps others from CREATE DATABASE meanwhile.
 MAINTENANCE_DB, _LAST_DB = "postgres", "template1"
 _QUICK_S = 5.0
+# libpq sends these variables as settings, which win over those of the database and the role, and decide what a load
+# computes. "default" is its word for none. https://www.postgresql.org/docs/current/libpq-envars.html
+_NO_SETTINGS = dict.fromkeys(("PGTZ", "PGDATESTYLE", "PGGEQO"), "default")
 _CONNECT_TIMEOUT_S = 10
 _GRACE_S = 2.0  # after the server's own limit, which leaves the connection in order
 _IDLE, _ACTIVE = 0, 1  # of PQtransactionStatus: no transaction, and a command is in progress
@@ -122,9 +125,9 @@ class Login:
         return " ".join(f"{name}={_quote(value)}" for name, value in parameters.items())
 
     def environ(self) -> dict[str, str]:
-        """The secrets, for a program's environment."""
+        """What goes into a program's environment: the secrets, and no settings of the account that runs it."""
         password = self.parameters("-").get("password")
-        return {"PGPASSWORD": password} if password else {}
+        return {**_NO_SETTINGS, **({"PGPASSWORD": password} if password else {})}
 
 
 def _check_port(port: object) -> None:
@@ -331,6 +334,7 @@ class Server:
                 parameters["host"] = endpoint.host
             parameters["port"] = str(endpoint.port)
             parameters["client_encoding"] = "UTF8"
+            os.environ.update(_NO_SETTINGS)
             try:
                 connection = psycopg2.connect(**parameters)
             except (psycopg2.Error, UnicodeError, ValueError) as exc:

@@ -115,7 +115,7 @@ def on_server(
 ) -> Iterator[Copy]:
     """A scratch database of the server, which has a name of its own."""
     with scratch_database.created(server, like, encoding) as (name, notes):
-        with server.connect_aside() as session:
+        with databases.working(server) as session:
             visitor = own_sessions.on_copy(server, session, dumped=like is not None)
             doubts = source_settings.settle(session, visitor, name, like) if like else []
         roles = source_settings.of_other_roles(like, server.login.user) if like else {}

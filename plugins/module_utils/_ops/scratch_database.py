@@ -13,7 +13,7 @@ from .._catalog.manifest import Surroundings
 from .._db import Server, Session
 from .._errors import ConnectionFailed, QueryFailed
 from .._statements import compose
-from . import source_database
+from . import databases, source_database
 
 PREFIX = "pg_runbook_verify_"
 _KEY = "SELECT {} (hashtextextended(%s, 0))"
@@ -39,7 +39,7 @@ def created(server: Server, like: Surroundings | None, encoding: str | None = No
 
     While it is in use, this session holds an advisory lock on its name; databases whose lock is free are swept first.
     """
-    with server.connect_aside() as session:
+    with databases.working(server) as session:
         sweep(server, session)
         name = f"{PREFIX}{uuid4().hex[:12]}"
         session.query(_KEY.format("pg_catalog.pg_advisory_lock"), (name,))
@@ -64,7 +64,7 @@ def sweep(server: Server, session: Session) -> list[str]:
 
 
 def _drop(server: Server, name: str) -> None:
-    with server.connect_aside() as session:  # the one above may be lost by now
+    with databases.working(server) as session:  # the one above may be lost by now
         _drop_subscriptions(server, session, name)
         session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
 
@@ -73,7 +73,7 @@ def _drop_subscriptions(server: Server, session: Session, name: str) -> None:
     """Drop what keeps a database from being dropped: a script may have created some."""
     found = session.query(_SUBSCRIPTIONS, (name,))
     if found:
-        with server.connect(name) as inside:
+        with databases.working(server, name) as inside:
             for row in found:
                 for statement in _LET_GO:
                     inside.execute(compose(statement, row.name))
