@@ -7,8 +7,10 @@ All of it goes through the API server, so that it is the same in a stand-in (`pl
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import string
+import tarfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -121,10 +123,10 @@ class Place(ABC):
         return new_user(self, *rules)
 
     @contextmanager
-    def link(self) -> Iterator[Link]:
-        """A way to the API server that can be cut."""
+    def link(self, kubeconfig: str | None = None) -> Iterator[Link]:
+        """A way to the API server that can be cut, for our own kubeconfig or another one."""
         with Link(*server_of(self.kubeconfig)) as link:
-            lead(link, self.kubeconfig, workspace() / f"{self.name}-{link.port}.kubeconfig")
+            lead(link, kubeconfig or self.kubeconfig, workspace() / f"{self.name}-{link.port}.kubeconfig")
             api = Cluster(ClusterOptions(self.namespace, kubeconfig=link.kubeconfig))
             try:
                 api.request("GET", "/version")
@@ -180,6 +182,21 @@ class Place(ABC):
         # Without the bit by which a volume with an fsGroup hands its group down: modes are compared.
         script = 'd=$(mktemp -d "$1/test-XXXXXXXX") && chmod g-s "$d" && echo "$d"'
         return self.here.run(["sh", "-c", script, "sh", self.volume]).text.strip()
+
+    def put(self, folder: Path, path: str) -> None:
+        """Copy what is in a directory of this host into a directory of the pod, with its modes."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for each in folder.iterdir():
+                tar.add(each, each.name)
+        archive.seek(0)
+        self.here.run(["tar", "-xpf", "-", "--no-same-owner", "-C", path], stdin=archive)
+
+    def digests(self, path: str) -> dict[str, str]:
+        """The SHA-256 of each file below a directory of the pod, by its path from there."""
+        script = 'cd "$1" && find . -type f -exec sha256sum -- {} +'
+        lines = self.here.run(["sh", "-c", script, "sh", path]).text.splitlines()
+        return {line[66:].removeprefix("./"): line[:64] for line in lines}
 
     def execute(self, *statements: str) -> None:
         """Run SQL in the database."""
