@@ -60,7 +60,7 @@ def new_catalog(place: Place) -> Iterator[str]:
 
 
 def new_site(place: Place, catalog: str) -> Iterator[Site]:
-    """A site whose host has a schedule, run by somebody who may do all."""
+    """A site whose host has a schedule, with all rights."""
     with site_of(place, catalog) as made:
         made.hosts["db1"]["backup_status_schedule"] = schedule(place)
         made.hosts["db1"].update({f"backup_schedule_{name}": value for name, value in options(place).items()})

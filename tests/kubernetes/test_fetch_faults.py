@@ -131,7 +131,7 @@ def test_a_fetch_survives_a_node_or_a_server_with_troubles(
 
 @contextlib.contextmanager
 def impatience(place: Place) -> Iterator[None]:
-    """Let the stand-in wait for a slow reader for half a second only; a real node cannot be told."""
+    """Let the stand-in wait for a slow reader for half a second only."""
     if place.standin is None:
         yield
         return
@@ -215,7 +215,7 @@ def test_a_prefix_that_is_wrong_is_fetched_anew(place: Place, catalog: str, dest
 
 @pytest.mark.parametrize(
     "renewed",
-    [True, pytest.param(False, marks=pytest.mark.leaves("the lock, which nobody may let go, ends with its lease"))],
+    [True, pytest.param(False, marks=pytest.mark.leaves("without a token, the lock ends with its lease"))],
 )
 def test_a_token_that_ends_in_the_middle(place: Place, catalog: str, dest: Path, renewed: bool) -> None:
     user = place.user(*OPERATOR)

@@ -118,7 +118,7 @@ def test_a_catalog_of_this_host_can_be_copied_but_not_into_itself(
 
 @pytest.mark.parametrize(
     "renewed",
-    [True, pytest.param(False, marks=pytest.mark.leaves("the lock, which nobody may let go, ends with its lease"))],
+    [True, pytest.param(False, marks=pytest.mark.leaves("without a token, the lock ends with its lease"))],
 )
 def test_a_token_that_ends_during_a_dump(place: Place, catalog: str, renewed: bool) -> None:
     user = place.user(*OPERATOR)
