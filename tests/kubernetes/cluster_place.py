@@ -27,6 +27,8 @@ from tests.kubernetes.place_base import KINDS, PART, RUN, Object, Pace, Place, p
 from tests.support.workspace import workspace
 
 _PREFIX = "PG_RUNBOOK_TEST_"
+_NAME = "pg-runbook-test-"
+_SCHEDULES = "app.kubernetes.io/managed-by=godel.postgres_runbook"  # made by a playbook, which knows no label of ours
 _FORGOTTEN = timedelta(hours=6)  # what is older belongs to a run that was killed
 _GONE_S = 120.0
 _FILES = {
@@ -65,24 +67,54 @@ class ClusterPlace(Place):
                 _restrict(spec, int(_word("RUN_AS")))
         return manifest
 
+    def schedule_options(self) -> dict[str, Any]:
+        """What the environment says, in the words of the module."""
+        found: dict[str, Any] = {}
+        if _word("PULL_SECRET"):
+            found["image_pull_secrets"] = [_word("PULL_SECRET")]
+        if _word("RUN_AS"):
+            found["security_context"] = {**_identity(int(_word("RUN_AS"))), **_UNPRIVILEGED}
+        return found
 
-def _restrict(spec: dict[str, Any], user: int) -> None:
-    """Make a pod one that the Pod Security Standard `restricted` lets in."""
-    spec["securityContext"] = {
+    def fire(self, cron_job: str) -> str:
+        """Its controller starts one within a minute or so, once it is due each minute."""
+        usual = self.get("CronJob", cron_job)["spec"]["schedule"]
+        known = {job["metadata"]["name"] for job in self.jobs(cron_job)}
+
+        def new() -> set[str]:
+            return {job["metadata"]["name"] for job in self.jobs(cron_job)} - known
+
+        self.change("CronJob", cron_job, lambda found: found["spec"].update(schedule="* * * * *"))
+        try:
+            [name] = self.until(new, 150)
+        finally:
+            self.change("CronJob", cron_job, lambda found: found["spec"].update(schedule=usual))
+        return name
+
+
+_UNPRIVILEGED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def _identity(user: int) -> dict[str, Any]:
+    return {
         "runAsNonRoot": True,
         "runAsUser": user,
         "runAsGroup": user,
-        "fsGroup": user,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+
+
+def _restrict(spec: dict[str, Any], user: int) -> None:
+    """Make a pod one that the Pod Security Standard `restricted` lets in."""
+    spec["securityContext"] = {**_identity(user), "fsGroup": user}
     for container in spec["containers"]:
-        container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        container["securityContext"] = dict(_UNPRIVILEGED)
 
 
 @contextmanager
 def prepared(short: str) -> Iterator[ClusterPlace]:
     """PostgreSQL in the namespace; all of it is deleted afterwards, and what killed runs have left is before."""
-    name = f"pg-runbook-test-{short}-{secrets.token_hex(3)}"
+    name = f"{_NAME}{short}-{secrets.token_hex(3)}"
     namespace = _word("NAMESPACE")
     kubeconfig = workspace() / f"{name}.kubeconfig"
     write(kubeconfig, flattened(os.environ["KUBECONFIG"], namespace))
@@ -93,10 +125,12 @@ def prepared(short: str) -> Iterator[ClusterPlace]:
         volume=string.Template(_word("BACKUPS", "/backups")).substitute(name=name),
         claim=name,
         image=_word("IMAGE", "postgres:15"),
+        secret=name,
+        runbook_image=_word("RUNBOOK_IMAGE"),
     )
     _sweep(place)
     try:
-        populate(place, secret=name, volume_size=_word("VOLUME_SIZE", "2Gi"))
+        populate(place, volume_size=_word("VOLUME_SIZE", "2Gi"))
         yield place
     finally:
         place.forget()
@@ -112,24 +146,28 @@ def prepared(short: str) -> Iterator[ClusterPlace]:
 
 def remove(place: Place) -> None:
     """Delete all that this place has made, and wait until its pods and its volume are gone."""
-    ours = f"{RUN}={place.name}"
     for kind in KINDS:
-        for item in _listed(place, kind, ours):
+        for item in _made(place, kind):
             place.delete(kind, item["metadata"]["name"], 0 if kind == "Pod" else None)
         if kind == "Pod":
             for pod in place.scratch_pods():
                 place.delete("Pod", pod["metadata"]["name"], 0)
     end = time.monotonic() + _GONE_S
-    while left := _left(place, ours):
+    while left := _left(place):
         if time.monotonic() > end:
             warnings.warn(f"not gone from {place.namespace} after {_GONE_S:g} s: {', '.join(left)}", stacklevel=2)
             return
         time.sleep(place.pace.poll_s)
 
 
-def _left(place: Place, ours: str) -> list[str]:
-    pods = [*place.pods(), *_listed(place, "Pod", ours), *place.scratch_pods()]
-    found = [*pods, *(item for kind in KINDS for item in _listed(place, kind, ours))]
+def _made(place: Place, kind: str) -> list[Object]:
+    """What the tests have made, and what their playbooks have."""
+    schedules = [item for item in _listed(place, kind, _SCHEDULES) if item["metadata"]["name"].startswith(place.name)]
+    return [*_listed(place, kind, f"{RUN}={place.name}"), *schedules]
+
+
+def _left(place: Place) -> list[str]:
+    found = [*place.pods(), *place.scratch_pods(), *(item for kind in KINDS for item in _made(place, kind))]
     return sorted({item["metadata"]["name"] for item in found})
 
 
@@ -137,7 +175,8 @@ def _sweep(place: Place) -> None:
     """Delete what runs have left that were killed."""
     selector = ",".join(f"{key}={value}" for key, value in PART.items())
     for kind in KINDS:
-        for item in _listed(place, kind, selector):
+        schedules = [item for item in _listed(place, kind, _SCHEDULES) if item["metadata"]["name"].startswith(_NAME)]
+        for item in [*_listed(place, kind, selector), *schedules]:
             if from_rfc3339(item["metadata"]["creationTimestamp"]) < utc_now() - _FORGOTTEN:
                 with contextlib.suppress(RunbookError):  # another run may be doing the same
                     place.delete(kind, item["metadata"]["name"])

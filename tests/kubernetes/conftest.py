@@ -23,6 +23,14 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def runbook(place: Place) -> str:
+    """The image that the Jobs of a schedule have; a test that takes it is skipped where there is none."""
+    if not place.runbook_image:
+        pytest.skip("PG_RUNBOOK_TEST_RUNBOOK_IMAGE names no execution environment with this collection")
+    return place.runbook_image
+
+
+@pytest.fixture
 def standin(request: pytest.FixtureRequest, place: Place) -> Iterator[Standin]:
     """The stand-in, for what no real cluster can be made to do; a test that takes it is skipped on one."""
     if place.standin is None:

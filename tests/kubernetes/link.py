@@ -30,6 +30,7 @@ class Link:
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         self.kubeconfig = ""  # of who goes this way
+        self.bytes_per_s: float | None = None  # of each connection, in each direction
         self._carries = threading.Event()
         self._carries.set()
 
@@ -92,6 +93,7 @@ class Link:
     def _serve(self, client: socket.socket) -> None:
         try:
             server = socket.create_connection(self._server, timeout=15)
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)  # what is slow must not pile up here
         except OSError:
             _close(client)
             return
@@ -114,6 +116,8 @@ class Link:
                 sink.sendall(data)
                 if is_cut:
                     self.drop()
+                if self.bytes_per_s is not None:
+                    time.sleep(len(data) / self.bytes_per_s)
         for each in (source, sink):
             _close(each)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.kubernetes import cluster_place
 from tests.kubernetes.place_base import CONTAINER, DATABASE, PASSWORD, USER, Object, Place, populate
-from tests.kubernetes.standin import Image, Standin, postgres_image
+from tests.kubernetes.standin import Standin, postgres_image, runbook_image
 from tests.support.workspace import workspace
 
 __all__ = ["CONTAINER", "DATABASE", "NAMESPACE", "PASSWORD", "USER", "Place", "StandinPlace", "chosen", "prepared"]
@@ -23,6 +23,8 @@ __all__ = ["CONTAINER", "DATABASE", "NAMESPACE", "PASSWORD", "USER", "Place", "S
 NAMESPACE = "godel"
 CLAIM = "backups"
 IMAGE = "lab/postgres:15"
+RUNBOOK = "lab/runbook:1"
+SECRET = "godel-db"
 
 
 class StandinPlace(Place):
@@ -33,11 +35,26 @@ class StandinPlace(Place):
     def __init__(self, standin: Standin) -> None:
         self.standin = standin
         kubeconfig = str(standin.kubeconfig(namespace=NAMESPACE))
-        super().__init__("postgres", NAMESPACE, kubeconfig, volume=str(self.backups), claim=CLAIM, image=IMAGE)
+        super().__init__(
+            "postgres",
+            NAMESPACE,
+            kubeconfig,
+            volume=str(self.backups),
+            claim=CLAIM,
+            image=IMAGE,
+            secret=SECRET,
+            runbook_image=RUNBOOK,
+        )
 
     def adapted(self, manifest: Object) -> Object:
         """Nothing has to be."""
         return manifest
+
+    def fire(self, cron_job: str) -> str:
+        """At once."""
+        name = self.standin.fire(cron_job, self.namespace)
+        assert name is not None
+        return name
 
     @property
     def backups(self) -> Path:
@@ -49,18 +66,17 @@ class StandinPlace(Place):
         logs = [self.standin.log(pod["metadata"]["name"], NAMESPACE)[-2000:] for pod in self.pods()]
         return "\n".join([super().told(), *logs])
 
-    def path(self, path: str) -> Path:
-        """Where a path of the pod really is: the stand-in's pods share this machine's root directory."""
-        return self.standin.path(self.pod, path, NAMESPACE)
-
 
 @contextmanager
-def prepared(name: str, images: Mapping[str, Image] | None = None) -> Iterator[StandinPlace]:
+def prepared(name: str) -> Iterator[StandinPlace]:
     """Start a stand-in in a folder of this short name: socket paths have little room."""
-    with Standin(workspace() / name, images={IMAGE: postgres_image(), **(images or {})}) as standin:
+    served: list[Standin] = []
+    images = {IMAGE: postgres_image(), RUNBOOK: runbook_image(lambda: served[0].url)}
+    with Standin(workspace() / name, images=images) as standin:
+        served.append(standin)
         standin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         place = StandinPlace(standin)
-        populate(place, secret="godel-db", volume_size="1Gi")
+        populate(place, volume_size="1Gi")
         try:
             yield place
         finally:

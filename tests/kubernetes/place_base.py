@@ -7,8 +7,10 @@ All of it goes through the API server, so that it is the same in a stand-in (`pl
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import string
+import tarfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +24,11 @@ import pytest
 import yaml
 from kubernetes import client, config
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ObjectNotFound, RunbookError
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import (
+    ClusterRefused,
+    ObjectNotFound,
+    RunbookError,
+)
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube import scratch_pod
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.cluster import Cluster, ClusterOptions
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.workload import container_of
@@ -39,10 +45,13 @@ DATABASE = "godel_production"
 MANIFESTS = Path(__file__).with_name("manifests")
 # Kind: the path of its API, and its plural. In the order in which they can be deleted.
 KINDS = {
+    "CronJob": ("apis/batch/v1", "cronjobs"),
+    "Job": ("apis/batch/v1", "jobs"),
     "Deployment": ("apis/apps/v1", "deployments"),
     "Pod": ("api/v1", "pods"),
     "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
     "Secret": ("api/v1", "secrets"),
+    "ConfigMap": ("api/v1", "configmaps"),
     "RoleBinding": ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     "Role": ("apis/rbac.authorization.k8s.io/v1", "roles"),
     "ServiceAccount": ("api/v1", "serviceaccounts"),
@@ -50,6 +59,7 @@ KINDS = {
 RUN = "pg-runbook-tests/run"
 CRASHED = re.compile(r"was terminated by signal|terminating any other active server processes|all server processes ter")
 PART = {"app.kubernetes.io/part-of": "pg-runbook-tests"}
+_CONFLICT = 409
 T = TypeVar("T")
 Object = dict[str, Any]
 
@@ -83,18 +93,34 @@ class Place(ABC):
         kubeconfig: the path of a kubeconfig of somebody who may do all there.
         volume: where the volume with the backups is mounted, as the pod sees it.
         claim: of that volume.
+        image: of PostgreSQL.
+        secret: the name of the Secret with the login, as the variables of the image.
+        runbook_image: of an execution environment with this collection; empty if there is none.
     """
 
     standin: Standin | None = None
     pace = Pace()
 
-    def __init__(self, name: str, namespace: str, kubeconfig: str, *, volume: str, claim: str, image: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        namespace: str,
+        kubeconfig: str,
+        *,
+        volume: str,
+        claim: str,
+        image: str,
+        secret: str,
+        runbook_image: str,
+    ) -> None:
         self.name = name
         self.namespace = namespace
         self.kubeconfig = kubeconfig
         self.volume = volume
         self.claim = claim
         self.image = image
+        self.secret = secret
+        self.runbook_image = runbook_image
         self.workload = f"deployment/{name}"
         self.selector = f"app={name}"
         self.api = Cluster(ClusterOptions(namespace, kubeconfig=kubeconfig))
@@ -121,10 +147,10 @@ class Place(ABC):
         return new_user(self, *rules)
 
     @contextmanager
-    def link(self) -> Iterator[Link]:
-        """A way to the API server that can be cut."""
+    def link(self, kubeconfig: str | None = None) -> Iterator[Link]:
+        """A way to the API server that can be cut, for our own kubeconfig or another one."""
         with Link(*server_of(self.kubeconfig)) as link:
-            lead(link, self.kubeconfig, workspace() / f"{self.name}-{link.port}.kubeconfig")
+            lead(link, kubeconfig or self.kubeconfig, workspace() / f"{self.name}-{link.port}.kubeconfig")
             api = Cluster(ClusterOptions(self.namespace, kubeconfig=link.kubeconfig))
             try:
                 api.request("GET", "/version")
@@ -181,6 +207,21 @@ class Place(ABC):
         script = 'd=$(mktemp -d "$1/test-XXXXXXXX") && chmod g-s "$d" && echo "$d"'
         return self.here.run(["sh", "-c", script, "sh", self.volume]).text.strip()
 
+    def put(self, folder: Path, path: str) -> None:
+        """Copy what is in a directory of this host into a directory of the pod, with its modes."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for each in folder.iterdir():
+                tar.add(each, each.name)
+        archive.seek(0)
+        self.here.run(["tar", "-xpf", "-", "--no-same-owner", "-C", path], stdin=archive)
+
+    def digests(self, path: str) -> dict[str, str]:
+        """The SHA-256 of each file below a directory of the pod, by its path from there."""
+        script = 'cd "$1" && find . -type f -exec sha256sum -- {} +'
+        lines = self.here.run(["sh", "-c", script, "sh", path]).text.splitlines()
+        return {line[66:].removeprefix("./"): line[:64] for line in lines}
+
     def execute(self, *statements: str) -> None:
         """Run SQL in the database."""
         with self.here.endpoint(None, None) as at:
@@ -198,9 +239,13 @@ class Place(ABC):
     def log(self) -> str:
         """What PostgreSQL has logged, before a restart of its container as well."""
         pod = self.ready_pod()
-        path = f"{self.api.path('pods', pod['metadata']['name'])}/log"
-        before = self.api.get_text(path, {"container": CONTAINER, "previous": "true"}) if restarts_of(pod) else ""
-        return before + self.api.get_text(path, {"container": CONTAINER})
+        name = pod["metadata"]["name"]
+        before = self.log_of(name, container=CONTAINER, previous="true") if restarts_of(pod) else ""
+        return before + self.log_of(name, container=CONTAINER)
+
+    def log_of(self, pod: str, **query: str) -> str:
+        """What process 1 of any pod has written."""
+        return self.api.get_text(f"{self.api.path('pods', pod)}/log", query)
 
     @contextmanager
     def unnoticed(self) -> Iterator[None]:
@@ -255,6 +300,13 @@ class Place(ABC):
         """An object. Raises ObjectNotFound."""
         return self.api.get(self.path_of(kind, name))
 
+    def find(self, kind: str, name: str) -> Any:
+        """An object, or None."""
+        try:
+            return self.get(kind, name)
+        except ObjectNotFound:
+            return None
+
     def create(self, manifest: Mapping[str, Any]) -> Any:
         """Make an object, with labels by which it can be swept."""
         labels = {**manifest["metadata"].get("labels", {}), **PART, RUN: self.name}
@@ -264,6 +316,7 @@ class Place(ABC):
     def create_all(self, file: str, **more: object) -> None:
         """Make the objects of a file of `manifests`."""
         names = {"name": self.name, "claim": self.claim, "volume": self.volume, "image": self.image}
+        names["secret"] = self.secret
         text = string.Template((MANIFESTS / file).read_text()).substitute({**names, **more})
         for manifest in yaml.safe_load(text)["items"]:
             self.create(manifest)
@@ -277,6 +330,22 @@ class Place(ABC):
         with config.new_client_from_config(self.kubeconfig) as connected:
             client.AppsV1Api(connected).patch_namespaced_deployment(deployment, self.namespace, body)
 
+    def change(self, kind: str, name: str, edit: Callable[[Object], object]) -> None:
+        """Read an object, edit it and write it back; once more if it was changed meanwhile."""
+
+        def is_written() -> bool:
+            found = self.get(kind, name)
+            edit(found)
+            try:
+                self.api.request("PUT", self.path_of(kind, name), body=found)
+            except ClusterRefused as exc:
+                if exc.details.get("status") != _CONFLICT:
+                    raise
+                return False
+            return True
+
+        self.until(is_written)
+
     def delete(self, kind: str, name: str, grace_s: int | None = None) -> None:
         """Delete an object if it is there, and what it owns."""
         body: dict[str, Any] = {"propagationPolicy": "Background"}
@@ -284,6 +353,22 @@ class Place(ABC):
             body["gracePeriodSeconds"] = grace_s
         with contextlib.suppress(ObjectNotFound):
             self.api.request("DELETE", self.path_of(kind, name), body=body)
+
+    # --- schedules
+
+    def schedule_options(self) -> dict[str, Any]:
+        """Options of a schedule that its Jobs need in this place, beside the image."""
+        return {}
+
+    def jobs(self, cron_job: str) -> list[Object]:
+        """The Jobs of a schedule."""
+        return self.listed("Job", f"app.kubernetes.io/name={cron_job}")
+
+    @abstractmethod
+    def fire(self, cron_job: str) -> str:
+        """Let the time of a CronJob come; returns the name of its Job."""
+
+    # --- waiting
 
     def until(self, condition: Callable[[], T], timeout_s: float = 60.0) -> T:
         """Wait until a function returns something true, and return that."""

@@ -1,146 +1,113 @@
-"""What the tests of schedules share: images for Jobs, a site, and a look at what there is."""
+"""What the tests of schedules share: a place, a site, and a look at what there is."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psycopg2
-import yaml
-
-from tests.conftest import COLLECTIONS, ROOT
+from tests.conftest import ROOT
 from tests.integration.site import Site
 from tests.kubernetes import place as places
-from tests.kubernetes.place import DATABASE, NAMESPACE, PASSWORD, USER, StandinPlace
-from tests.kubernetes.standin.defaults import TOKEN_PATH
-from tests.kubernetes.standin.images import MACHINE_PATH, Image, Scene
-from tests.kubernetes.standin.server import Standin
-from tests.support.databases import Database
+from tests.kubernetes import sites
+from tests.kubernetes.place import DATABASE, Place
+from tests.kubernetes.sites import site_of
 from tests.support.modules import expect_success
-from tests.support.workspace import workspace
 
-LOGIN = {"login_user": USER, "login_password": PASSWORD}
-SCHEDULE = "nightly"
-RUNBOOK, FAILING, SLOW, IDLE = "lab/runbook:1", "lab/failing:1", "lab/slow:1", "lab/idle:1"
-KINDS = ("cronjob", "configmap", "serviceaccount", "role", "rolebinding")
-WORDS = {
-    "backup_schedule_name": SCHEDULE,
-    "backup_schedule_image": RUNBOOK,
-    "backup_schedule_password_secret": "godel-db",
-    "backup_schedule_password_key": "POSTGRES_PASSWORD",
-    "backup_schedule_backoff_limit": 0,
-}
+KINDS = ("CronJob", "ConfigMap", "ServiceAccount", "Role", "RoleBinding")
 RBAC = ROOT / "docs" / "rbac"
+# What Jobs run instead of the backup.
 FAILS = "echo begun; echo 'fatal: [database]: FAILED! => there is no space left'; echo 'PLAY RECAP ***'; exit 2"
+FAILING = ("sh", "-c", FAILS)
+SLOW = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done")
+IDLE = ("true",)
 
 
-def runbook_image(served: list[Standin]) -> Image:
-    """An execution environment: this checkout and its .venv.
-
-    A pod of the stand-in has no /var/run of its own, where a client looks for its service account. So a kubeconfig
-    names the mounted token instead; the rights are the account's all the same.
-    """
-
-    def prepare(scene: Scene) -> None:
-        account = scene.mounts[TOKEN_PATH]
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {"name": "x", "cluster": {"server": served[0].url, "certificate-authority": str(account / "ca.crt")}}
-            ],
-            "users": [{"name": "x", "user": {"tokenFile": str(account / "token")}}],
-            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-            "current-context": "x",
-        }
-        config = scene.folder / "account.kubeconfig"
-        config.write_text(yaml.safe_dump(content))
-        scene.env["KUBECONFIG"] = str(config)
-
-    return Image(
-        path=(Path(sys.executable).parent, MACHINE_PATH),
-        env={"ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "LC_ALL": "C.UTF-8"},
-        prepare=prepare,
-    )
+def schedule(place: Place) -> str:
+    """The name of the schedule."""
+    return f"{place.name}-nightly"
 
 
-def new_place(name: str) -> Iterator[StandinPlace]:
-    """A stand-in with PostgreSQL in a pod and a table in it, and images for Jobs."""
-    served: list[Standin] = []
-    images = {
-        RUNBOOK: runbook_image(served),
-        FAILING: Image(entrypoint=("sh", "-c", FAILS)),
-        SLOW: Image(entrypoint=("sh", "-c", "sleep 600")),
-        IDLE: Image(entrypoint=("true",)),
+def options(place: Place) -> dict[str, Any]:
+    """The options of the schedule, in the words of the module."""
+    return {
+        "name": schedule(place),
+        "image": place.runbook_image or place.image,
+        "password_secret": place.secret,
+        "password_key": "POSTGRES_PASSWORD",
+        "backoff_limit": 0,
+        **place.schedule_options(),
     }
-    with places.prepared(name, images) as prepared:
-        served.append(prepared.standin)
-        host, port = prepared.standin.address(prepared.pod, 5432, NAMESPACE)
-        connection = psycopg2.connect(host=host, port=port, user=USER, password=PASSWORD, dbname=DATABASE)
-        with connection.cursor() as cursor:
-            cursor.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
-            cursor.execute("INSERT INTO users SELECT n, 'user ' || n FROM generate_series(1, 500) AS n")
-        connection.commit()
-        connection.close()
+
+
+def new_place(name: str) -> Iterator[Place]:
+    """PostgreSQL in a pod, and a table in it."""
+    with places.chosen(name) as prepared:
+        prepared.execute(
+            "CREATE TABLE users (id int PRIMARY KEY, name text)",
+            "INSERT INTO users SELECT n, 'user ' || n FROM generate_series(1, 500) AS n",
+        )
         yield prepared
 
 
-def new_catalog(place: StandinPlace) -> Iterator[Path]:
+def new_catalog(place: Place) -> Iterator[str]:
     """An empty directory of the pod, and no schedule, before and after."""
-    volume = place.path("/backups")
-    folder = Path(tempfile.mkdtemp(dir=volume))
-    shutil.chown(folder, volume.stat().st_uid, volume.stat().st_gid)
+    folder = place.new_folder()
     yield folder
-    place.standin.faults.clear()
     for kind in KINDS:
-        place.standin.delete(kind, SCHEDULE, NAMESPACE)
-    place.standin.until(lambda: not place.standin.objects("jobs", NAMESPACE))
-    shutil.rmtree(folder, ignore_errors=True)
+        place.delete(kind, schedule(place))
+    place.until(lambda: not jobs(place))
+    place.here.files.remove_tree(folder)
 
 
-def new_site(place: StandinPlace, catalog: Path, database: Database) -> Iterator[Site]:
-    """A site whose host has a schedule, run by somebody who may do all."""
-    folder = Path(tempfile.mkdtemp(prefix="sch-", dir=workspace()))
-    made = Site(folder, catalog, database)
-    made.hosts["db1"].update(
-        postgres_db=DATABASE, postgres_login=LOGIN, postgres_kubernetes=place.options(), backup_status_schedule=SCHEDULE
-    )
-    made.hosts["db1"].update(WORDS)
-    yield made
-    shutil.rmtree(folder, ignore_errors=True)
+def new_site(place: Place, catalog: str) -> Iterator[Site]:
+    """A site whose host has a schedule, with all rights."""
+    with site_of(place, catalog) as made:
+        made.hosts["db1"]["backup_status_schedule"] = schedule(place)
+        made.hosts["db1"].update({f"backup_schedule_{name}": value for name, value in options(place).items()})
+        yield made
 
 
-def there(place: StandinPlace) -> list[str]:
+def there(place: Place) -> list[str]:
     """Which of the objects of the schedule there are."""
-    return [kind for kind in KINDS if place.standin.get(kind, SCHEDULE, NAMESPACE)]
+    return [kind for kind in KINDS if place.find(kind, schedule(place))]
 
 
-def spec_of(place: StandinPlace) -> dict[str, Any]:
-    found = place.standin.get("cronjob", SCHEDULE, NAMESPACE)
-    assert found is not None
-    return dict(found["spec"])
+def spec_of(place: Place) -> dict[str, Any]:
+    return dict(place.get("CronJob", schedule(place))["spec"])
 
 
-def scheduled(place: StandinPlace, catalog: Path, image: str = RUNBOOK, **over: Any) -> None:
-    """Make the schedule as its playbook does, but for the playbook."""
-    prefix = "backup_schedule_"
-    words = {name.removeprefix(prefix): value for name, value in WORDS.items()}
-    given = {**LOGIN, **params(place, catalog), **words, "image": image, **over}
-    place.standin.apply(*expect_success("pg_backup_schedule_plan", given)["objects"])
+def scheduled(place: Place, catalog: str, *command: str, **over: Any) -> None:
+    """Make or change the schedule as its playbook does, but for the playbook.
+
+    With a command, Jobs run this in the image of the server, instead of the backup.
+    """
+    given = {**sites.params(place, catalog), **options(place), **({"image": place.image} if command else {}), **over}
+    for item in expect_success("pg_backup_schedule_plan", given)["objects"]:
+        if command and item["kind"] == "CronJob":
+            [container] = item["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+            container["command"] = list(command)
+        _put(place, item)
     assert there(place) == list(KINDS)
 
 
-def params(place: StandinPlace, catalog: Path, **over: Any) -> dict[str, Any]:
+def _put(place: Place, item: dict[str, Any]) -> None:
+    """Make an object, or give the one that is there this content."""
+    kind, name = item["kind"], item["metadata"]["name"]
+    if place.find(kind, name) is None:
+        place.create(item)
+    else:
+        content = {key: value for key, value in item.items() if key != "metadata"}
+        place.change(kind, name, lambda found: found.update(content))
+
+
+def params(place: Place, catalog: str, **over: Any) -> dict[str, Any]:
     """The parameters of a module."""
-    return {"db": DATABASE, "backup_dir": str(catalog), "kubernetes": place.options(), **over}
+    return {"db": DATABASE, "backup_dir": catalog, "kubernetes": place.options(), **over}
 
 
-def jobs(place: StandinPlace) -> list[dict[str, Any]]:
-    return place.standin.objects("jobs", NAMESPACE)
+def jobs(place: Place) -> list[dict[str, Any]]:
+    """The Jobs of the schedule."""
+    return place.jobs(schedule(place))
 
 
 def is_over(job: dict[str, Any]) -> bool:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +14,10 @@ import yaml
 from tests.conftest import ROOT
 from tests.integration.site import Site
 from tests.kubernetes import place as places
-from tests.kubernetes.place import DATABASE, PASSWORD, USER, Place
+from tests.kubernetes.place import PASSWORD, Place
+from tests.kubernetes.sites import entries, params, site_of
 from tests.kubernetes.standin import Standin
 from tests.support.modules import run_module, start_module
-from tests.support.workspace import workspace
 
 # The stand-in leaves sockets open that a test has cut; that is not what is tested here.
 pytestmark = [
@@ -29,7 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-LOGIN = {"login_user": USER, "login_password": PASSWORD}
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +50,6 @@ def catalog(place: Place) -> Iterator[str]:
     place.here.files.remove_tree(folder)
 
 
-def params(place: Place, catalog: str, **over: Any) -> dict[str, Any]:
-    """The parameters of a module that works in the pod."""
-    return {**LOGIN, "db": DATABASE, "backup_dir": catalog, "kubernetes": place.options(), **over}
-
-
-def entries(place: Place, catalog: str) -> list[str]:
-    """The names of what is in the database's directory, but for locks."""
-    return [path.rpartition("/")[2] for path in place.glob(f"{catalog}/*/*")]
-
-
 def is_proven(place: Place, catalog: str) -> bool:
     """Whether the newest backup restores to its source."""
     result = run_module("pg_restore_verify", params(place, catalog, verify_in="instance", scratch="pod-local"))
@@ -86,24 +71,10 @@ def leftovers(place: Place, catalog: str) -> list[str]:
 # --- the playbooks
 
 
-@dataclass(frozen=True)
-class InAPod:
-    """What a site wants to know of a database."""
-
-    name: str = DATABASE
-
-    def login(self) -> dict[str, str]:
-        """Connection options in the words of community.postgresql."""
-        return LOGIN
-
-
 @pytest.fixture
 def site(place: Place, catalog: str) -> Iterator[Site]:
-    folder = Path(tempfile.mkdtemp(prefix="pod-", dir=workspace()))
-    made = Site(folder, Path(catalog), InAPod())  # type: ignore[arg-type]
-    made.hosts["db1"].update(postgres_kubernetes=place.options())
-    yield made
-    shutil.rmtree(folder, ignore_errors=True)
+    with site_of(place, catalog) as made:
+        yield made
 
 
 def test_check_mode_a_backup_then_nothing_to_do_then_proof_status_and_retention(

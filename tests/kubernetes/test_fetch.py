@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,31 +13,33 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.catalog import Catalog
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import FileProblem
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube import download as downloads
 from tests.kubernetes import place as places
-from tests.kubernetes.fetching import FILES, SIZE, add, backup_in, is_whole, names, own, params, start_slowly
-from tests.kubernetes.place import DATABASE, StandinPlace
+from tests.kubernetes.fetching import FILES, SIZE, add, backup_in, is_whole, names, params, start_slowly
+from tests.kubernetes.place import DATABASE, Place
+from tests.kubernetes.sites import entries, judge
 from tests.support.catalogs import add_backup, add_verdict, ago, catalog_at, tree_of
 from tests.support.modules import COLLECTIONS, expect_failure, expect_success
-from tests.support.workspace import give
 
 # The stand-in leaves sockets open that a test has cut; that is not what is tested here.
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[StandinPlace]:
-    with places.prepared("fet") as prepared:
+def place() -> Iterator[Place]:
+    with places.chosen("fet") as prepared:
         yield prepared
 
 
 @pytest.fixture
-def catalog(place: StandinPlace, tmp_path: Path) -> Iterator[Path]:
-    with backup_in(place, tmp_path.name) as folder:
+def catalog(place: Place) -> Iterator[str]:
+    with backup_in(place) as folder:
         yield folder
 
 
@@ -50,17 +51,17 @@ def dest(tmp_path: Path) -> Path:
 # --- all is well
 
 
-def test_check_mode_a_fetch_and_nothing_to_do(place: StandinPlace, catalog: Path, dest: Path) -> None:
+def test_check_mode_a_fetch_and_nothing_to_do(place: Place, catalog: str, dest: Path) -> None:
     rehearsal = expect_success("pg_backup_fetch", params(place, catalog, dest), check=True, diff=True)
     assert rehearsal["changed"]
     assert not dest.exists()
-    assert not list(catalog.glob("*/.*_*.lock"))
+    assert not place.glob(f"{catalog}/*/.*_*.lock")
 
     first = expect_success("pg_backup_fetch", params(place, catalog, dest), diff=True)
     assert (first["changed"], first["fetched_bytes"], first["resumed_bytes"]) == (True, SIZE, 0)
     assert first["backup"]["path"] == rehearsal["backup"]["path"]
     assert first["diff"] == rehearsal["diff"]
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
 
     before = tree_of(dest)
     for check in (True, False):
@@ -70,23 +71,21 @@ def test_check_mode_a_fetch_and_nothing_to_do(place: StandinPlace, catalog: Path
     assert tree_of(dest) == before
 
 
-def test_the_id_that_is_named_is_fetched(place: StandinPlace, catalog: Path, dest: Path) -> None:
-    older = add(catalog, {"data.sql": b"older"}, taken=ago(hours=5))
-    result = expect_success("pg_backup_fetch", params(place, catalog, dest, backup=older.name))
-    assert names(dest) == [result["backup"]["id"]] == [older.name]
+def test_the_id_that_is_named_is_fetched(place: Place, catalog: str, dest: Path) -> None:
+    older = add(place, catalog, {"data.sql": b"older"}, taken=ago(hours=5))
+    result = expect_success("pg_backup_fetch", params(place, catalog, dest, backup=older))
+    assert names(dest) == [result["backup"]["id"]] == [older]
 
 
-def test_verdicts_come_along_and_new_ones_later(place: StandinPlace, catalog: Path, dest: Path) -> None:
-    [entry] = names(catalog)
-    add_verdict(catalog, DATABASE, entry, "verified", ago(minutes=50))
-    own(catalog)
+def test_verdicts_come_along_and_new_ones_later(place: Place, catalog: str, dest: Path) -> None:
+    [entry] = entries(place, catalog)
+    judge(place, catalog, entry, "verified", ago(minutes=50))
     first = expect_success("pg_backup_fetch", params(place, catalog, dest))
     assert (first["verdicts"], first["backup"]["verdict"]) == (1, "verified")
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
     add_verdict(dest, DATABASE, entry, "verified", ago(minutes=40))  # of the copy
     assert not expect_success("pg_backup_fetch", params(place, catalog, dest))["changed"]
-    add_verdict(catalog, DATABASE, entry, "failed", ago(minutes=30))
-    own(catalog)
+    judge(place, catalog, entry, "failed", ago(minutes=30))
     rehearsal = expect_success("pg_backup_fetch", params(place, catalog, dest), check=True)
     assert rehearsal["changed"]
     later = expect_success("pg_backup_fetch", params(place, catalog, dest))
@@ -96,23 +95,26 @@ def test_verdicts_come_along_and_new_ones_later(place: StandinPlace, catalog: Pa
     assert not expect_success("pg_backup_fetch", params(place, catalog, dest))["changed"]
 
 
-def test_thousands_of_files_take_few_connections(place: StandinPlace, catalog: Path, dest: Path) -> None:
-    shutil.rmtree(next(catalog.glob("*/*")))
-    add(catalog, {f"data/{number}.dat": b"%d" % number for number in range(3_000)})
-    with place.standin.watching() as seen:
-        expect_success("pg_backup_fetch", params(place, catalog, dest))
-    is_whole(catalog, dest)
-    assert 1 < len([request for request in seen if request.path.endswith("/exec")]) < 15
+def test_thousands_of_files_take_few_connections(place: Place, catalog: str, dest: Path) -> None:
+    for entry in place.glob(f"{catalog}/*/*"):
+        place.here.files.remove_tree(entry)
+    add(place, catalog, {f"data/{number}.dat": b"%d" % number for number in range(3_000)})
+    with place.link() as link:
+        before = link.connections
+        options = place.options(kubeconfig=link.kubeconfig)
+        expect_success("pg_backup_fetch", params(place, catalog, dest, kubernetes=options))
+        assert 1 < link.connections - before < 15
+    is_whole(place.digests(catalog), dest)
 
 
 # --- what is refused
 
 
-def test_a_file_that_is_damaged_in_the_pod_is_refused(place: StandinPlace, catalog: Path, dest: Path) -> None:
-    [path] = catalog.glob("*/*/data/1.dat")
-    data = bytearray(path.read_bytes())
+def test_a_file_that_is_damaged_in_the_pod_is_refused(place: Place, catalog: str, dest: Path) -> None:
+    [path] = place.glob(f"{catalog}/*/*/data/1.dat")
+    data = bytearray(FILES["data/1.dat"])
     data[4_000_000] ^= 1
-    path.write_bytes(data)
+    place.here.files.write(path, bytes(data))
     result = expect_failure("pg_backup_fetch", params(place, catalog, dest))
     assert result["error"]["damaged"] == "data/1.dat"
     assert "SHA-256" in result["msg"]
@@ -121,25 +123,25 @@ def test_a_file_that_is_damaged_in_the_pod_is_refused(place: StandinPlace, catal
 
 @pytest.mark.parametrize("change", ["shorter", "missing", "more", "link"])
 def test_files_that_are_not_those_of_the_manifest_are_refused_before(
-    place: StandinPlace, catalog: Path, dest: Path, change: str
+    place: Place, catalog: str, dest: Path, change: str
 ) -> None:
-    [path] = catalog.glob("*/*/data/1.dat")
+    [path] = place.glob(f"{catalog}/*/*/data/1.dat")
     if change == "shorter":
-        path.write_bytes(b"short")
+        place.here.files.write(path, b"short")
     elif change == "more":
-        path.with_name("more").write_bytes(b"")
+        place.here.files.write(path.replace("1.dat", "more"), b"")
     else:
-        path.unlink()
+        place.here.files.remove_file(path)
         if change == "link":
-            path.symlink_to("/etc/passwd")
+            place.here.run(["ln", "-s", "/etc/passwd", path])
     for check in (True, False):
         result = expect_failure("pg_backup_fetch", params(place, catalog, dest), check=check)
         assert "not those that were written" in result["msg"]
         assert names(dest) == []
 
 
-def test_another_backup_under_the_same_name_is_left_alone(place: StandinPlace, catalog: Path, dest: Path) -> None:
-    taken = catalog_at(catalog).find(DATABASE, "latest").taken
+def test_another_backup_under_the_same_name_is_left_alone(place: Place, catalog: str, dest: Path) -> None:
+    taken = Catalog(place.here, catalog).find(DATABASE, "latest").taken
     add_backup(dest, DATABASE, taken)
     before = tree_of(dest)
     result = expect_failure("pg_backup_fetch", params(place, catalog, dest))
@@ -147,7 +149,7 @@ def test_another_backup_under_the_same_name_is_left_alone(place: StandinPlace, c
     assert tree_of(dest) == before
 
 
-def test_a_copy_that_was_damaged_here_is_told(place: StandinPlace, catalog: Path, dest: Path) -> None:
+def test_a_copy_that_was_damaged_here_is_told(place: Place, catalog: str, dest: Path) -> None:
     expect_success("pg_backup_fetch", params(place, catalog, dest))
     [path] = dest.glob("*/*/data/1.dat")
     path.write_bytes(b"cut")
@@ -156,15 +158,16 @@ def test_a_copy_that_was_damaged_here_is_told(place: StandinPlace, catalog: Path
     assert path.read_bytes() == b"cut"
 
 
-def test_two_fetches_at_once_are_refused(place: StandinPlace, catalog: Path, dest: Path) -> None:
-    running = start_slowly(place, params(place, catalog, dest), dest)
-    result = expect_failure("pg_backup_fetch", params(place, catalog, dest))
-    assert result["error"]["kind"] == "Locked"
-    assert "fetch of latest" in result["msg"]
-    place.standin.faults.clear()
-    place.standin.drop_connections()
-    assert not running.finish()["failed"]
-    is_whole(catalog, dest)
+def test_two_fetches_at_once_are_refused(place: Place, catalog: str, dest: Path) -> None:
+    with place.link() as link:
+        running = start_slowly(link, params(place, catalog, dest), dest)
+        with link.silent():
+            result = expect_failure("pg_backup_fetch", params(place, catalog, dest))
+        assert result["error"]["kind"] == "Locked"
+        assert "fetch of latest" in result["msg"]
+        link.bytes_per_s = None
+        assert not running.finish()["failed"]
+    is_whole(place.digests(catalog), dest)
 
 
 @pytest.mark.parametrize(
@@ -176,28 +179,44 @@ def test_two_fetches_at_once_are_refused(place: StandinPlace, catalog: Path, des
         ({"dest": "/etc/passwd/nothing"}, "cannot be written"),
     ],
 )
-def test_what_cannot_work_is_told(
-    place: StandinPlace, catalog: Path, dest: Path, over: dict[str, Any], told: str
-) -> None:
+def test_what_cannot_work_is_told(place: Place, catalog: str, dest: Path, over: dict[str, Any], told: str) -> None:
     for check in (True, False):
         assert told in expect_failure("pg_backup_fetch", {**params(place, catalog, dest), **over}, check=check)["msg"]
 
 
-def test_a_file_that_shrinks_meanwhile_is_told(
-    place: StandinPlace, catalog: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(downloads, "_QUIET_S", 0.5)
-    [path] = catalog.glob("*/*/toc.dat")
+def test_a_file_that_shrinks_meanwhile_is_told(place: Place, catalog: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "_QUIET_S", 0.5 * place.pace.factor)
+    [path] = place.glob(f"{catalog}/*/*/toc.dat")
     arrived = bytearray()
     with place.target() as target, pytest.raises(FileProblem, match=r"another size.*7 bytes less"):
-        target.files.stream({str(path): 3_007}, arrived.extend)
+        target.files.stream({path: 3_007}, arrived.extend)
     assert bytes(arrived) == FILES["toc.dat"]
 
 
 # --- little room, and much to fetch
 
+# A program begins with this; its first argument is the option `kubernetes`.
+OPENED = """
+import json, sys
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.factory import create_target
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._argspec import KUBERNETES
+words = dict.fromkeys(KUBERNETES.options["kubernetes"]["options"]) | json.loads(sys.argv[1])
+files = create_target({"kubernetes": words}).files
+"""
+BIG = """
+import hashlib
+digest, size = hashlib.sha256(), 0
+def sink(data):
+    global size
+    size += len(data)
+    digest.update(data)
+files.stream({sys.argv[2]: int(sys.argv[3])}, sink)
+peak = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0]
+print(json.dumps([size, digest.hexdigest(), int(peak) * 1024]))
+"""
 
-def test_too_little_space_is_noticed_before(place: StandinPlace, catalog: Path, dest: Path, tmp_path: Path) -> None:
+
+def test_too_little_space_is_noticed_before(place: Place, catalog: str, dest: Path, tmp_path: Path) -> None:
     dest.mkdir(mode=0o700)
     python = on_a_small_disk(dest, 3, tmp_path / "python")
     for check in (True, False):
@@ -208,24 +227,22 @@ def test_too_little_space_is_noticed_before(place: StandinPlace, catalog: Path, 
 
 
 def test_a_disk_that_fills_up_is_told_and_what_came_stays(
-    place: StandinPlace, catalog: Path, dest: Path, tmp_path: Path
+    place: Place, catalog: str, dest: Path, tmp_path: Path
 ) -> None:
     dest.mkdir(mode=0o700)
-    [entry] = catalog.glob("*/*/manifest.json")
+    [entry] = place.glob(f"{catalog}/*/*/manifest.json")
     code = (
-        "import sys, json\n"
         "from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog import manifest\n"
         "from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import NotEnoughSpace\n"
         "from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.receive import receive\n"
-        "from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget\n"
-        "found = manifest.load(open(sys.argv[1], 'rb').read(), '')\n"
-        "try: receive(LocalTarget().files, sys.argv[1].rpartition('/')[0], found.files, sys.argv[2])\n"
+        "found = manifest.load(files.read(sys.argv[2]), '')\n"
+        "try: receive(files, sys.argv[2].rpartition('/')[0], found.files, sys.argv[3])\n"
         "except NotEnoughSpace as exc: print(exc.message)\n"
     )
     python = on_a_small_disk(dest, 3, tmp_path / "python")
     done = subprocess.run(
-        [python, "-c", code, entry, dest], env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
-        capture_output=True, text=True, check=True,
+        [python, "-c", OPENED + code, json.dumps(place.options()), entry, dest],
+        env={**os.environ, "PYTHONPATH": str(COLLECTIONS)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "data/1.dat): No space left on device" in done.stdout
     assert (tmp_path / "left").read_text().splitlines() == ["./data", "./data/1.dat"]
@@ -245,32 +262,13 @@ exit $status"""
     return str(wrapper)
 
 
-BIG = """
-import hashlib, json, sys
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.cluster import ClusterOptions
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.factory import create_target
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._argspec import KUBERNETES
-words = dict.fromkeys(KUBERNETES.options["kubernetes"]["options"]) | json.loads(sys.argv[1])
-digest, size = hashlib.sha256(), 0
-def sink(data):
-    global size
-    size += len(data)
-    digest.update(data)
-create_target({"kubernetes": words}).files.stream({sys.argv[2]: int(sys.argv[3])}, sink)
-peak = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0]
-print(json.dumps([size, digest.hexdigest(), int(peak) * 1024]))
-"""
-
-
-def test_a_gigabyte_takes_no_memory(place: StandinPlace, catalog: Path) -> None:
+def test_a_gigabyte_takes_no_memory(place: Place, catalog: str) -> None:
     """`make bench` does this with five."""
     size = 1024**3
-    path = catalog / "large"
-    with path.open("wb") as file:
-        file.truncate(size)  # zeros that take no disk
-    give(path)
+    path = f"{catalog}/large"
+    place.here.run(["truncate", "-s", str(size), path])  # zeros that take no disk
     done = subprocess.run(
-        [sys.executable, "-c", BIG, json.dumps(place.options()), str(path), str(size)],
+        [sys.executable, "-c", OPENED + BIG, json.dumps(place.options()), path, str(size)],
         env={**os.environ, "PYTHONPATH": str(COLLECTIONS)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     arrived, digest, peak = json.loads(done.stdout)

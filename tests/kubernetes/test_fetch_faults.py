@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,37 +15,40 @@ from tests.kubernetes import place as places
 from tests.kubernetes.fetching import (
     FILES,
     MB,
+    OPERATOR,
     SENDER,
     SIZE,
-    as_operator,
     backup_in,
+    in_the_middle,
     is_whole,
     names,
     params,
     senders,
     start_slowly,
 )
-from tests.kubernetes.place import DATABASE, NAMESPACE, StandinPlace
+from tests.kubernetes.place import DATABASE, Place
+from tests.kubernetes.sites import entries
+from tests.kubernetes.standin import Standin
 from tests.support.catalogs import catalog_at
-from tests.support.modules import Result, expect_success
-from tests.support.processes import until
+from tests.support.modules import expect_success
 
 # The stand-in leaves sockets open that a test has cut; that is not what is tested here.
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[StandinPlace]:
-    with places.prepared("fef") as prepared:
+def place() -> Iterator[Place]:
+    with places.chosen("fef") as prepared:
         yield prepared
 
 
 @pytest.fixture
-def catalog(place: StandinPlace, tmp_path: Path) -> Iterator[Path]:
-    with backup_in(place, tmp_path.name) as folder:
+def catalog(place: Place) -> Iterator[str]:
+    with backup_in(place) as folder:
         yield folder
 
 
@@ -57,55 +60,100 @@ def dest(tmp_path: Path) -> Path:
 # --- what goes wrong on the way
 
 
-def test_a_stream_that_is_cut_goes_on_with_the_next_byte(place: StandinPlace, catalog: Path, dest: Path) -> None:
+def test_a_way_that_is_cut_again_and_again(place: Place, catalog: str, dest: Path) -> None:
+    chance = random.Random()
+    with place.link() as link:
+        running = start_slowly(link, params(place, catalog, dest), dest)
+        for dummy in range(4):
+            before = link.connections
+            link.cut_after(chance.randrange(1, MB // 2))
+            place.until(lambda before=before: link.connections > before)  # type: ignore[misc]
+        link.bytes_per_s = None
+        result = running.finish()
+    assert not result["failed"], result
+    assert (result["fetched_bytes"], result["resumed_bytes"]) == (SIZE, 0)
+    is_whole(place.digests(catalog), dest)
+
+
+def test_a_stream_that_is_cut_goes_on_with_the_next_byte(
+    place: Place, catalog: str, dest: Path, standin: Standin
+) -> None:
     chance = random.Random()
     for after in (0, 1, 3_000, *(chance.randrange(2 * MB) for dummy in range(4))):
-        place.standin.faults.cut(after, argv=SENDER)
+        standin.faults.cut(after, argv=SENDER)
     result = expect_success("pg_backup_fetch", params(place, catalog, dest))
     assert (result["fetched_bytes"], result["resumed_bytes"]) == (SIZE, 0)
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
 
 
-def test_a_false_success_is_no_end(place: StandinPlace, catalog: Path, dest: Path) -> None:
+def test_a_false_success_is_no_end(place: Place, catalog: str, dest: Path, standin: Standin) -> None:
     for after in (0, 2_999, 1_234_567):
-        place.standin.faults.false_success(after, argv=SENDER)
+        standin.faults.false_success(after, argv=SENDER)
     assert expect_success("pg_backup_fetch", params(place, catalog, dest))["fetched_bytes"] == SIZE
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
 
 
-@pytest.mark.parametrize("event", ["connections", "kubelet", "away", "overload"])
-def test_a_fetch_survives_what_the_connection_does_not(
-    place: StandinPlace, catalog: Path, dest: Path, event: str
+@pytest.mark.parametrize("event", ["connections", "away"])
+def test_a_fetch_survives_what_the_connection_does_not(place: Place, catalog: str, dest: Path, event: str) -> None:
+    with place.link() as link:
+        running = start_slowly(link, params(place, catalog, dest), dest)
+        before = link.connections
+        if event == "connections":
+            link.drop()
+        else:
+            link.away(3)
+        link.bytes_per_s = None
+        result = running.finish()
+        assert link.connections > before
+    assert not result["failed"], result
+    assert result["fetched_bytes"] == SIZE
+    is_whole(place.digests(catalog), dest)
+
+
+@pytest.mark.parametrize("event", ["kubelet", "overload"])
+def test_a_fetch_survives_a_node_or_a_server_with_troubles(
+    place: Place, catalog: str, dest: Path, event: str, standin: Standin
 ) -> None:
-    running = start_slowly(place, params(place, catalog, dest), dest)
-    place.standin.faults.clear()
+    standin.faults.slow(bytes_per_s=2 * MB, times=None, argv=SENDER)
+    running = in_the_middle(params(place, catalog, dest), dest)
+    standin.faults.clear()
     if event == "kubelet":
-        place.standin.restart_kubelet()
-    elif event == "away":
-        place.standin.leave(3)
+        standin.restart_kubelet()
     else:
-        if event == "overload":
-            place.standin.faults.answer(503, times=2, path="/exec$")
-        place.standin.drop_connections()
+        standin.faults.answer(503, times=2, path="/exec$")
+        standin.drop_connections()
+    place.forget()  # its own connection has ended as well
     result = running.finish()
     assert not result["failed"], result
     assert result["fetched_bytes"] == SIZE
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
 
 
-def test_a_slow_reader_gets_all(place: StandinPlace, catalog: Path, dest: Path) -> None:
-    place.standin.exec.drain_s, before = 0.5, place.standin.exec.drain_s
+@contextlib.contextmanager
+def impatience(place: Place) -> Iterator[None]:
+    """Let the stand-in wait for a slow reader for half a second only."""
+    if place.standin is None:
+        yield
+        return
+    settings = place.standin.exec
+    settings.drain_s, before = 0.5, settings.drain_s
     try:
-        running = start_slowly(place, params(place, catalog, dest), dest)
-        place.standin.faults.clear()
-        running.process.send_signal(signal.SIGSTOP)
-        time.sleep(3)
-        running.process.send_signal(signal.SIGCONT)
-        result = running.finish()
+        yield
     finally:
-        place.standin.exec.drain_s = before
+        settings.drain_s = before
+
+
+def test_a_slow_reader_gets_all(place: Place, catalog: str, dest: Path) -> None:
+    """A node keeps what was not read for ten seconds after the end of a process; the stand-in can be less patient."""
+    with place.link() as link, impatience(place):
+        running = start_slowly(link, params(place, catalog, dest), dest)
+        running.process.send_signal(signal.SIGSTOP)
+        time.sleep(3 * place.pace.factor)
+        running.process.send_signal(signal.SIGCONT)
+        link.bytes_per_s = None
+        result = running.finish()
     assert not result["failed"], result
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
 
 
 @pytest.mark.parametrize(
@@ -116,28 +164,25 @@ def test_a_slow_reader_gets_all(place: StandinPlace, catalog: Path, dest: Path) 
     ],
 )
 def test_a_fetch_that_is_killed_leaves_no_backup_and_the_next_one_goes_on(
-    place: StandinPlace, catalog: Path, dest: Path, number: signal.Signals
+    place: Place, catalog: str, dest: Path, number: signal.Signals
 ) -> None:
-    running = start_slowly(place, params(place, catalog, dest), dest)
-    running.process.send_signal(number)
-    running.process.communicate()
+    with place.link() as link:
+        running = start_slowly(link, params(place, catalog, dest), dest)
+        running.process.send_signal(number)
+        running.process.communicate()
     assert [name[-8:] for name in names(dest)] == [".partial"]
     assert list(catalog_at(dest).entries(DATABASE)) == []
-    place.standin.faults.clear()
     if number == signal.SIGKILL:  # what it left in the pod ends by itself, and the lock with it
-        assert until(lambda: not senders(place), 10), senders(place)
-        for lock in catalog.glob("*/.*.lock"):
-            lock.unlink()
+        place.until(lambda: not senders(place), 10 * place.pace.factor)
+        unlock(place, catalog)
     result = expect_success("pg_backup_fetch", params(place, catalog, dest))
     assert result["resumed_bytes"] > MB
     assert result["fetched_bytes"] + result["resumed_bytes"] == SIZE
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
 
 
-def test_what_a_dead_run_left_is_proven_and_what_is_no_use_removed(
-    place: StandinPlace, catalog: Path, dest: Path
-) -> None:
-    [entry] = names(catalog)
+def test_what_a_dead_run_left_is_proven_and_what_is_no_use_removed(place: Place, catalog: str, dest: Path) -> None:
+    [entry] = entries(place, catalog)
     partial = dest / DATABASE / f"{entry}.partial"
     (partial / "data").mkdir(parents=True, mode=0o700)
     (dest / DATABASE / "godel_production_20200101T000000Z.partial").mkdir()
@@ -150,11 +195,11 @@ def test_what_a_dead_run_left_is_proven_and_what_is_no_use_removed(
         path.chmod(0o700)
     result = expect_success("pg_backup_fetch", params(place, catalog, dest))
     assert [Path(path).name for path in result["removed"]] == ["godel_production_20200101T000000Z.partial"]
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
 
 
-def test_a_prefix_that_is_wrong_is_fetched_anew(place: StandinPlace, catalog: Path, dest: Path) -> None:
-    [entry] = names(catalog)
+def test_a_prefix_that_is_wrong_is_fetched_anew(place: Place, catalog: str, dest: Path) -> None:
+    [entry] = entries(place, catalog)
     partial = dest / DATABASE / f"{entry}.partial"
     (partial / "data").mkdir(parents=True)
     (partial / "toc.dat").write_bytes(FILES["toc.dat"])
@@ -162,7 +207,7 @@ def test_a_prefix_that_is_wrong_is_fetched_anew(place: StandinPlace, catalog: Pa
     for path in (dest, dest / DATABASE, partial):
         path.chmod(0o700)
     expect_success("pg_backup_fetch", params(place, catalog, dest))
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
 
 
 # --- the login
@@ -170,29 +215,30 @@ def test_a_prefix_that_is_wrong_is_fetched_anew(place: StandinPlace, catalog: Pa
 
 @pytest.mark.parametrize(
     "renewed",
-    [True, pytest.param(False, marks=pytest.mark.leaves("the lock, which nobody may let go, ends with its lease"))],
+    [True, pytest.param(False, marks=pytest.mark.leaves("without a token, the lock ends with its lease"))],
 )
-def test_a_token_that_ends_in_the_middle(place: StandinPlace, catalog: Path, dest: Path, renewed: bool) -> None:
-    options = params(place, catalog, dest, kubernetes=as_operator(place))
-    running = start_slowly(place, options, dest)
-    place.standin.expire_token("operator", NAMESPACE)
-    if renewed:
-        place.standin.kubeconfig("operator", NAMESPACE)  # the same file, with a new token
-    place.standin.faults.clear()
-    place.standin.drop_connections()
-    result = running.finish()
+def test_a_token_that_ends_in_the_middle(place: Place, catalog: str, dest: Path, renewed: bool) -> None:
+    user = place.user(*OPERATOR)
+    options = params(place, catalog, dest, kubernetes=place.options(kubeconfig=user.kubeconfig))
+    with place.link(user.kubeconfig) as link:
+        running = start_slowly(link, options, dest)
+        with link.silent():  # what it does must not be done before
+            user.end_token()
+            if renewed:
+                user.renew()
+        link.bytes_per_s = None
+        result = running.finish()
     assert result["failed"] is not renewed, result
     if not renewed:
         assert "renew it, then run again" in result["msg"]
         assert [name[-8:] for name in names(dest)] == [".partial"]
-        place.standin.kubeconfig("operator", NAMESPACE)
-        result = unlocked(place, catalog, options)
+        user.renew()
+        unlock(place, catalog)
+        result = expect_success("pg_backup_fetch", options)
         assert result["resumed_bytes"] > 0
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
 
 
-def unlocked(place: StandinPlace, catalog: Path, options: dict[str, Any]) -> Result:
-    """A fetch after one that could not let go of its lock in the pod, which would have to wait for minutes."""
-    for lock in catalog.glob("*/.*.lock"):
-        lock.unlink()
-    return expect_success("pg_backup_fetch", options)
+def unlock(place: Place, catalog: str) -> None:
+    """Remove the lock in the pod of a run that could not let it go; it would last for minutes."""
+    place.here.run(["sh", "-c", 'rm -f -- "$1"/*/.*.lock', "sh", catalog])

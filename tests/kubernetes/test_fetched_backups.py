@@ -2,72 +2,55 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psycopg2
 import pytest
 
 from tests.integration.site import Site
 from tests.kubernetes import place as places
-from tests.kubernetes.fetching import CRASHED, as_operator, is_whole, names
-from tests.kubernetes.place import DATABASE, NAMESPACE, PASSWORD, USER, StandinPlace
+from tests.kubernetes.fetching import OPERATOR, digests, is_whole, names
+from tests.kubernetes.place import Place
+from tests.kubernetes.sites import entries, params, site_of
+from tests.support import backups
 from tests.support.databases import Database
 from tests.support.modules import expect_success, run_module, start_module
-from tests.support.processes import until
-from tests.support.workspace import give, workspace
 
 # The stand-in leaves sockets open that a test has cut; that is not what is tested here.
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-LOGIN = {"login_user": USER, "login_password": PASSWORD}
-ROWS = 60_000
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[StandinPlace]:
-    with places.prepared("feb") as prepared:
-        host, port = prepared.standin.address(prepared.pod, 5432, NAMESPACE)
-        connection = psycopg2.connect(host=host, port=port, user=USER, password=PASSWORD, dbname=DATABASE)
-        with connection.cursor() as cursor:
-            cursor.execute("CREATE TABLE noise (id int PRIMARY KEY, text text)")
-            cursor.execute(
-                "INSERT INTO noise SELECT n, string_agg(md5(n::text || s), '')"
-                f" FROM generate_series(1, {ROWS}) AS n, generate_series(1, 12) AS s GROUP BY n"
-            )
-        connection.commit()
-        connection.close()
+def place() -> Iterator[Place]:
+    with places.chosen("feb") as prepared:
+        prepared.execute(
+            "CREATE TABLE noise (id int PRIMARY KEY, text text)",
+            "INSERT INTO noise SELECT n, string_agg(md5(n::text || s), '')"
+            f" FROM generate_series(1, {prepared.pace.rows // 2}) AS n, generate_series(1, 12) AS s GROUP BY n",
+        )
         yield prepared
 
 
 @pytest.fixture
-def catalog(place: StandinPlace) -> Iterator[Path]:
-    """An empty directory of the pod, and where it really is. Afterwards PostgreSQL has noticed nothing."""
-    before = len(place.log())
-    folder = Path(tempfile.mkdtemp(dir=place.path("/backups")))
-    give(folder)
-    yield folder
-    place.standin.faults.clear()
-    assert not CRASHED.search(place.log()[before:]), place.log()[before:]
-    shutil.rmtree(folder, ignore_errors=True)
+def catalog(place: Place) -> Iterator[str]:
+    """An empty directory of the pod. Afterwards PostgreSQL has noticed nothing."""
+    folder = place.new_folder()
+    with place.unnoticed():
+        yield folder
+    place.here.files.remove_tree(folder)
 
 
 @pytest.fixture
-def site(place: StandinPlace, catalog: Path, database: Database) -> Iterator[Site]:
-    folder = Path(tempfile.mkdtemp(prefix="fetch-", dir=workspace()))
-    folder.chmod(0o755)
-    made = Site(folder, catalog, database)
-    made.hosts["db1"].update(postgres_db=DATABASE, postgres_login=LOGIN, postgres_kubernetes=place.options())
-    yield made
-    shutil.rmtree(folder, ignore_errors=True)
+def site(place: Place, catalog: str) -> Iterator[Site]:
+    with site_of(place, catalog) as made:
+        yield made
 
 
-def test_a_backup_is_fetched_by_its_playbook_and_proven_here(site: Site, catalog: Path) -> None:
+def test_a_backup_is_fetched_by_its_playbook_and_proven_here(site: Site, place: Place, catalog: str) -> None:
     dest = site.folder / "fetched"
     wanted = {"backup_fetch": True, "backup_fetch_dir": str(dest)}
 
@@ -76,12 +59,12 @@ def test_a_backup_is_fetched_by_its_playbook_and_proven_here(site: Site, catalog
     assert "does not say where to" in nowhere.output
     rehearsal = site.run("backup", "--check", "--diff", **wanted)
     assert rehearsal.ok, rehearsal.output
-    assert (rehearsal.changed(), names(catalog), dest.exists()) == (1, [], False)
+    assert (rehearsal.changed(), entries(place, catalog), dest.exists()) == (1, [], False)
 
     first = site.run("backup", report=True, **wanted)
     assert first.ok, first.output
     assert first.changed() == 2
-    is_whole(catalog, dest)
+    is_whole(place.digests(catalog), dest)
     [entry] = names(dest)
     report = site.report("backup")
     assert (report["changed"], report["backup"]["id"]) == (True, entry)
@@ -100,14 +83,14 @@ def test_a_backup_is_fetched_by_its_playbook_and_proven_here(site: Site, catalog
         assert proof.stats["backup_verify_result"]["db1"]["verdict"] == "verified"
         assert proof.stats["backup_verify_result"]["db1"]["path"].startswith(str(dest))
     assert len(list(dest.glob("*/*/verifications/*.json"))) == 1
-    assert not list(catalog.glob("*/*/verifications"))
+    assert not place.glob(f"{catalog}/*/*/verifications")
 
 
-def test_a_fetch_that_fails_is_told_although_the_backup_is_there(site: Site, catalog: Path) -> None:
+def test_a_fetch_that_fails_is_told_although_the_backup_is_there(site: Site, place: Place, catalog: str) -> None:
     (site.folder / "file").write_text("in the way")
     failed = site.run("backup", report=True, backup_fetch=True, backup_fetch_dir=str(site.folder / "file" / "x"))
     assert failed.returncode != 0
-    [entry] = names(catalog)
+    [entry] = entries(place, catalog)
     told = failed.stats["backup_result"]["db1"]
     assert (told["failed"], told["changed"], told["backup"]) == (True, True, entry)
     assert "cannot be written" in told["message"]
@@ -116,15 +99,15 @@ def test_a_fetch_that_fails_is_told_although_the_backup_is_there(site: Site, cat
 
 
 def test_a_catalog_of_this_host_can_be_copied_but_not_into_itself(
-    place: StandinPlace, catalog: Path, tmp_path: Path
+    database: Database, backup_dir: Path, tmp_path: Path
 ) -> None:
-    backup = {**LOGIN, "db": DATABASE, "backup_dir": str(catalog)}
-    taken = expect_success("pg_backup", {**backup, "kubernetes": place.options(), "fingerprint": "none"})
-    options = {"db": DATABASE, "backup_dir": str(catalog), "backup": taken["backup"]["id"]}
+    database.execute("CREATE TABLE users AS SELECT n AS id FROM generate_series(1, 100) n")
+    taken = expect_success("pg_backup", backups.params(database, backup_dir, fingerprint="none"))
+    options = {"db": database.name, "backup_dir": str(backup_dir), "backup": taken["backup"]["id"]}
     assert expect_success("pg_backup_fetch", {**options, "dest": str(tmp_path / "copy")})["changed"]
-    is_whole(catalog, tmp_path / "copy")
+    is_whole(digests(backup_dir), tmp_path / "copy", database.name)
     assert not expect_success("pg_backup_fetch", {**options, "dest": str(tmp_path / "copy")})["changed"]
-    (tmp_path / "link").symlink_to(catalog)
+    (tmp_path / "link").symlink_to(backup_dir)
     refused = run_module("pg_backup_fetch", {**options, "dest": str(tmp_path / "link")})
     assert refused["failed"]
     assert "dest is the catalog itself" in refused["msg"]
@@ -135,20 +118,22 @@ def test_a_catalog_of_this_host_can_be_copied_but_not_into_itself(
 
 @pytest.mark.parametrize(
     "renewed",
-    [True, pytest.param(False, marks=pytest.mark.leaves("the lock, which nobody may let go, ends with its lease"))],
+    [True, pytest.param(False, marks=pytest.mark.leaves("without a token, the lock ends with its lease"))],
 )
-def test_a_token_that_ends_during_a_dump(place: StandinPlace, catalog: Path, renewed: bool) -> None:
-    options: dict[str, Any] = {**LOGIN, "db": DATABASE, "backup_dir": str(catalog), "kubernetes": as_operator(place)}
-    running = start_module("pg_backup", options)
-    assert until(lambda: bool(list(catalog.glob("*/*.partial/data/*.dat*"))), 60)
-    place.standin.expire_token("operator", NAMESPACE)
-    if renewed:
-        place.standin.kubeconfig("operator", NAMESPACE)  # the same file, with a new token
-    place.standin.drop_connections()
-    result = running.finish()
+def test_a_token_that_ends_during_a_dump(place: Place, catalog: str, renewed: bool) -> None:
+    user = place.user(*OPERATOR)
+    with place.link(user.kubeconfig) as link:
+        options = params(place, catalog, kubernetes=place.options(kubeconfig=link.kubeconfig))
+        running = start_module("pg_backup", options)
+        place.until(lambda: place.glob(f"{catalog}/*/*.partial/data/*.dat*"))
+        with link.silent():  # what it does must not be done before
+            user.end_token()
+            if renewed:
+                user.renew()
+        result = running.finish()
     assert result["failed"] is not renewed, result
     if not renewed:
         assert "renew it, then run again" in result["msg"]
-        assert not [name for name in names(catalog) if not name.endswith(".partial")]
+        assert not [name for name in entries(place, catalog) if not name.endswith(".partial")]
         return
-    assert names(catalog) == [result["backup"]["id"]]
+    assert entries(place, catalog) == [result["backup"]["id"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import kubernetes
@@ -12,50 +11,49 @@ import pytest
 import yaml
 
 from tests.integration.site import Site
-from tests.kubernetes.place import NAMESPACE, PASSWORD, StandinPlace
+from tests.kubernetes.place import PASSWORD, Place
 from tests.kubernetes.scheduling import (
     KINDS,
     RBAC,
-    RUNBOOK,
-    SCHEDULE,
     new_catalog,
     new_place,
     new_site,
     params,
+    schedule,
     scheduled,
     spec_of,
     there,
 )
-from tests.support.databases import Database
 from tests.support.modules import expect_failure, expect_success
 
 # The stand-in leaves sockets open that a test has cut; that is not what is tested here.
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[StandinPlace]:
+def place() -> Iterator[Place]:
     yield from new_place("sch")
 
 
 @pytest.fixture
-def catalog(place: StandinPlace) -> Iterator[Path]:
+def catalog(place: Place) -> Iterator[str]:
     yield from new_catalog(place)
 
 
 @pytest.fixture
-def site(place: StandinPlace, catalog: Path, database: Database) -> Iterator[Site]:
-    yield from new_site(place, catalog, database)
+def site(place: Place, catalog: str) -> Iterator[Site]:
+    yield from new_site(place, catalog)
 
 
 # --- the playbook
 
 
-def test_its_whole_life_by_somebody_with_the_rights_that_are_documented(site: Site, place: StandinPlace) -> None:
-    as_user(place, site, "scheduler", *rules_of("backup_schedule.yml"))
+def test_its_whole_life_by_somebody_with_the_rights_that_are_documented(site: Site, place: Place) -> None:
+    as_user(place, site, *rules_of("backup_schedule.yml"))
     rehearsal = site.run("backup_schedule", "--check", "--diff")
     assert rehearsal.ok, rehearsal.output
     assert (rehearsal.changed(), there(place)) == (1, [])
@@ -64,7 +62,7 @@ def test_its_whole_life_by_somebody_with_the_rights_that_are_documented(site: Si
     assert first.returncode == 0, first.output
     assert (first.changed(), there(place)) == (1, list(KINDS))
     told = first.stats["backup_schedule_result"]["db1"]
-    assert (told["failed"], told["changed"], told["name"]) == (False, True, SCHEDULE)
+    assert (told["failed"], told["changed"], told["name"]) == (False, True, schedule(place))
     assert told["next"] in told["message"]
     assert told["next"][10:] == "T02:00:00Z"
     assert site.report("backup_schedule")["changed"]
@@ -103,7 +101,7 @@ def test_its_whole_life_by_somebody_with_the_rights_that_are_documented(site: Si
 
 
 def test_the_objects_are_bounded_and_have_no_secret_and_the_rights_that_are_documented(
-    place: StandinPlace, catalog: Path
+    place: Place, catalog: str
 ) -> None:
     scheduled(place, catalog)
     spec = spec_of(place)
@@ -117,17 +115,15 @@ def test_the_objects_are_bounded_and_have_no_secret_and_the_rights_that_are_docu
     )
     assert (spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"], job["backoffLimit"]) == (3, 3, 0)
     assert container["args"][-1] == "godel.postgres_runbook.backup"
-    assert (pod["serviceAccountName"], pod["restartPolicy"]) == (SCHEDULE, "Never")
-    role = place.standin.get("role", SCHEDULE, NAMESPACE)
-    assert role is not None
-    assert role["rules"] == yaml.safe_load((RBAC / "pod.yml").read_text())["rules"]
+    assert (pod["serviceAccountName"], pod["restartPolicy"]) == (schedule(place), "Never")
+    assert place.get("Role", schedule(place))["rules"] == yaml.safe_load((RBAC / "pod.yml").read_text())["rules"]
     for kind in KINDS:
-        assert PASSWORD not in json.dumps(place.standin.get(kind, SCHEDULE, NAMESPACE))
+        assert PASSWORD not in json.dumps(place.get(kind, schedule(place)))
 
 
-def test_a_shared_service_account_stays_and_without_rbac_none_is_made(place: StandinPlace, catalog: Path) -> None:
+def test_a_shared_service_account_stays_and_without_rbac_none_is_made(place: Place, catalog: str) -> None:
     def kinds(**over: Any) -> list[str]:
-        given = params(place, catalog, name=SCHEDULE, image=RUNBOOK, **over)
+        given = params(place, catalog, name=schedule(place), image=place.image, **over)
         return [each["kind"] for each in expect_success("pg_backup_schedule_plan", given)["objects"]]
 
     assert "ServiceAccount" in kinds(service_account="shared")
@@ -157,15 +153,15 @@ def test_a_shared_service_account_stays_and_without_rbac_none_is_made(place: Sta
         ({"kubernetes": None}, ["kubernetes is missing", "postgres_kubernetes"]),
     ],
 )
-def test_bad_input_is_named(place: StandinPlace, catalog: Path, words: dict[str, Any], told: list[str]) -> None:
-    given = params(place, catalog, **{"name": SCHEDULE, "image": RUNBOOK, **words})
+def test_bad_input_is_named(place: Place, catalog: str, words: dict[str, Any], told: list[str]) -> None:
+    given = params(place, catalog, **{"name": schedule(place), "image": place.image, **words})
     result = expect_failure("pg_backup_schedule_plan", given)
     for text in told:
         assert text in result["msg"]
     assert "secret word" not in json.dumps(result)
 
 
-def test_bad_input_changes_nothing(site: Site, place: StandinPlace) -> None:
+def test_bad_input_changes_nothing(site: Site, place: Place) -> None:
     run = site.run("backup_schedule", report=True, backup_schedule_cron="61 * * * *")
     assert run.returncode == 2
     assert "'61' is not a minute, 0 to 59" in run.output
@@ -181,46 +177,43 @@ def rules_of(*files: str) -> list[Any]:
     return [rule for file in files for rule in yaml.safe_load((RBAC / file).read_text())["rules"]]
 
 
-def as_user(place: StandinPlace, site: Site, user: str, *rules: Any) -> None:
-    """Let the playbooks be run by somebody with just these rights."""
-    place.standin.grant(user, *rules, namespace=NAMESPACE)
-    kubeconfig = str(place.standin.kubeconfig(user, NAMESPACE))
-    site.hosts["db1"]["postgres_kubernetes"] = place.options(kubeconfig=kubeconfig)
+def as_user(place: Place, site: Site, *rules: Any) -> None:
+    """Let the playbooks be run by a user with just these rights."""
+    site.hosts["db1"]["postgres_kubernetes"] = place.options(kubeconfig=place.user(*rules).kubeconfig)
 
 
-def test_the_roles_that_are_documented_are_enough_to_start_and_to_look(
-    site: Site, place: StandinPlace, catalog: Path
-) -> None:
+@pytest.mark.usefixtures("runbook")
+def test_the_roles_that_are_documented_are_enough_to_start_and_to_look(site: Site, place: Place, catalog: str) -> None:
     scheduled(place, catalog)
-    as_user(place, site, "starter", *rules_of("pod.yml", "backup_from_schedule.yml"))
-    started = site.run("backup", backup_from_schedule=SCHEDULE)
+    as_user(place, site, *rules_of("pod.yml", "backup_from_schedule.yml"))
+    started = site.run("backup", backup_from_schedule=schedule(place))
     assert started.ok, started.output
-    as_user(place, site, "watcher", *rules_of("pod.yml", "backup_status.yml"))
+    as_user(place, site, *rules_of("pod.yml", "backup_status.yml"))
     status = site.run("backup_status")
     assert status.ok, status.output
 
 
-def test_a_missing_right_is_named_before_anything_is_done(site: Site, place: StandinPlace) -> None:
+def test_a_missing_right_is_named_before_anything_is_done(site: Site, place: Place) -> None:
     less = [rule for rule in rules_of("backup_schedule.yml") if "cronjobs" not in rule["resources"]]
-    as_user(place, site, "clerk", *less, "get,patch,delete cronjobs.batch")
+    as_user(place, site, *less, "get,patch,delete cronjobs.batch")
     run = site.run("backup_schedule")
     assert run.returncode == 2
     assert (
-        f"Rights are missing (namespace {NAMESPACE}): create cronjobs.batch. Apply "
+        f"Rights are missing (namespace {place.namespace}): create cronjobs.batch. Apply "
         "https://github.com/godel/postgres_runbook/blob/main/docs/rbac/backup_schedule.yml" in run.output
     )
     assert there(place) == []
 
     # Who grants what he has not is refused by the cluster; so that is asked beforehand as well.
     less = [rule for rule in rules_of("backup_schedule.yml") if "pods/exec" not in rule["resources"]]
-    as_user(place, site, "clerk", *less)
+    as_user(place, site, *less)
     run = site.run("backup_schedule")
     assert "get pods/exec, create pods/exec" in run.output
     assert there(place) == []
 
-    as_user(place, site, "clerk", *rules_of("pod.yml"))
+    as_user(place, site, *rules_of("pod.yml"))
     for playbook, words, right in (
-        ("backup", {"backup_from_schedule": SCHEDULE}, "create jobs.batch"),
+        ("backup", {"backup_from_schedule": schedule(place)}, "create jobs.batch"),
         ("backup_status", {}, "get cronjobs.batch"),
     ):
         run = site.run(playbook, **words)
@@ -229,14 +222,14 @@ def test_a_missing_right_is_named_before_anything_is_done(site: Site, place: Sta
         assert f"docs/rbac/{'backup_from_schedule' if words else playbook}.yml" in run.output
 
 
-def test_the_api_server_lets_nobody_grant_what_he_has_not(place: StandinPlace, catalog: Path) -> None:
+def test_the_api_server_lets_nobody_grant_what_he_has_not(place: Place, catalog: str) -> None:
     """Of the stand-in, and of every real one: what the preflight above foresees."""
-    place.standin.grant("granter", "get,create,patch roles.rbac.authorization.k8s.io", namespace=NAMESPACE)
-    kubeconfig = str(place.standin.kubeconfig("granter", NAMESPACE))
-    plan = expect_success("pg_backup_schedule_plan", params(place, catalog, name=SCHEDULE, image=RUNBOOK))
+    user = place.user("get,create,patch roles.rbac.authorization.k8s.io")
+    given = params(place, catalog, name=schedule(place), image=place.image)
+    plan = expect_success("pg_backup_schedule_plan", given)
     [role] = [item for item in plan["objects"] if item["kind"] == "Role"]
-    client = kubernetes.config.new_client_from_config(kubeconfig)
+    client = kubernetes.config.new_client_from_config(user.kubeconfig)
     with client, pytest.raises(kubernetes.client.ApiException) as caught:
-        kubernetes.client.RbacAuthorizationV1Api(client).create_namespaced_role(NAMESPACE, role)
+        kubernetes.client.RbacAuthorizationV1Api(client).create_namespaced_role(place.namespace, role)
     assert caught.value.status == 403
     assert "is attempting to grant RBAC permissions not currently held" in str(caught.value.body)

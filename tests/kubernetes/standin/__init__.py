@@ -10,6 +10,7 @@ from tests.kubernetes.standin.faults import Faults, Request
 from tests.kubernetes.standin.images import Image, Scene, toolbox
 from tests.kubernetes.standin.node import Timing
 from tests.kubernetes.standin.postgres_image import postgres_image
+from tests.kubernetes.standin.runbook_image import runbook_image
 from tests.kubernetes.standin.server import ADMIN, Standin, StandinError
 from tests.kubernetes.standin.streams import ExecSettings
 
@@ -24,5 +25,6 @@ __all__ = [
     "StandinError",
     "Timing",
     "postgres_image",
+    "runbook_image",
     "toolbox",
 ]
