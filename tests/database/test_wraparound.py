@@ -186,7 +186,9 @@ def test_an_age_that_is_older_than_all_tables_is_brought_up_to_date(here: Databa
 
 
 def test_multixacts_count_alike(here: Database) -> None:
-    here.execute("VACUUM (FREEZE)")  # its rows are those of the template, which may be older by now than what is made here
+    here.execute(
+        "VACUUM (FREEZE)"
+    )  # its rows are those of the template, which may be older by now than what is made here
     here.execute("CREATE TABLE m (i int)", "INSERT INTO m VALUES (1)")
     with contextlib.closing(here.connect(autocommit=False)) as one, one.cursor() as first:
         first.execute("SELECT FROM m FOR KEY SHARE")
