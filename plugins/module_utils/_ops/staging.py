@@ -6,17 +6,14 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from .._catalog.catalog import Catalog, Entry
 from .._db import Server, Session
-from .._errors import ConnectionFailed, InvalidInput, Locked, ProofFailed, QueryFailed, RunbookError
-from .._reconnect import is_loss, persist
-from .._sql import databases as sql
+from .._errors import ConnectionFailed, InvalidInput, Locked, RunbookError
+from .._reconnect import persist
 from .._sql.brakes import LAG
 from .._statements import compose
 from .._target.base import Target
@@ -32,14 +29,13 @@ from . import (
     scratch,
     source_database,
     source_settings,
+    stage_steps,
     waits,
 )
 from .copies import Copy
-from .databases import NO_LIMIT, Database, Mark
+from .databases import Database, Mark
 from .exclusive_session import exclusive
-from .judgement import Restored, Verdict, judge, judge_external
-from .outlook import Outlook, SmokeQuery, StagePlan
-from .refusals import Circumstances
+from .outlook import Outlook, StagePlan
 from .rehearsal import Clock
 
 _DROP_PATIENCE_S = 60.0
@@ -76,12 +72,14 @@ def stage(target: Target, server: Server, plan: StagePlan, found: Outlook, clock
         if ready and ready.mark:
             changed, mark = False, ready.mark
             if found.production:
-                mark = replace(mark, connection_limit=_limit(found), is_template=_is_template(found))
-                changed = persist(server, lambda: _dress(session, ready, found))
+                mark = replace(
+                    mark, connection_limit=stage_steps.limit(found), is_template=stage_steps.is_template(found)
+                )
+                changed = persist(server, lambda: stage_steps.dress(session, ready, found))
                 if mark != ready.mark:
                     changed = True
                     databases.put_mark(session, ready.name, mark)
-            smoke = _smoke(own_sessions.on_copy(server, session), ready.name, plan.smoke_queries)
+            smoke = stage_steps.smoke(own_sessions.on_copy(server, session), ready.name, plan.smoke_queries)
             return Staged(ready.name, mark, False, changed, {}, smoke, removed)
         now = utc_now()
         at = databases.beside(session, plan.db, "staged", now)
@@ -144,23 +142,23 @@ def _fill(
             )  # fmt: skip
     made = replace(made, oid=loaded.oid or made.oid)
     with clock.step("compare"):
-        verdict, restored = persist(server, lambda: _prove(plan, found, copy, loaded, around))
+        verdict, restored = persist(server, lambda: stage_steps.prove(plan, found, copy, loaded, around))
     if plan.analyze:
         with clock.step("analyze"):
-            _analyze(server, at, plan.jobs, found.notes)
+            stage_steps.analyze(server, at, plan.jobs, found.notes)
     with clock.step("settings"):
-        persist(server, lambda: _dress(session, _same(session, made), found))
+        persist(server, lambda: stage_steps.dress(session, _same(session, made), found))
         if found.production is None:  # its settings may be of another server
             found.notes.extend(each.text for each in source_settings.without_libraries(session, server, at))
     with clock.step("smoke"):
-        smoke = _smoke(server, at, plan.smoke_queries)
+        smoke = stage_steps.smoke(server, at, plan.smoke_queries)
     mark = replace(
         begun,
         state="staged",
         verdict=verdict.verdict,
         rows=restored.figures.rows,
-        connection_limit=_limit(found),
-        is_template=_is_template(found),
+        connection_limit=stage_steps.limit(found),
+        is_template=stage_steps.is_template(found),
         lost=acceptance.lost(restored.differences),
     )
     persist(server, lambda: databases.put_mark(session, at, mark))
@@ -203,121 +201,6 @@ def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
             time.sleep(_LAG_EVERY_S)
 
     return wait
-
-
-def _prove(
-    plan: StagePlan, found: Outlook, made: Copy, loaded: restore.Loaded, around: Circumstances
-) -> tuple[Verdict, Restored]:
-    """Compare the stage with the backup's source. Raises ProofFailed for one that may not get into production."""
-    source = found.source
-    copy = rehearsal.compared(made, made.name, source.original, plan.jobs, loaded, around)
-    verdict = judge_external(copy) if source.manifest is None else judge(source.manifest, copy)
-    acceptance.refuse_unproven(
-        verdict,
-        copy,
-        source.name,
-        has_proof=source.original is not None,
-        accept=plan.accept,
-        accept_unproven=plan.accept_unproven,
-    )
-    found.notes.extend(note for note in verdict.notes if note not in found.notes)
-    found.findings.extend(verdict.findings)
-    if copy.differences:
-        found.findings[:] = [each for each in found.findings if each.check != "restore_incomplete"]
-        found.findings.append(acceptance.loss(source.name, verdict.reason, acceptance.lost(copy.differences)))
-    return verdict, copy
-
-
-def _analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
-    """Gather statistics, table by table: one whose foreign child has no wrapper here says nothing of the others."""
-    with server.connect(at) as session:
-        left = deque(row.identity for row in session.query(sql.ANALYZABLE))
-
-    def work() -> None:
-        with databases.working(server, at) as own:
-            while left:
-                try:
-                    identity = left.popleft()
-                except IndexError:  # another one was quicker
-                    return
-                try:
-                    own.execute(f"ANALYZE {identity}")
-                except QueryFailed as exc:
-                    if is_loss(exc) and server.target.connections_may_break:
-                        left.append(identity)
-                        raise
-                    notes.append(f"{identity} has no statistics: {exc.why}")
-
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        try:
-            for done in [pool.submit(persist, server, work) for dummy in range(jobs)]:
-                done.result()
-        finally:
-            left.clear()  # when we are stopped, nobody begins another one
-
-
-def _dress(session: Session, stage: Database, found: Outlook) -> bool:
-    """Owner, settings, grants and comment: those of production, or where there is none, of the backup's source.
-
-    Returns whether anything was to be done.
-    """
-    now = likeness.of(session, stage)
-    if found.production is not None:
-        return likeness.apply(session, stage.name, now, likeness.of(session, found.production))
-    like = found.source.needs.like
-    if like is None:
-        return False
-    wanted = likeness.of_source(session, now, like, found.notes)
-    for why in likeness.apply_each(session, stage.name, now, wanted).values():
-        found.notes.append(f"The restored database is not in all as the source was: {why}")
-    return True
-
-
-def _is_template(found: Outlook) -> bool:
-    """Whether the swap makes the stage a template, should there be no production then."""
-    if found.production is not None:
-        return found.production.is_template
-    like = found.source.needs.like
-    return like is not None and like.is_template
-
-
-def _limit(found: Outlook) -> int:
-    """The connection limit that the swap gives the stage, should there be no production then."""
-    if found.production is not None:
-        return found.production.connection_limit
-    like = found.source.needs.like
-    return like.connection_limit if like else NO_LIMIT
-
-
-def _smoke(server: Server, at: str, queries: Sequence[SmokeQuery]) -> list[dict[str, object]]:
-    """Ask the operator's own questions; each may only read. Raises ProofFailed with the first wrong answer."""
-    return persist(server, lambda: _answers(server, at, queries)) if queries else []
-
-
-def _answers(server: Server, at: str, queries: Sequence[SmokeQuery]) -> list[dict[str, object]]:
-    answers: list[dict[str, object]] = []
-    with server.connect(at, settings={"default_transaction_read_only": "on"}) as session:
-        for asked in queries:
-            try:
-                rows = session.query(asked.query)
-            except QueryFailed as exc:
-                if is_loss(exc):
-                    raise
-                raise _wrong(asked, exc.why) from None
-            found = str(rows[0][0]) if rows else None
-            if found is None or (asked.expect is not None and found != asked.expect):
-                raise _wrong(asked, "it returns no row" if found is None else f"it says {found}, not {asked.expect}")
-            answers.append({"query": asked.query, "value": found})
-    return answers
-
-
-def _wrong(asked: SmokeQuery, why: str) -> ProofFailed:
-    return ProofFailed(
-        "A smoke query is not answered as it should be",
-        subject=asked.query,
-        why=why,
-        remedy="See whether the backup or the query is wrong. Production was not touched.",
-    )
 
 
 def _sweep(session: Session, db: str) -> list[str]:
