@@ -21,14 +21,12 @@ from .copies import Copy
 from .databases import NO_LIMIT, Database
 from .judgement import Restored, Verdict, judge, judge_external
 from .outlook import Outlook, SmokeQuery, StagePlan
-from .refusals import Circumstances
 
 
-def prove(
-    plan: StagePlan, found: Outlook, made: Copy, loaded: restore.Loaded, around: Circumstances
-) -> tuple[Verdict, Restored]:
+def prove(plan: StagePlan, found: Outlook, made: Copy, loaded: restore.Loaded) -> tuple[Verdict, Restored]:
     """Compare the stage with the backup's source. Raises ProofFailed for one that may not get into production."""
     source = found.source
+    around = rehearsal.circumstances(made, "stage", source.needs)
     copy = rehearsal.compared(made, made.name, source.original, plan.jobs, loaded, around)
     verdict = judge_external(copy) if source.manifest is None else judge(source.manifest, copy)
     acceptance.refuse_unproven(
