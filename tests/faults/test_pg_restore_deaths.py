@@ -11,8 +11,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import Locked
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import outlook
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import Locked, QueryFailed
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import outlook, stage_steps
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_restore
 from tests.support.databases import Database
 from tests.support.modules import RunningModule, expect_failure, expect_success, start_module
@@ -31,7 +31,7 @@ from tests.support.restores import (
     verified_backup,
 )
 from tests.support.servers import Server
-from tests.support.verifications import hand_made, watched
+from tests.support.verifications import forge, hand_made, watched
 
 # `accounts` is loaded first, and nothing else touches it. The load of `slow` takes two seconds, ANALYZE of it as well.
 CONTENT = (
@@ -306,3 +306,33 @@ def test_a_loaded_stage_that_goes_away_is_not_loaded_without_a_look_at_the_space
     with pytest.raises(Locked, match=r"The stage that was there is gone.*Nothing was done"):
         attempt(pg_restore, prod, **params(prod, backup_dir))
     assert family(prod) == [prod.name]
+
+
+def test_what_the_load_was_refused_is_known_to_the_next_run(
+    prod: Database, backup_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"{prod.name}_gone"
+    prod.execute(f"CREATE ROLE {role}", f"ALTER TABLE accounts OWNER TO {role}")
+    id_ = verified_backup(prod, backup_dir)
+    forge(backup_dir / prod.name / id_, lambda document: document["surroundings"].update(roles=[]))
+    prod.execute("ALTER TABLE accounts OWNER TO CURRENT_USER", f"DROP ROLE {role}")
+    losses = [QueryFailed("The connection was lost", details={"lost": True})]
+    analyze = stage_steps.analyze
+
+    def lost(*args: Any) -> None:
+        if losses:
+            raise losses.pop()
+        analyze(*args)
+
+    monkeypatch.setattr(stage_steps, "analyze", lost)
+    over = params(prod, backup_dir, backup=id_, accept=["definitions"])
+    with pytest.raises(QueryFailed, match="The connection was lost"):
+        attempt(pg_restore, prod, **over)
+    again, whole = attempt(pg_restore, prod, **over), attempt(pg_restore, prod, **over, force=True)
+    assert (again["resumed"], whole["resumed"]) == (True, False)
+    for result in (again, whole):
+        assert result["stage"]["verdict"] == "incomplete"
+        assert len(result["stage"]["lost"]) == 1
+        notes = " ".join(result["preflight"]["notes"])
+        assert f'was refused: ALTER TABLE public.accounts OWNER TO {role}; (role "{role}" does not exist)' in notes
+    assert again["findings"] == whole["findings"]
