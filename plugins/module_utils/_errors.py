@@ -64,6 +64,15 @@ class RunbookError(Exception):
         }
 
 
+class Interrupted(BaseException):
+    """A signal asked us to end. Not an Exception, so that no handler but the module's stops it.
+
+    `left` is a text for people on what was left on purpose; empty if nothing was.
+    """
+
+    left = ""
+
+
 class InvalidInput(RunbookError):
     """A parameter has a value that cannot work; nothing was touched."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._errors import RunbookError
+from ._errors import Interrupted, RunbookError
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,9 @@ class Result:
     failure: str | None = None
 
 
-class _Interrupted(BaseException):
-    """A signal asked us to end. Not an Exception, so that no handler but ours stops it."""
-
-
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
     _handle_signals(_ignore)
-    raise _Interrupted(signal.Signals(signum).name)
+    raise Interrupted(signal.Signals(signum).name)
 
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:
@@ -75,8 +71,9 @@ def run(module: AnsibleModule, operation: Callable[[Call], Result]) -> None:
             _handle_signals(_ignore)
     except RunbookError as exc:
         module.fail_json(msg=exc.message, **exc.as_result())
-    except _Interrupted as exc:
-        module.fail_json(msg=f"Stopped by {exc}. What was half done was cleaned up; it is safe to run this again.")
+    except Interrupted as exc:
+        left = exc.left or "What was half done was cleaned up; it is safe to run this again."
+        module.fail_json(msg=f"Stopped by {exc}. {left}")
     except Exception as exc:  # noqa: BLE001 - a defect of ours: say so, and keep the trace for the report
         text = f"Internal error in {module._name}: {type(exc).__name__}: {exc}."
         module.fail_json(msg=f"{text} Please report it with the output of -vvv.", exception=traceback.format_exc())

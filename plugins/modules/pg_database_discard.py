@@ -11,15 +11,17 @@ short_description: Drop what a swap of PostgreSQL databases has replaced, once i
 version_added: 0.1.0
 description:
   - Drops the databases that M(godel.postgres_runbook.pg_database_swap) has replaced and whose time to be kept is over, and stages that
-    M(godel.postgres_runbook.pg_restore) has left half-way. Only databases that are marked so are ever dropped, and only under the
-    name that they were given with the mark. What somebody has renamed is named in RV(notes), and stays.
+    M(godel.postgres_runbook.pg_restore) has left half-way. A stage that is loaded stays, since the next restore of that backup goes on
+    from it.
+  - Only databases that are marked so are ever dropped, and only under the name that they were given with the mark. What somebody has
+    renamed is named in RV(notes), and stays.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   due_only:
     description:
       - Whether to drop only what need not be kept any longer. With V(false) all that was replaced is dropped, and stages that were never
-        swapped in as well.
+        swapped in as well, proven or only loaded.
     type: bool
     default: true
 extends_documentation_fragment:
@@ -44,7 +46,8 @@ dropped:
   type: list
   elements: str
 kept:
-  description: The databases that stay for now, with their state and until when they are kept; null until they are discarded at once.
+  description: The databases that stay for now, with their state (C(replaced), C(staged) or C(loaded)) and until when they are kept;
+    null until they are discarded at once.
   returned: success
   type: list
   elements: dict

@@ -14,7 +14,12 @@ description:
     of the source, and with the owner, settings, grants and comment that the database in production has, or when there is none, that
     the source had. Proves it against the backup's fingerprint, runs C(ANALYZE), and asks O(smoke_queries).
   - Production is not touched. M(godel.postgres_runbook.pg_database_swap) puts the proven database in its place.
-  - A stage that fails is dropped. If the module is killed, the next run drops what it left.
+  - A stage that fails is dropped. If the module is killed, or its connection is lost for good, while it loads, the next run drops what
+    it left.
+  - If that happens after the load, the next run for the same backup loads nothing. It compares the stage in full, and goes on from
+    there. A run for another backup drops the stage. So does one with another O(bin_dir), O(login_user) or tablespace.
+  - A backup is loaded again in any case if its content cannot be compared (made by hand, or taken without a fingerprint of its content),
+    or if statements were refused whose texts may have values in them. Every role of the server could read these in the mark.
   - Nothing is done when production came from this very backup. When a proven stage of it is there already, it is made like
     production again and asked again, but not loaded.
 author:
@@ -28,7 +33,9 @@ options:
     type: str
     default: latest
   force:
-    description: Restore even if production came from this backup, or a stage of it is there.
+    description:
+      - Restore even if production came from this backup, or a stage of it is there.
+      - With V(true), a stage that is loaded and not proven is used only if a run with V(true) has loaded it.
     type: bool
     default: false
   jobs:
@@ -154,7 +161,9 @@ stage:
       type: list
       elements: dict
 preflight:
-  description: What was found before anything was done, with the tables whose number of rows will change.
+  description:
+    - What was found before anything was done, with the tables whose number of rows will change.
+    - C(loaded_as) is the name of a stage that an earlier run has loaded and not proven, from which this one goes on; null without one.
   returned: when production did not come from this backup
   type: dict
 findings:
@@ -169,12 +178,16 @@ removed:
   returned: when a stage was made or found
   type: list
   elements: str
+resumed:
+  description: Whether an earlier run has loaded the stage. This run has compared it, and has done what comes after.
+  returned: when a stage was made or found
+  type: bool
 staged_s:
   description: Seconds that it took in all.
   returned: when a stage was made
   type: float
 steps:
-  description: Seconds that each step took.
+  description: Seconds that each step took. C(create_s) and C(restore_s) are missing when an earlier run has loaded the stage.
   returned: when a stage was made
   type: dict
 msg:
@@ -256,6 +269,8 @@ def operation(call: Call) -> Result:
             diff = outlook.difference(found, utc_now())
             if call.check_mode:
                 text = f"{found.source.name} would be restored beside {plan.db}. {outlook.summary(found)}".rstrip()
+                if found.loaded_as:
+                    text = f"{text} It is loaded already, as {found.loaded_as}: only what comes after would be done."
                 return Result(True, {**values, "stage": None, "msg": text}, diff)
             clock = Clock()
             with clock.step("all"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from tests.support.databases import Database, new_database, unique_name
 from tests.support.modules import expect_failure
 from tests.support.restores import family, named, remove, stage, verified_backup
 from tests.support.servers import Server
-from tests.support.verifications import MODULE, forge, hand_made, params, scratch_folder, verify
+from tests.support.verifications import MODULE, forge, hand_made, params, scratch_folder, verify, watched
 
 PLACES = ("instance", "database")
 
@@ -83,30 +82,6 @@ CREATE TABLE d (v small);
 INSERT INTO d SELECT 100 FROM generate_series(1, 1000);
 ALTER DOMAIN small ADD CONSTRAINT late CHECK (VALUE < 10) NOT VALID;
 """
-
-
-# Tells what it was asked for. With NO_COMPANY it refuses to work in parallel, after it has loaded everything, as two
-# workers may that stand in each other's way.
-PG_RESTORE = """#!/bin/sh
-echo "$*" >> "$0.log"
-"$0.real" "$@" || exit 1
-case "$NO_COMPANY $*" in
-    yes*--jobs=2*)
-        echo 'pg_restore: error: could not execute query: ERROR:  deadlock detected' >&2
-        exit 1 ;;
-esac
-"""
-
-
-@contextlib.contextmanager
-def watched(server: Server) -> Iterator[Path]:
-    """A folder of programs whose pg_restore tells what it was asked for."""
-    with scratch_folder() as folder:
-        for program in server.client_dir.iterdir():
-            (folder / (f"{program.name}.real" if program.name == "pg_restore" else program.name)).symlink_to(program)
-        (folder / "pg_restore").write_text(PG_RESTORE)
-        (folder / "pg_restore").chmod(0o755)
-        yield folder
 
 
 def test_partitioned_tables_are_loaded_in_parallel(any_database: Database, backup_dir: Path, scratch: Path) -> None:

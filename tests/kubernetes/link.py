@@ -41,8 +41,7 @@ class Link:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close_listener()
-        self.drop()
+        self.end()
 
     def drop(self) -> None:
         """End every connection without a word; new ones are welcome."""
@@ -53,11 +52,15 @@ class Link:
 
     def away(self, seconds: float) -> None:
         """Drop every connection, and refuse new ones for so long; returns then."""
-        self._close_listener()
-        self.drop()
+        self.end()
         time.sleep(seconds)
         self._listener = socket.create_server((_HOST, self.port))
         self._listen()
+
+    def end(self) -> None:
+        """Drop every connection, and refuse new ones from now on."""
+        self._close_listener()
+        self.drop()
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:

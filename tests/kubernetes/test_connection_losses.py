@@ -191,9 +191,10 @@ def test_a_restore_goes_on_when_the_api_server_restarts_while_it_loads(place: Pl
         taken = run_module("pg_backup", {**LOGIN, "db": DATABASE, "backup_dir": folder, "kubernetes": place.options()})
         assert not taken["failed"], taken
         running = restore(place, link, taken["backup"]["id"], folder)
-        loading = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore' AND state = 'active'"
+        loading = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pg_runbook %(pg_restore)'"
         with databases.working(here(place)) as session:
             place.until(lambda: session.value(loading) > 0 or running.process.poll() is not None)
+            assert running.process.poll() is None
             if event == "connections":
                 link.drop()
             else:

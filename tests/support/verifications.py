@@ -16,10 +16,22 @@ from tests.support.backups import params as backup_params
 from tests.support.databases import Database
 from tests.support.modules import Result, expect_success
 from tests.support.processes import command_lines
+from tests.support.servers import Server
 from tests.support.workspace import workspace
 
 MODULE = "pg_restore_verify"
 PREFIX = "pg_runbook_scratch_"
+# Tells what it was asked for. With NO_COMPANY it refuses to work in parallel, after it has loaded everything, as two
+# workers may that stand in each other's way.
+PG_RESTORE = """#!/bin/sh
+echo "$*" >> "$0.log"
+"$0.real" "$@" || exit 1
+case "$NO_COMPANY $*" in
+    yes*--jobs=2*)
+        echo 'pg_restore: error: could not execute query: ERROR:  deadlock detected' >&2
+        exit 1 ;;
+esac
+"""
 
 
 @contextlib.contextmanager
@@ -31,6 +43,17 @@ def scratch_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def watched(server: Server) -> Iterator[Path]:
+    """A folder of programs whose pg_restore tells what it was asked for."""
+    with scratch_folder() as folder:
+        for program in server.client_dir.iterdir():
+            (folder / (f"{program.name}.real" if program.name == "pg_restore" else program.name)).symlink_to(program)
+        (folder / "pg_restore").write_text(PG_RESTORE)
+        (folder / "pg_restore").chmod(0o755)
+        yield folder
 
 
 def params(database: Database, backup_dir: Path, scratch: Path, **over: Any) -> dict[str, Any]:

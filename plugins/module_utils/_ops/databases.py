@@ -51,12 +51,13 @@ _REMEDIES = {
 class Mark:
     """What a database is for.
 
-    `state` is `staging` (being loaded, or left half-way), `staged` (proven, to be swapped in), `live` (in production,
-    restored from `backup`) or `replaced` (was in production until `at`, kept until `keep_until`). Times are RFC 3339.
+    `state` is `staging` (being loaded, or left half-way), `loaded` (not proven yet), `staged` (proven, to be swapped
+    in), `live` (in production, restored from `backup`) or `replaced` (was in production until `at`, kept until
+    `keep_until`). Times are RFC 3339.
     `rolled_back` says that it came back to production after something else had replaced it. `name` is the name that it
     was given with the mark; `digest` is the SHA-256 of a backup made by hand, whose path says little;
     `connection_limit` and `is_template` are what a stage gets in production, when none is there by then; `lost` is what
-    it lacks of its source, as the operator has accepted it.
+    it lacks of its source, as the operator has accepted it; `loading` is what `loaded_stage` says of a loaded one.
     """
 
     state: str
@@ -72,6 +73,7 @@ class Mark:
     connection_limit: int = NO_LIMIT
     is_template: bool = False
     lost: list[str] = field(default_factory=list)
+    loading: dict[str, Any] | None = None
 
     def as_text(self) -> str:
         """As it stands in the setting."""

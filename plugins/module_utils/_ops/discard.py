@@ -47,12 +47,7 @@ class Discarded:
         """What was dropped, and what is kept and until when, for people."""
         said = [f"Dropped: {', '.join(self.dropped)}." if self.dropped else "No database was dropped."]
         for item in self.kept:
-            until = item.mark.keep_until if item.mark else None
-            said.append(
-                f"{item.name} is kept until {until}."
-                if until
-                else f"{item.name} was staged and is not in production; restore_discard_due_only=false drops it."
-            )
+            said.append(_why_kept(item))
         if not self.dropped and not self.kept:
             said = ["There is no former database to drop."]
         return " ".join([*said, *self.notes])
@@ -61,7 +56,7 @@ class Discarded:
 def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> Discarded:
     """Drop what was replaced, once its time is over, and stages that died; or at once all that is not in production."""
     with databases.working(server) as session, databases.alone(session, db), waits.bounded(server, session):
-        beside = databases.marked(session, db, "staging", "replaced", "staged")
+        beside = databases.marked(session, db, "staging", "loaded", "replaced", "staged")
         chosen = [item for item in beside if not due_only or _is_due(item, now)]
         notes = databases.renamed(session, db)
         dropped, failures = [], []
@@ -74,6 +69,16 @@ def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> Discar
                     raise
                 failures.append(f"{item.name} could not be dropped: {exc.why}.")
         return Discarded(dropped, [item for item in beside if item not in chosen], notes, failures)
+
+
+def _why_kept(item: Database) -> str:
+    mark = item.mark
+    if mark and mark.keep_until:
+        return f"{item.name} is kept until {mark.keep_until}."
+    done = "was staged and is not in production"
+    if mark and mark.state == "loaded":
+        done = f"is loaded and not proven, and the next restore of {mark.backup} goes on from it"
+    return f"{item.name} {done}; restore_discard_due_only=false drops it."
 
 
 def _is_due(item: Database, now: datetime) -> bool:

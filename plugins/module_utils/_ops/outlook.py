@@ -28,6 +28,7 @@ from . import (
     changes,
     databases,
     legacy,
+    loaded_stage,
     rehearsal,
     restore,
     restore_losses,
@@ -116,7 +117,8 @@ class Source:
 class Outlook:
     """What was found before anything is done, which is also what check mode reports.
 
-    `tablespace` is where the copy goes; with `keeps_tablespaces`, its relations go into those that they had.
+    `tablespace` is where the copy goes; with `keeps_tablespaces`, its relations go into those that they had. `loads`
+    says that no stage of the backup is there; `loaded_as` is the name of one that is loaded, and not proven yet.
     """
 
     source: Source
@@ -128,6 +130,8 @@ class Outlook:
     notes: list[str]
     tablespace: str = source_database.DEFAULT
     keeps_tablespaces: bool = False
+    loads: bool = True
+    loaded_as: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
@@ -140,6 +144,7 @@ class Outlook:
             "predicted_duration_s": self.source.predicted_s,
             "changes": [vars(change) for change in self.changes[:_CHANGES_SHOWN]],
             "change_count": len(self.changes),
+            "loaded_as": self.loaded_as,
             "notes": self.notes,
         }
 
@@ -200,6 +205,30 @@ def ready(session: Session, plan: StagePlan, identity: Identity) -> Database | N
     return None
 
 
+def way_of(server: Server, plan: StagePlan, tablespace: str, keeps_tablespaces: bool) -> dict[str, object]:
+    """What decides what a load brings, beside the backup."""
+    return {
+        "tablespace": tablespace,
+        "keeps_tablespaces": keeps_tablespaces,
+        "bin_dir": plan.bin_dir,
+        "login": server.login.user,  # whose settings the load has
+    }
+
+
+def loaded(
+    session: Session, plan: StagePlan, identity: Identity, way: Mapping[str, object]
+) -> loaded_stage.Found | None:
+    """A stage of this very backup that an earlier run has loaded in the same way, and not proven."""
+    for item in databases.marked(session, plan.db, "loaded"):
+        mark = item.mark
+        if mark is None or not _is_of(mark, identity):
+            continue
+        known = loaded_stage.read(mark)
+        if known and known.is_for(way, str(session.value(sql.SERVER_STARTED)), forced=plan.force):
+            return loaded_stage.Found(item, mark, known)
+    return None
+
+
 def _accepts(plan: StagePlan, mark: Mark) -> bool:
     """Whether a stage is proven as well as this run asks for."""
     if mark.lost and acceptance.DEFINITIONS not in plan.accept:
@@ -222,13 +251,16 @@ def preflight(
     """
     source = _source(target, plan, subject, identity)
     room = session.query(sql.ROOM)[0]
-    loads = ready(session, plan, identity) is None
-    _refuse(plan, session, source, room, loads=loads)
-    programs = find(target, source.needs.tool_major, bin_dir=plan.bin_dir, needed=CLIENT, purpose="to restore this")
-    notes = databases.renamed(session, plan.db)
     production = databases.known(session).get(plan.db)
     there = {row.name: row.location for row in session.query(sql.TABLESPACES)}
     wanted = tablespaces.choose(there, source.needs.like, production, named=source.dump.format != "plain")
+    proven = ready(session, plan, identity)
+    way = way_of(server, plan, wanted.default, wanted.keeps_others)
+    half = None if proven else loaded(session, plan, identity, way)
+    loads = proven is None and half is None
+    _refuse(plan, session, source, room, loads=loads, proves=proven is None)
+    programs = find(target, source.needs.tool_major, bin_dir=plan.bin_dir, needed=CLIENT, purpose="to restore this")
+    notes = databases.renamed(session, plan.db)
     free = _free_bytes(target, room.data_directory, notes)
     if free is not None:
         disk = tablespaces.disk(target, room.data_directory, there[wanted.default])
@@ -245,12 +277,24 @@ def preflight(
         server, plan.db if production else None, source.manifest, source.needs.tool_major or programs.major
     )
     changed = changes.find(server, plan.db, source.fingerprint, notes) if production else []
-    return Outlook(source, programs, production, free, findings, changed, notes, wanted.default, wanted.keeps_others)
+    return Outlook(
+        source,
+        programs,
+        production,
+        free,
+        findings,
+        changed,
+        notes,
+        wanted.default,
+        wanted.keeps_others,
+        loads,
+        half.database.name if half else None,
+    )
 
 
 def _refuse_cramped(session: Session, plan: StagePlan, source: Source, where: str, free: int) -> None:
     """Raise NotEnoughSpace, unless there is room once that is dropped which runs that died have left."""
-    left = [item.oid for item in databases.marked(session, plan.db, "staging")]
+    left = [item.oid for item in databases.marked(session, plan.db, "staging", "loaded")]
     needed = rehearsal.space_for(source.needs.size_bytes)
     if needed > free + session.value(sql.SIZE, (left,)):
         raise NotEnoughSpace(
@@ -306,8 +350,13 @@ def _refuse_unproven(plan: StagePlan, name: str, why: str) -> None:
         )
 
 
-def _refuse(plan: StagePlan, session: Session, source: Source, room: Any, *, loads: bool) -> None:
-    """Raise InvalidInput for what would only be found out in the middle of the load; if it `loads` at all."""
+def _refuse(plan: StagePlan, session: Session, source: Source, room: Any, *, loads: bool, proves: bool) -> None:
+    """Raise InvalidInput for what would only be found out in the middle of the work.
+
+    Args:
+        loads: whether there is a load.
+        proves: whether there is a comparison, as after a load.
+    """
     server_major = session.server_version // 10000
     there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
     roles = [role for role in source.needs.roles if role not in there]
@@ -334,7 +383,7 @@ def _refuse(plan: StagePlan, session: Session, source: Source, room: Any, *, loa
     elif extensions:
         why = f"extensions are not installed: {', '.join(extensions)}"
         remedy = "Install their packages on the server."
-    elif loads and room.free < plan.jobs + _SPARE_CONNECTIONS:
+    elif proves and room.free < plan.jobs + _SPARE_CONNECTIONS:
         why = f"{max(room.free, 0)} connections are free, and it takes {plan.jobs + _SPARE_CONNECTIONS}"
         remedy = "Lower jobs, or raise max_connections."
     if why:

@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from .._catalog.catalog import Catalog, Entry
 from .._db import Server, Session
-from .._errors import ConnectionFailed, InvalidInput, Locked, ProofFailed, QueryFailed, RunbookError
-from .._reconnect import is_loss, persist
+from .._errors import ConnectionFailed, Interrupted, InvalidInput, Locked, ProofFailed, RunbookError
+from .._reconnect import persist
 from .._sql import databases as sql
 from .._sql.brakes import LAG
 from .._statements import compose
@@ -25,6 +23,7 @@ from . import (
     acceptance,
     databases,
     likeness,
+    loaded_stage,
     outlook,
     own_sessions,
     rehearsal,
@@ -32,26 +31,32 @@ from . import (
     scratch,
     source_database,
     source_settings,
+    stage_steps,
     waits,
 )
 from .copies import Copy
-from .databases import NO_LIMIT, Database, Mark
+from .databases import Database, Mark
 from .exclusive_session import exclusive
-from .judgement import Restored, Verdict, judge, judge_external
-from .outlook import Outlook, SmokeQuery, StagePlan
-from .refusals import Circumstances
+from .outlook import Outlook, StagePlan
 from .rehearsal import Clock
 
 _DROP_PATIENCE_S = 60.0
 _LAG_PATIENCE_S = 3600.0
 _LAG_EVERY_S = 1.0
 _NAME_WAY_OUT = "Say accept_unproven: true, and refresh what is computed from the name once it is in production."
+_UNTOUCHED = "Production was not touched."
+_CHANGED_SINCE = (
+    "An earlier run has loaded it, and it may have been changed since. Run this again, which loads it anew."
+)
 _SETTINGS_WAY_OUT = "Install on the server what is missing, or say accept_unproven: true if nothing depends on it."
 
 
 @dataclass(frozen=True)
 class Staged:
-    """A proven database beside production; `changed` if it was not there, or not made like production."""
+    """A proven database beside production; `changed` if it was not there, or not made like production.
+
+    `resumed` says that an earlier run has loaded it, and this one has proven it.
+    """
 
     name: str
     mark: Mark
@@ -60,43 +65,143 @@ class Staged:
     steps: Mapping[str, float] = field(default_factory=dict)
     smoke: Sequence[Mapping[str, object]] = ()
     removed: Sequence[str] = ()
+    resumed: bool = False
+
+
+@dataclass
+class _Half:
+    """A stage that is not proven yet.
+
+    Attributes:
+        name: empty as long as there is none.
+        resumed: whether an earlier run has loaded it.
+        remembered: whether the next run can go on from it, since its load has come to its end.
+    """
+
+    name: str = ""
+    resumed: bool = False
+    remembered: bool = False
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A stage whose load has come to its end: the database, its mark, and what the proof needs."""
+
+    copy: Copy
+    made: Database
+    mark: Mark
+    loaded: restore.Loaded
 
 
 def stage(target: Target, server: Server, plan: StagePlan, found: Outlook, clock: Clock) -> Staged:
     """Restore and prove; returns the stage that is there already, if it is of the same backup.
 
+    A stage that an earlier run has loaded is not loaded again, but proven all the same.
+
     Raises:
         Locked: somebody else restores this database.
         restore.RestoreRefused, ProofFailed: it does not load, or is not what its source was.
     """
-    source = found.source
-    with exclusive(server, plan.db) as session, waits.bounded(server, session):
-        removed = _sweep(session, plan.db)
-        ready = outlook.ready(session, plan, source.identity)
-        if ready and ready.mark:
-            changed, mark = False, ready.mark
-            if found.production:
-                mark = replace(mark, connection_limit=_limit(found), is_template=_is_template(found))
-                changed = persist(server, lambda: _dress(session, ready, found))
-                if mark != ready.mark:
-                    changed = True
-                    databases.put_mark(session, ready.name, mark)
-            smoke = _smoke(own_sessions.on_copy(server, session), ready.name, plan.smoke_queries)
-            return Staged(ready.name, mark, False, changed, {}, smoke, removed)
-        now = utc_now()
-        at = databases.beside(session, plan.db, "staged", now)
-        begun = Mark("staging", plan.db, source.name, to_rfc3339(now), digest=source.identity.digest)
+    identity = found.source.identity
+    half = _Half()
+    with exclusive(server, plan.db) as session:
         try:
-            with clock.step("create"):
-                copy = _empty(server, session, plan, found, at, begun)
-            found.notes.extend(copy.notes)
-            return _fill(target, session, plan, found, copy, begun, clock, removed)
+            with waits.bounded(server, session):
+                way = outlook.way_of(server, plan, found.tablespace, found.keeps_tablespaces)
+                ready = outlook.ready(session, plan, identity)
+                before = None if ready else outlook.loaded(session, plan, identity, way)
+                removed = _sweep(session, plan.db, before.database if before else None)
+                if ready and ready.mark:
+                    return _as_it_is(server, session, plan, found, ready, ready.mark, removed)
+                if before:
+                    half.name, half.resumed, half.remembered = before.database.name, True, True
+                    made = _go_on(server, session, plan, found, before)
+                else:
+                    made = _load(target, server, session, plan, found, way, half, clock)
+                return _finish(server, session, plan, found, made, half, clock, removed)
         except BaseException as exc:
-            if isinstance(exc, restore.RestoreRefused):
-                exc.remedy = f"{exc.remedy} Production was not touched.".strip()
-            if not plan.keep_failed:
-                _drop(server, at)
+            if half.name:
+                _give_up(server, session, plan, half, exc)
             raise
+
+
+def _as_it_is(
+    server: Server,
+    session: Session,
+    plan: StagePlan,
+    found: Outlook,
+    ready: Database,
+    mark: Mark,
+    removed: Sequence[str],
+) -> Staged:
+    """A proven stage that was there: it is made like production again, and asked again."""
+    now, changed = mark, False
+    if found.production:
+        now = replace(mark, connection_limit=stage_steps.limit(found), is_template=stage_steps.is_template(found))
+        changed = persist(server, lambda: stage_steps.dress(session, ready, found))
+        if now != mark:
+            changed = True
+            databases.put_mark(session, ready.name, now)
+    smoke = stage_steps.smoke(own_sessions.on_copy(server, session), ready.name, plan.smoke_queries)
+    return Staged(ready.name, now, False, changed, {}, smoke, removed)
+
+
+def _load(
+    target: Target,
+    server: Server,
+    session: Session,
+    plan: StagePlan,
+    found: Outlook,
+    way: Mapping[str, object],
+    half: _Half,
+    clock: Clock,
+) -> _Loaded:
+    """Make a database, load it, and leave the mark by which the next run goes on, should this one not come so far.
+
+    Raises:
+        Locked: the stage that was there before is gone, so that nothing says whether there is room for a load.
+    """
+    if not found.loads:
+        raise Locked(
+            "The stage that was there is gone",
+            subject=repr(plan.db),
+            why="another run has swapped it in or removed it meanwhile",
+            remedy="Nothing was done. See which run that was, then run this again.",
+        )
+    source, now = found.source, utc_now()
+    at = half.name = databases.beside(session, plan.db, "staged", now)
+    begun = Mark("staging", plan.db, source.name, to_rfc3339(now), digest=source.identity.digest)
+    with clock.step("create"):
+        copy = _empty(server, session, plan, found, at, begun)
+    found.notes.extend(copy.notes)
+    made = databases.find(session, at)
+    with scratch.home(target, plan.work_dir) as home:
+        with clock.step("restore"):
+            nice = ["nice", "-n", str(plan.nice)] if plan.nice else []
+            dump = replace(source.dump, tablespaces=found.keeps_tablespaces)
+            with rehearsal.blaming(copy, rehearsal.circumstances(copy, "stage", source.needs)):
+                loaded = restore.load(
+                    target, copy.server, found.programs, dump, at,
+                    jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
+                )  # fmt: skip
+        made = replace(made, oid=loaded.oid or made.oid)
+        loading = loaded_stage.Loading(way, plan.force, loaded, copy.notes, copy.doubts, _started(copy))
+        mark = loaded_stage.marked(begun, source.fingerprint, loading)
+        if mark is not None:
+            # The server writes it to disk after all that was loaded before.
+            persist(server, lambda: databases.put_mark(session, _same(session, made).name, mark))
+            half.remembered = True
+    return _Loaded(copy, made, begun, loaded)
+
+
+def _started(copy: Copy) -> str:
+    """When the server was started, if a crash of it would empty tables of the copy; else empty."""
+
+    def ask() -> str:
+        with copy.server.connect(copy.name) as inside:
+            return str(inside.value(sql.SERVER_STARTED)) if inside.value(sql.HAS_UNLOGGED) else ""
+
+    return persist(copy.server, ask)
 
 
 def _empty(server: Server, session: Session, plan: StagePlan, found: Outlook, at: str, begun: Mark) -> Copy:
@@ -106,65 +211,106 @@ def _empty(server: Server, session: Session, plan: StagePlan, found: Outlook, at
     lacks = source_database.create_database(session, at, like, needs.encoding, tablespace=found.tablespace)
     databases.put_mark(session, at, begun)
     session.execute(compose("ALTER DATABASE {} CONNECTION LIMIT 0", at))  # superusers only
-    dumped = found.source.manifest is not None
-    visitor = own_sessions.on_copy(server, session, dumped=dumped, more={"synchronous_commit": "off"})
-    doubts = []
-    if needs.like is not None:
-        doubts = source_settings.settle(session, visitor, at, needs.like)
-    elif found.production is not None:
+    copy = _settled(server, session, plan, found, at)
+    if needs.like is None and found.production is not None:
         likeness.apply(
             session, at, likeness.of(session, databases.find(session, at)), likeness.of(session, found.production)
         )
-    source_database.create_bound(visitor, session, at, begun, needs.extensions)
-    roles = source_settings.of_other_roles(needs.like, server.login.user) if needs.like else {}
-    return Copy(visitor, at, lacks, doubts, _SETTINGS_WAY_OUT, roles, plan.db, _NAME_WAY_OUT)
+    source_database.create_bound(copy.server, session, at, begun, needs.extensions)
+    return replace(copy, notes=lacks)
 
 
-def _fill(
-    target: Target,
+def _settled(server: Server, session: Session, plan: StagePlan, found: Outlook, at: str) -> Copy:
+    """The database as a copy for our sessions, with the settings of its source. May be done twice."""
+    like = found.source.needs.like
+    dumped = found.source.manifest is not None
+    visitor = own_sessions.on_copy(server, session, dumped=dumped, more={"synchronous_commit": "off"})
+    doubts = source_settings.settle(session, visitor, at, like) if like else []
+    roles = source_settings.of_other_roles(like, server.login.user) if like else {}
+    return Copy(visitor, at, [], doubts, _SETTINGS_WAY_OUT, roles, plan.db, _NAME_WAY_OUT)
+
+
+def _go_on(server: Server, session: Session, plan: StagePlan, found: Outlook, before: loaded_stage.Found) -> _Loaded:
+    """The stage that an earlier run has loaded, as it was when the load came to its end."""
+    name, mark = before.database.name, before.mark
+    session.query(sql.END_SESSIONS, (before.database.oid,))  # that run's, which the server may not have ended yet
+    copy = before.loading.on(persist(server, lambda: _settled(server, session, plan, found, name)))
+    said = f"{name} was not loaded again: an earlier run has loaded it, which began at {mark.at}."
+    found.notes.extend([*copy.notes, said])
+    return _Loaded(copy, before.database, replace(mark, loading=None), before.loading.loaded)
+
+
+def _finish(
+    server: Server,
     session: Session,
     plan: StagePlan,
     found: Outlook,
-    copy: Copy,
-    begun: Mark,
+    stage: _Loaded,
+    half: _Half,
     clock: Clock,
     removed: Sequence[str],
 ) -> Staged:
-    """Load, prove and dress it."""
-    source, server, at = found.source, copy.server, copy.name
-    made = databases.find(session, at)
-    with scratch.home(target, plan.work_dir) as home, clock.step("restore"):
-        nice = ["nice", "-n", str(plan.nice)] if plan.nice else []
-        dump = replace(source.dump, tablespaces=found.keeps_tablespaces)
-        around = rehearsal.circumstances(copy, "stage", source.needs)
-        with rehearsal.blaming(copy, around):
-            loaded = restore.load(
-                target, server, found.programs, dump, at,
-                jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
-            )  # fmt: skip
-    made = replace(made, oid=loaded.oid or made.oid)
+    """Prove and dress what is loaded."""
+    copy, visitor, at = stage.copy, stage.copy.server, stage.copy.name
     with clock.step("compare"):
-        verdict, restored = persist(server, lambda: _prove(plan, found, copy, loaded, around))
+        try:
+            verdict, restored = persist(visitor, lambda: stage_steps.prove(plan, found, copy, stage.loaded))
+        except ProofFailed as exc:
+            if half.resumed:
+                exc.remedy = f"{_CHANGED_SINCE} {exc.remedy}"
+            raise
     if plan.analyze:
         with clock.step("analyze"):
-            _analyze(server, at, plan.jobs, found.notes)
+            stage_steps.analyze(visitor, at, plan.jobs, found.notes)
     with clock.step("settings"):
-        persist(server, lambda: _dress(session, _same(session, made), found))
+        persist(visitor, lambda: stage_steps.dress(session, _same(session, stage.made), found))
         if found.production is None:  # its settings may be of another server
-            found.notes.extend(each.text for each in source_settings.without_libraries(session, server, at))
+            lacks = persist(visitor, lambda: source_settings.without_libraries(session, visitor, at))
+            found.notes.extend(each.text for each in lacks)
     with clock.step("smoke"):
-        smoke = _smoke(server, at, plan.smoke_queries)
+        smoke = stage_steps.smoke(visitor, at, plan.smoke_queries)
     mark = replace(
-        begun,
+        stage.mark,
         state="staged",
         verdict=verdict.verdict,
         rows=restored.figures.rows,
-        connection_limit=_limit(found),
-        is_template=_is_template(found),
+        connection_limit=stage_steps.limit(found),
+        is_template=stage_steps.is_template(found),
         lost=acceptance.lost(restored.differences),
     )
-    persist(server, lambda: databases.put_mark(session, at, mark))
-    return Staged(at, mark, True, True, dict(clock.steps), smoke, removed)
+    persist(server, lambda: databases.put_mark(session, _same(session, stage.made).name, mark))
+    return Staged(at, mark, True, True, dict(clock.steps), smoke, removed, half.resumed)
+
+
+def _give_up(server: Server, session: Session, plan: StagePlan, half: _Half, exc: BaseException) -> None:
+    """Drop a stage that failed. One that is loaded, and of which nothing bad is known, is left for the next run."""
+    failed = isinstance(exc, (restore.RestoreRefused, ProofFailed, InvalidInput))
+    told = [_UNTOUCHED]
+    if half.remembered and not failed:
+        if not isinstance(exc, Locked):  # else another run has it, or has removed it
+            told.append(f"The backup is loaded as {half.name}: the next run of this backup goes on from there.")
+        if isinstance(exc, Interrupted):
+            exc.left = " ".join(told)
+    elif half.remembered:
+        # Only under the lock: without it, another run may go on from this stage now, and find out the same.
+        with suppress(RunbookError):
+            persist(server, lambda: _drop_failed(session, half.name, keep=plan.keep_failed))
+    elif not plan.keep_failed:
+        _drop(server, half.name)
+    if isinstance(exc, RunbookError):
+        missing = [each for each in told if each not in exc.message]
+        exc.remedy = " ".join(filter(None, [exc.remedy, *missing]))
+
+
+def _drop_failed(session: Session, name: str, *, keep: bool) -> None:
+    """Drop a loaded stage that is not what its source was, or let the next run drop it."""
+    found = databases.known(session).get(name)
+    if found is None or found.mark is None or found.mark.state != "loaded":
+        return
+    if keep:
+        databases.put_mark(session, name, replace(found.mark, state="staging", loading=None))
+    else:
+        databases.drop(session, name)
 
 
 def _same(session: Session, made: Database) -> Database:
@@ -179,7 +325,7 @@ def _same(session: Session, made: Database) -> Database:
             "Another run has removed what this one restored",
             subject=repr(made.name),
             why="the connection was lost, and with it the lock on the database's name",
-            remedy="Production was not touched. See which run that was, wait for it to end, then run this again.",
+            remedy=f"{_UNTOUCHED} See which run that was, wait for it to end, then run this again.",
         )
     return found
 
@@ -205,127 +351,13 @@ def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
     return wait
 
 
-def _prove(
-    plan: StagePlan, found: Outlook, made: Copy, loaded: restore.Loaded, around: Circumstances
-) -> tuple[Verdict, Restored]:
-    """Compare the stage with the backup's source. Raises ProofFailed for one that may not get into production."""
-    source = found.source
-    copy = rehearsal.compared(made, made.name, source.original, plan.jobs, loaded, around)
-    verdict = judge_external(copy) if source.manifest is None else judge(source.manifest, copy)
-    acceptance.refuse_unproven(
-        verdict,
-        copy,
-        source.name,
-        has_proof=source.original is not None,
-        accept=plan.accept,
-        accept_unproven=plan.accept_unproven,
-    )
-    found.notes.extend(note for note in verdict.notes if note not in found.notes)
-    found.findings.extend(verdict.findings)
-    if copy.differences:
-        found.findings[:] = [each for each in found.findings if each.check != "restore_incomplete"]
-        found.findings.append(acceptance.loss(source.name, verdict.reason, acceptance.lost(copy.differences)))
-    return verdict, copy
-
-
-def _analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
-    """Gather statistics, table by table: one whose foreign child has no wrapper here says nothing of the others."""
-    with server.connect(at) as session:
-        left = deque(row.identity for row in session.query(sql.ANALYZABLE))
-
-    def work() -> None:
-        with databases.working(server, at) as own:
-            while left:
-                try:
-                    identity = left.popleft()
-                except IndexError:  # another one was quicker
-                    return
-                try:
-                    own.execute(f"ANALYZE {identity}")
-                except QueryFailed as exc:
-                    if is_loss(exc) and server.target.connections_may_break:
-                        left.append(identity)
-                        raise
-                    notes.append(f"{identity} has no statistics: {exc.why}")
-
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        try:
-            for done in [pool.submit(persist, server, work) for dummy in range(jobs)]:
-                done.result()
-        finally:
-            left.clear()  # when we are stopped, nobody begins another one
-
-
-def _dress(session: Session, stage: Database, found: Outlook) -> bool:
-    """Owner, settings, grants and comment: those of production, or where there is none, of the backup's source.
-
-    Returns whether anything was to be done.
-    """
-    now = likeness.of(session, stage)
-    if found.production is not None:
-        return likeness.apply(session, stage.name, now, likeness.of(session, found.production))
-    like = found.source.needs.like
-    if like is None:
-        return False
-    wanted = likeness.of_source(session, now, like, found.notes)
-    for why in likeness.apply_each(session, stage.name, now, wanted).values():
-        found.notes.append(f"The restored database is not in all as the source was: {why}")
-    return True
-
-
-def _is_template(found: Outlook) -> bool:
-    """Whether the swap makes the stage a template, should there be no production then."""
-    if found.production is not None:
-        return found.production.is_template
-    like = found.source.needs.like
-    return like is not None and like.is_template
-
-
-def _limit(found: Outlook) -> int:
-    """The connection limit that the swap gives the stage, should there be no production then."""
-    if found.production is not None:
-        return found.production.connection_limit
-    like = found.source.needs.like
-    return like.connection_limit if like else NO_LIMIT
-
-
-def _smoke(server: Server, at: str, queries: Sequence[SmokeQuery]) -> list[dict[str, object]]:
-    """Ask the operator's own questions; each may only read. Raises ProofFailed with the first wrong answer."""
-    return persist(server, lambda: _answers(server, at, queries)) if queries else []
-
-
-def _answers(server: Server, at: str, queries: Sequence[SmokeQuery]) -> list[dict[str, object]]:
-    answers: list[dict[str, object]] = []
-    with server.connect(at, settings={"default_transaction_read_only": "on"}) as session:
-        for asked in queries:
-            try:
-                rows = session.query(asked.query)
-            except QueryFailed as exc:
-                if is_loss(exc):
-                    raise
-                raise _wrong(asked, exc.why) from None
-            found = str(rows[0][0]) if rows else None
-            if found is None or (asked.expect is not None and found != asked.expect):
-                raise _wrong(asked, "it returns no row" if found is None else f"it says {found}, not {asked.expect}")
-            answers.append({"query": asked.query, "value": found})
-    return answers
-
-
-def _wrong(asked: SmokeQuery, why: str) -> ProofFailed:
-    return ProofFailed(
-        "A smoke query is not answered as it should be",
-        subject=asked.query,
-        why=why,
-        remedy="See whether the backup or the query is wrong. Production was not touched.",
-    )
-
-
-def _sweep(session: Session, db: str) -> list[str]:
-    """Drop what runs that died have left half-way; only alone."""
-    left = databases.marked(session, db, "staging")
-    for item in left:
-        databases.drop(session, item.name)
-    return [item.name for item in left]
+def _sweep(session: Session, db: str, spared: Database | None) -> list[str]:
+    """Drop what runs that died have left half-way, but for the one to go on from; only alone."""
+    left = databases.marked(session, db, "staging", "loaded")
+    chosen = [item.name for item in left if spared is None or item.oid != spared.oid]
+    for name in chosen:
+        databases.drop(session, name)
+    return chosen
 
 
 def _drop(server: Server, name: str) -> None:
@@ -350,7 +382,17 @@ def kept(catalog: Catalog, subject: Entry | restore.Dump) -> Iterator[None]:
     with ExitStack() as stack:
         if isinstance(subject, Entry):
             stack.enter_context(catalog.use(subject, f"restore of {subject.id}"))
-        yield
+        try:
+            yield
+        except BaseException:
+            with suppress(RunbookError):  # it would hide the error that tells more
+                stack.close()
+            raise
+        try:
+            stack.close()
+        except RunbookError as exc:
+            exc.remedy = f"{exc.remedy} {_UNTOUCHED}".strip()
+            raise
 
 
 def report(staged: Staged) -> dict[str, object]:
@@ -358,8 +400,11 @@ def report(staged: Staged) -> dict[str, object]:
     mark = staged.mark
     about = {"name": staged.name, "backup": mark.backup, "verdict": mark.verdict, "rows": mark.rows, "lost": mark.lost}
     done = "is staged as" if staged.created else "was staged before as"
+    if staged.resumed:
+        done = "was loaded by an earlier run, and is staged as"
     return {
         "stage": {**about, "smoke": list(staged.smoke)},
         "removed": list(staged.removed),
+        "resumed": staged.resumed,
         "msg": f"{mark.backup} {done} {staged.name}: {mark.verdict}, {mark.rows} rows.",
     }

@@ -77,7 +77,7 @@ class Swapped:
         """For a module's result."""
         return {
             "replaced": self.replaced,
-            "live": asdict(self.mark),
+            "live": {name: value for name, value in asdict(self.mark).items() if name != "loading"},
             "downtime_s": self.downtime_s,
             "attempts": self.attempts,
             "ended_sessions": list(self.ended),

@@ -60,6 +60,11 @@ SELECT *, pg_catalog.pg_terminate_backend(pid) AS told FROM ({SESSIONS}) AS sess
 WHERE backend_type NOT IN ('autovacuum worker', 'parallel worker')
 """
 
+# https://www.postgresql.org/docs/current/functions-info.html
+SERVER_STARTED = "SELECT pg_catalog.pg_postmaster_start_time()::text"
+# https://www.postgresql.org/docs/current/sql-createtable.html#SQL-CREATETABLE-UNLOGGED
+HAS_UNLOGGED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relpersistence = 'u')"
+
 ROOM = """
 SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
        - (SELECT count(*)::int FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend') AS free,
