@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import signal
 import threading
 import time
@@ -203,6 +204,15 @@ def test_what_a_swap_would_break_is_named_and_may_be_allowed(
         assert "slot listener" in expect_failure("pg_database_swap", prod.login(), check=check)["msg"]
     assert rows(prod) == 100
     assert swap(prod, allow=["replication_slot"])["changed"]
+
+
+def test_a_backup_that_a_swap_would_end_is_named(staged: Database) -> None:
+    with contextlib.closing(staged.connect(application_name="pg_dump")):
+        found = swap(staged, check=True)["findings"]
+    (finding,) = (each for each in found if each["check"] == "swap_running_procedure")
+    assert re.match(rf"The running procedure backup, since 20\S+Z is tied to .* {staged.name}\.", finding["message"])
+    assert (finding["severity"], finding["value"]) == ("warning", "running_procedure")
+    assert "the swap ends its sessions" in finding["remedy"]
 
 
 def test_a_lock_that_is_not_to_be_had_is_tried_for_and_then_told(staged: Database) -> None:

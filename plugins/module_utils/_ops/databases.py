@@ -43,6 +43,7 @@ _REMEDIES = {
     "subscription": "DROP SUBSCRIPTION, and create it anew after the swap.",
     "publication": "See that it is in the backup as well, and that its subscribers get a new initial copy.",
     "event_trigger": "See that it is in the backup as well.",
+    "running_procedure": "Wait until it ends: the swap ends its sessions, and it fails.",
     "foreign_server": "From the swap on it leads to the restored database. See that this is right.",
 }
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from .procedures import PROCEDURE
+
 # https://www.postgresql.org/docs/current/catalog-pg-database.html
 DATABASES = """
 SELECT d.oid::bigint AS oid, d.datname::text AS name, pg_catalog.pg_get_userbyid(d.datdba)::text AS owner,
@@ -75,7 +77,7 @@ SELECT current_setting('max_connections')::int - current_setting('superuser_rese
 
 # What a rename takes away from somebody; each by the database's OID ($1) or name ($2). `blocks`: it would break.
 # https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS
-DEPENDENTS = """
+DEPENDENTS = f"""
 SELECT 'prepared_transaction' AS kind, gid AS subject, true AS blocks
 FROM pg_catalog.pg_prepared_xacts WHERE database = %(name)s
 UNION ALL
@@ -83,6 +85,13 @@ SELECT 'replication_slot', slot_name::text, true
 FROM pg_catalog.pg_replication_slots WHERE database = %(name)s
 UNION ALL
 SELECT 'subscription', subname::text, true FROM pg_catalog.pg_subscription WHERE subdbid = %(oid)s
+UNION ALL
+SELECT 'running_procedure', pg_catalog.format('%%s, since %%s', kind,
+           pg_catalog.to_char(pg_catalog.min(began) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')), false
+FROM (SELECT {PROCEDURE} AS kind, a.backend_start AS began
+      FROM pg_catalog.pg_stat_activity a WHERE a.datname = %(name)s) AS sessions
+WHERE kind IN ('analyze', 'backup', 'reindex', 'rewrite', 'vacuum')
+GROUP BY kind
 """
 # Inside of the database itself.
 DEPENDENTS_INSIDE = """
