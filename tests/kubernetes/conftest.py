@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kubernetes.leftovers import none_left
+from tests.kubernetes.link import Link
 from tests.kubernetes.place import Place
 from tests.kubernetes.standin import Standin
 
@@ -28,6 +29,13 @@ def runbook(place: Place) -> str:
     if not place.runbook_image:
         pytest.skip("PG_RUNBOOK_TEST_RUNBOOK_IMAGE names no execution environment with this collection")
     return place.runbook_image
+
+
+@pytest.fixture
+def link(place: Place) -> Iterator[Link]:
+    """A way to the API server that can be cut."""
+    with place.link() as link:
+        yield link
 
 
 @pytest.fixture

@@ -57,3 +57,12 @@ def judge(place: Place, catalog: str, backup: str, verdict: str, at: datetime) -
 def params(place: Place, catalog: str, **over: Any) -> dict[str, Any]:
     """The parameters of a module that works in the pod."""
     return {**LOGIN, "db": DATABASE, "backup_dir": catalog, "kubernetes": place.options(), **over}
+
+
+def fill_slow_to_load(place: Place) -> None:
+    """Make tables whose load takes so long that a test comes into the middle of it."""
+    place.execute(
+        "CREATE TABLE users AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 5000) n",
+        f"CREATE TABLE slow (id int CHECK (pg_sleep({3 * place.pace.factor})::text = ''))",
+        "INSERT INTO slow VALUES (1)",
+    )

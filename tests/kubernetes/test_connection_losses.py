@@ -25,6 +25,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kub
 from tests.kubernetes import place as places
 from tests.kubernetes.link import Link
 from tests.kubernetes.place import DATABASE, PASSWORD, USER, Place
+from tests.kubernetes.sites import LOGIN, fill_slow_to_load
 from tests.support.modules import run_module, start_module
 
 pytestmark = [
@@ -32,25 +33,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-LOGIN = {"login_user": USER, "login_password": PASSWORD}
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
     with places.chosen("los") as prepared:
-        prepared.execute(
-            "CREATE TABLE users AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 5000) n",
-            # So that a load takes long enough to come into the middle of it.
-            f"CREATE TABLE slow (id int CHECK (pg_sleep({3 * prepared.pace.factor})::text = ''))",
-            "INSERT INTO slow VALUES (1)",
-        )
+        fill_slow_to_load(prepared)
         yield prepared
-
-
-@pytest.fixture
-def link(place: Place) -> Iterator[Link]:
-    with place.link() as link:
-        yield link
 
 
 @pytest.fixture

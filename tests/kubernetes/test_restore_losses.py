@@ -19,6 +19,7 @@ from ansible_collections.godel.postgres_runbook.plugins.modules import pg_restor
 from tests.kubernetes import place as places
 from tests.kubernetes.link import Link
 from tests.kubernetes.place import DATABASE, PASSWORD, USER, Place
+from tests.kubernetes.sites import LOGIN, fill_slow_to_load
 from tests.support.modules import Result, run_module, start_module
 
 pytestmark = [
@@ -26,7 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-LOGIN = {"login_user": USER, "login_password": PASSWORD}
 LOADS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pg_runbook %(pg_restore)'"
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pg_runbook restore%'"
 
@@ -34,19 +34,8 @@ OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pg_ru
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
     with places.chosen("rls") as prepared:
-        prepared.execute(
-            "CREATE TABLE users AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 5000) n",
-            # So that a load takes long enough to come into the middle of it.
-            f"CREATE TABLE slow (id int CHECK (pg_sleep({3 * prepared.pace.factor})::text = ''))",
-            "INSERT INTO slow VALUES (1)",
-        )
+        fill_slow_to_load(prepared)
         yield prepared
-
-
-@pytest.fixture
-def link(place: Place) -> Iterator[Link]:
-    with place.link() as link:
-        yield link
 
 
 @pytest.fixture
