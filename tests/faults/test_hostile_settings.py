@@ -72,6 +72,27 @@ INSERT INTO shop.orders (t) SELECT n FROM generate_series(1, 500) n;
 """
 
 
+PLAIN = {
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO",
+    "extra_float_digits": "1",
+    "IntervalStyle": "postgres",
+    "quote_all_identifiers": "off",
+    "search_path": "public",
+    "standard_conforming_strings": "on",
+    "statement_timeout": "0",
+    "TimeZone": "UTC",
+}
+QUERIES = (
+    "SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM t",
+    "SELECT day::text, n FROM m ORDER BY 1",
+    "SELECT f()",
+    "SELECT count(*), max(id) FROM shop.orders",
+    "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 't_v_check'",
+)
+
+
 @pytest.fixture(name="prod")
 def _prod(servers: Callable[[Installation], Server], programs: Installation) -> Iterator[Database]:
     database = new_database(servers(programs), unique_name("prod"))
@@ -83,8 +104,7 @@ def _prod(servers: Callable[[Installation], Server], programs: Installation) -> 
 @contextlib.contextmanager
 def settings_of_the_database(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in HOSTILE.items():
-        database.server.psql(f"ALTER DATABASE {database.name} SET {name} = {value}" if name == "search_path"
-                             else f"ALTER DATABASE {database.name} SET {name} = '{value}'")  # fmt: skip
+        database.server.psql(f"ALTER DATABASE {database.name} SET {name} = '{value}'")
     yield
 
 
@@ -107,14 +127,11 @@ def settings_of_the_environment(database: Database, monkeypatch: pytest.MonkeyPa
 
 def contents(database: Database) -> list[object]:
     """All that matters, read under settings of the tests' own."""
-    with contextlib.closing(database.connect(options="-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres"
-                                             " -c extra_float_digits=1 -c bytea_output=hex -c search_path=public"
-                                             " -c statement_timeout=0 -c client_encoding=UTF8 -c standard_conforming_strings=on -c quote_all_identifiers=off")) as session:  # fmt: skip
+    options = " ".join(f"-c {name}={value}" for name, value in PLAIN.items())
+    with contextlib.closing(database.connect(options=options)) as session:
         cursor = session.cursor()
         found: list[object] = []
-        for query in ("SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM t", "SELECT day::text, n FROM m ORDER BY 1",
-                      "SELECT f()", "SELECT count(*), max(id) FROM shop.orders",
-                      "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 't_v_check'"):  # fmt: skip
+        for query in QUERIES:
             cursor.execute(query)
             found.append(cursor.fetchall())
         return found

@@ -39,8 +39,10 @@ def site_of(place: Place, catalog: str) -> Iterator[Site]:
     folder.chmod(0o755)
     made = Site(folder, Path(catalog), InAPod())  # type: ignore[arg-type]
     made.hosts["db1"].update(postgres_kubernetes=place.options())
-    yield made
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def entries(place: Place, catalog: str) -> list[str]:
