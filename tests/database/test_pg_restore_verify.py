@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
+from tests.support import pythons
 from tests.support.backups import back_up, fingerprint, manifest_of
 from tests.support.catalogs import add_verdict
 from tests.support.databases import Database, new_database, unique_name
@@ -279,13 +280,10 @@ def as_ordinary_user(folder: Path) -> str:
     """A Python that runs as another account, if we are root. It may read our Python, which root may keep to itself."""
     user = run_user()
     assert user is not None
-    setpriv = f"setpriv --reuid={user.pw_uid} --regid={user.pw_gid} --clear-groups"
+    setpriv = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     if not can_enter(Path(sys.executable).resolve().parent):
-        setpriv += " --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
-    wrapper = folder / "python"
-    wrapper.write_text(f'#!/bin/sh\nexec {setpriv} {sys.executable} "$@"\n')
-    wrapper.chmod(0o755)
-    return str(wrapper)
+        setpriv += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return pythons.started_by(folder / "python", *setpriv)
 
 
 def test_an_ordinary_user_can_verify(filled: Database, backup_dir: Path, scratch: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import pythons
 from tests.support.backups import (
     SLOW,
     back_up,
@@ -35,12 +36,6 @@ from tests.support.processes import command_lines, until
 from tests.support.servers import Server
 
 QUICK: dict[str, Any] = {"fingerprint": "none", "globals": False}
-DROP_CAPABILITIES = f"""#!{sys.executable}
-import ctypes, os, sys
-for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: then modes hold for root, too
-    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
 
 
 @pytest.fixture(name="big", scope="module")
@@ -64,12 +59,7 @@ def _small(database: Database) -> Database:
 @pytest.fixture(name="ordinary_python")
 def _ordinary_python(tmp_path: Path) -> str:
     """A Python for which modes of files hold, although the tests may run as root."""
-    wrapper = tmp_path / "python"
-    wrapper.write_text(
-        DROP_CAPABILITIES if os.geteuid() == 0 else f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n'
-    )
-    wrapper.chmod(0o755)
-    return str(wrapper)
+    return pythons.that_minds_modes(tmp_path / "python")
 
 
 @pytest.mark.parametrize("check", [False, True])

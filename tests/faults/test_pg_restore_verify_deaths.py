@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import pythons
 from tests.support.backups import back_up, fill
 from tests.support.databases import Database, new_database, unique_name
 from tests.support.modules import Result, RunningModule, expect_failure, expect_success, run_module, start_module
@@ -35,13 +36,6 @@ from tests.support.verifications import (
     verdicts,
     verify,
 )
-
-DROP_CAPABILITIES = f"""#!{sys.executable}
-import ctypes, os, sys
-for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: then modes hold for root, too
-    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
 
 
 @pytest.fixture(name="scratch")
@@ -160,10 +154,8 @@ def test_a_scratch_dir_that_cannot_be_used_is_named(
 ) -> None:
     (scratch / "closed").mkdir(mode=0o500)
     (scratch / "file").touch()
-    python = tmp_path / "python"
-    python.write_text(DROP_CAPABILITIES if os.geteuid() == 0 else f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    result = expect_failure(MODULE, params(big, catalog, scratch / place), python=str(python), check=check)
+    python = pythons.that_minds_modes(tmp_path / "python")
+    result = expect_failure(MODULE, params(big, catalog, scratch / place), python=python, check=check)
     assert result["error"]["kind"] == "InvalidInput"
     assert str(scratch / place) in result["msg"]
     assert not (scratch / "missing").exists()
