@@ -13,8 +13,8 @@ description:
   - Drops the databases that M(godel.postgres_runbook.pg_database_swap) has replaced and whose time to be kept is over, and stages that
     M(godel.postgres_runbook.pg_restore) has left half-way. A stage that is loaded stays, since the next restore of that backup goes on
     from it.
-  - Only databases that are marked so are ever dropped, and only under the name that they were given with the mark. What somebody has
-    renamed is named in RV(notes), and stays.
+  - Only databases that are marked so are ever dropped, and only under the name that they were given with the mark. A database that was
+    renamed since stays, and RV(notes) names it.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:

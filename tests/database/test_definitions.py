@@ -304,7 +304,7 @@ def test_all_changes_together_come_back_from_a_dump(
         assert_proven(database, tmp_path, 0)
 
 
-# --- what is told -------------------------------------------------------------------------------------
+# --- what the verdict says -------------------------------------------------------------------------------------
 
 
 def test_a_difference_shows_both_texts(database: Database) -> None:

@@ -225,7 +225,7 @@ def test_a_loaded_stage_that_was_changed_fails_its_proof(prod: Database, backup_
     named(prod, name).execute("UPDATE accounts SET balance = 10 WHERE id = 7")
     result = expect_failure("pg_restore", params(prod, backup_dir, keep_failed=keep_failed))
     assert "The restored copy is not proven" in result["msg"]
-    assert "it may have been changed since. Run this again, which loads it anew." in result["msg"]
+    assert "a session may have changed it since. Run this again: it loads the backup again." in result["msg"]
     assert "Production was not touched." in result["msg"]
     assert family(prod) == ([prod.name, name] if keep_failed else [prod.name])
     assert "There is no staged database" in expect_failure("pg_database_swap", prod.login())["msg"]

@@ -68,7 +68,7 @@ class ClusterPlace(Place):
         return manifest
 
     def schedule_options(self) -> dict[str, Any]:
-        """What the environment says, in the words of the module."""
+        """The settings in the environment, as options of the module."""
         found: dict[str, Any] = {}
         if _word("PULL_SECRET"):
             found["image_pull_secrets"] = [_word("PULL_SECRET")]

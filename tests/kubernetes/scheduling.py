@@ -28,7 +28,7 @@ def schedule(place: Place) -> str:
 
 
 def options(place: Place) -> dict[str, Any]:
-    """The options of the schedule, in the words of the module."""
+    """The options of the module for the schedule."""
     return {
         "name": schedule(place),
         "image": place.runbook_image or place.image,

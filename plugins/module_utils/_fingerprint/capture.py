@@ -73,7 +73,7 @@ class Recorder:
         self._stopped = threading.Event()
         self._keep_with = keep_with
         self._copied = copied
-        # A copy that nobody else uses is read once more as a whole: its snapshot goes with the session that holds it.
+        # A copy without other sessions is read once more as a whole: its snapshot goes with the session that holds it.
         self._patience_s = 0.0 if alone else PATIENCE_S
 
     @contextmanager

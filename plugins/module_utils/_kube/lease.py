@@ -24,7 +24,7 @@ from .workload import refuse_another
 
 _RENEWALS = 6
 _LAPSED = 7
-# A lease is a line: its number, when it was renewed by the clock of the kernel that nobody sets, which boot of which
+# A lease is a line: its number, when it was renewed by the kernel's monotonic clock, which boot of which
 # kernel that is, and for how many seconds it counts.
 _NOW = """
 up=0 boot=-

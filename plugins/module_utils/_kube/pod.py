@@ -115,7 +115,7 @@ class Pod:
 
     def refuse_replaced(self) -> None:
         """Raise WorkloadProblem unless it is still the same container."""
-        with suppress(ClusterUnreachable):  # then nobody knows
+        with suppress(ClusterUnreachable):  # then it cannot be found out
             refuse_another(self.cluster, self.container)
 
     def close(self) -> None:

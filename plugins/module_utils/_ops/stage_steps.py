@@ -70,7 +70,7 @@ def analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
             for done in [pool.submit(persist, server, work) for dummy in range(jobs)]:
                 done.result()
         finally:
-            left.clear()  # when we are stopped, nobody begins another one
+            left.clear()  # when we are stopped, no thread begins another one
 
 
 def dress(session: Session, stage: Database, found: Outlook) -> bool:

@@ -52,7 +52,7 @@ def _changed(acl: str, granted: str) -> str:
 
 
 # Tables of extensions whose rows, or some of them, are not carried. `scripts` are the transactions of the extension's
-# script; rows that these inserted come back with it. Empty: nobody can tell which did.
+# script; rows that these inserted come back with it. Empty where that is not known.
 MEMBER_TABLES = f"""{_EXTENSIONS}
 SELECT m.extname::text AS extension, m.identity, m.configures, coalesce(m.condition, '') AS condition,
        pg_relation_size(m.oid)::bigint AS size_bytes, greatest(m.reltuples, 0)::bigint AS estimate,
