@@ -15,7 +15,7 @@ RUN := $(bin)/pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 PYTEST := $(RUN) --dist loadfile -m "not majors" $(ARGS)
 
 # The slowest first: two run at a time.
-GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-yaml lint-changelog lint-environment
+GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-imports lint-payloads lint-yaml lint-changelog lint-environment
 CORES := 2.16 2.17 2.18 2.19
 
 .PHONY: help
@@ -78,6 +78,12 @@ lint-python: setup ## ruff: rules and format
 
 lint-types: setup ## mypy, strict, on plugins/
 	@tools/gate.sh mypy mypy
+
+lint-imports: setup ## import-linter: arrows between packages point down (docs/architecture.md)
+	@PYTHONPATH=.venv/collections tools/gate.sh imports lint-imports --no-cache
+
+lint-payloads: setup ## No module ships more than it may
+	@tools/gate.sh payloads $(bin)/python tools/payloads.py
 
 lint-yaml: setup ## yamllint
 	@tools/gate.sh yamllint yamllint --strict .

@@ -41,9 +41,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import (
-    human_duration as _human_duration,
-)
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import human_duration as _human_duration
 
 
 def human_duration(duration_s: Any) -> str:

@@ -43,8 +43,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.window import Window
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._window import Window
 
 
 def in_window(words: Any) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timezone
+from datetime import datetime, timezone, tzinfo
 
 from ._errors import InvalidInput
 
@@ -95,3 +95,26 @@ def to_rfc3339(moment: datetime) -> str:
 def from_rfc3339(text: str) -> datetime:
     """The moment that `to_rfc3339` wrote. Raises ValueError for anything else."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+
+
+# --- _cron
+
+
+def read_zone(name: str | None) -> tzinfo:
+    """The time zone of a CronJob; without a name, UTC, which is what the clusters' controllers have.
+
+    Raises:
+        InvalidInput: this host knows no such zone.
+    """
+    if name is None or name in ("UTC", "Etc/UTC"):
+        return timezone.utc
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidInput(
+            "time_zone is not a time zone of this host",
+            subject=repr(name),
+            remedy="Use a name of the IANA database, for example Europe/Berlin; the package tzdata has them.",
+        ) from None

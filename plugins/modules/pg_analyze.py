@@ -129,12 +129,12 @@ msg:
 """
 
 from ..module_utils._argspec import BRAKES, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._db import Login, Server
 from ..module_utils._findings import judged
+from ..module_utils._maintenance.analyze import run as analyze
+from ..module_utils._maintenance.analyze.tables import AnalyzePlan
+from ..module_utils._maintenance.limits import Limits
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import analyze
-from ..module_utils._ops.brakes import Limits
-from ..module_utils._ops.statistics import AnalyzePlan
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, parse_size, utc_now
 

@@ -208,11 +208,11 @@ msg:
 """
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
+from ..module_utils._backup import losses, preflight, take
 from ..module_utils._catalog.catalog import Catalog
-from ..module_utils._db import Login, Server
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import backup, backup_preflight, losses
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 
@@ -235,7 +235,7 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Take a backup, unless a young enough one is there."""
     params = call.params
-    plan = backup_preflight.BackupPlan(
+    plan = preflight.BackupPlan(
         db=params["db"],
         format=params["format"],
         jobs=params["jobs"],
@@ -254,24 +254,24 @@ def operation(call: Call) -> Result:
     target = create_target(params)
     catalog = Catalog(target, params["backup_dir"])
     server = Server(target, Login.from_params(params, "backup"), check_mode=call.check_mode)
-    young = backup.young_enough(catalog, server, plan, utc_now())
+    young = take.young_enough(catalog, server, plan, utc_now())
     if young is not None:
         text = f"Backup {young.id} is younger than {params['max_age']}; nothing to do."
         known = young.usable()
         values = {"backup": {**known.summary(), "path": young.path}, **judged(losses.recorded(known)), "msg": text}
         return Result(False, values)
-    found = backup_preflight.preflight(target, server, catalog, plan)
+    found = preflight.preflight(target, server, catalog, plan)
     values = {"preflight": found.as_dict()}
     if call.check_mode:
         diff = {"before": "", "after": f"a new backup of {plan.db}\n"}
         text = f"A backup of {plan.db} would be taken. {losses.told(found.findings)}".rstrip()
         return Result(True, {**values, **judged(found.findings), "msg": text}, diff)
-    taken = backup.take(target, server, catalog, plan, found)
+    taken = take.take(target, server, catalog, plan, found)
     values.update(
         backup={**taken.manifest.summary(), "path": taken.path},
         removed=taken.removed,
         **judged(taken.findings),
-        msg=backup.describe(taken),
+        msg=take.describe(taken),
     )
     return Result(True, values, {"before": "", "after": f"{taken.path}\n"})
 

@@ -125,9 +125,9 @@ msg:
 import time
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._backup import fetch
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import fetch
 from ..module_utils._target.factory import create_target
 
 SPEC = ArgumentSpec(

@@ -214,11 +214,12 @@ msg:
 """
 
 from ..module_utils._argspec import CATALOG, CONNECTION, KUBERNETES, ArgumentSpec
+from ..module_utils._backup import status, status_judgement
 from ..module_utils._catalog.catalog import Catalog
-from ..module_utils._db import Login, Server
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import origin, status, status_judgement
+from ..module_utils._postgres import cluster_id
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 
@@ -241,9 +242,9 @@ def operation(call: Call) -> Result:
     target = create_target(params)
     catalog = Catalog(target, params["backup_dir"])
     now = utc_now()
-    server = origin.Identity()
+    server = cluster_id.Identity()
     if params["ask_server"]:
-        server = origin.identify(Server(target, Login.from_params(params, "backup info")), params["db"])
+        server = cluster_id.identify(Server(target, Login.from_params(params, "backup info")), params["db"])
     states = status.survey(target.files, catalog, params["db"], now, server)
     findings = status_judgement.judge(states, standards, now, catalog.root, server)
     values = {

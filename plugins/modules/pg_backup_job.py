@@ -88,10 +88,11 @@ msg:
 """
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._backup import take
+from ..module_utils._backup.schedule import run_job
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._kube.cluster import connect
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import backup, schedule_run
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 
@@ -110,22 +111,22 @@ def operation(call: Call) -> Result:
     name, db = params["schedule"], params["db"]
     max_age_s = parse_duration(params["max_age"], "max_age") if params["max_age"] else 0
     wait_s = parse_duration(params["wait"], "wait")
-    schedule_run.check_wait(wait_s)
+    run_job.check_wait(wait_s)
     with connect(params["kubernetes"]) as cluster:
         catalog = Catalog(create_target(params), params["backup_dir"])
         now = utc_now()
-        young = backup.newest_within(catalog, db, max_age_s, True, now) if max_age_s else None
+        young = take.newest_within(catalog, db, max_age_s, True, now) if max_age_s else None
         if young is not None:
             text = f"Backup {young.id} is younger than {params['max_age']}; nothing to do."
             return Result(False, {"backup": {**young.usable().summary(), "path": young.path}, "msg": text})
-        start = schedule_run.look(cluster, name)
+        start = run_job.look(cluster, name)
         if call.check_mode:
             would = f"Job {start.running.name} would be waited for." if start.running else "A Job would be started."
             diff = {"before": "", "after": f"a new backup of {db}\n"}
             return Result(True, {"msg": f"CronJob {name}: {would}"}, diff)
         known = next(catalog.entries(db), None)
-        job = schedule_run.run(cluster, start, now, wait_s)
-    made = schedule_run.backup_of(catalog, db, job, known, utc_now())
+        job = run_job.run(cluster, start, now, wait_s)
+    made = run_job.backup_of(catalog, db, job, known, utc_now())
     figures = job.as_dict(utc_now())
     values = {
         "backup": {**made.usable().summary(), "path": made.path},

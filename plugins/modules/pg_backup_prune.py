@@ -126,10 +126,10 @@ msg:
 """
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._backup import prune
+from ..module_utils._backup.retention import Judged, Policy
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import prune
-from ..module_utils._ops.retention import Judged, Policy
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 

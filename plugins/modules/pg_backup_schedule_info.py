@@ -134,12 +134,12 @@ msg:
 """
 
 from ..module_utils._argspec import CONNECTION, KUBERNETES, ArgumentSpec
+from ..module_utils._backup.schedule import judge
 from ..module_utils._findings import judged
 from ..module_utils._kube.access import refuse_missing
 from ..module_utils._kube.cluster import connect
 from ..module_utils._kube.jobs import reading_rights
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import schedule
 from ..module_utils._units import parse_duration, utc_now
 
 SPEC = ArgumentSpec({"name": {"type": "str", "required": True}, "rpo": {"type": "str"}}).merge(CONNECTION, KUBERNETES)
@@ -151,16 +151,16 @@ def operation(call: Call) -> Result:
     rpo_s = parse_duration(params["rpo"], "rpo") if params["rpo"] else None
     with connect(params["kubernetes"]) as cluster:
         refuse_missing(cluster, reading_rights(params["name"]), "backup_status")
-        found = schedule.survey(cluster, params["name"])
+        found = judge.survey(cluster, params["name"])
         namespace = cluster.namespace
     now = utc_now()
-    findings = schedule.judge(found, rpo_s, now) if found else [schedule.missing(params["name"], namespace)]
+    findings = judge.judge(found, rpo_s, now) if found else [judge.missing(params["name"], namespace)]
     values = {
         "schedule": found.as_dict(now) if found else None,
         "jobs": [run.as_dict(now) for run in found.runs] if found else [],
         "failed_job_log": list(found.failed_log) if found else [],
         **judged(findings),
-        "msg": schedule.describe(found, findings, now),
+        "msg": judge.describe(found, findings, now),
     }
     return Result(False, values)
 

@@ -156,13 +156,13 @@ msg:
 from typing import Any
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._cron import Cron, read_zone
+from ..module_utils._backup.schedule import manifests
+from ..module_utils._backup.schedule.cron import Cron
 from ..module_utils._errors import InvalidInput
 from ..module_utils._kube.access import refuse_missing
 from ..module_utils._kube.cluster import connect
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import schedule_objects
-from ..module_utils._units import to_rfc3339, utc_now
+from ..module_utils._units import read_zone, to_rfc3339, utc_now
 
 # They go into the plan as they are.
 _PLANNED: dict[str, dict[str, Any]] = {
@@ -199,7 +199,7 @@ def operation(call: Call) -> Result:
     params = call.params
     absent = params["state"] == "absent"
     with connect(params["kubernetes"]) as cluster:
-        plan = schedule_objects.SchedulePlan(
+        plan = manifests.SchedulePlan(
             name=params["name"],
             namespace=cluster.namespace,
             image=params["image"] or "",
@@ -208,12 +208,12 @@ def operation(call: Call) -> Result:
         )
         if absent:
             plan.check_names()
-            found, following = schedule_objects.removals(plan), None
+            found, following = manifests.removals(plan), None
         else:
             plan.check()
-            found = schedule_objects.objects(plan, _inventory(call))
+            found = manifests.objects(plan, _inventory(call))
             following = None if plan.suspend else Cron.parse(plan.cron).following(utc_now(), read_zone(plan.time_zone))
-        refuse_missing(cluster, schedule_objects.rights(plan, absent), schedule_objects.GRANT)
+        refuse_missing(cluster, manifests.rights(plan, absent), manifests.GRANT)
     when = to_rfc3339(following) if following else None
     text = f"CronJob {plan.namespace}/{plan.name}"
     text += (
@@ -236,7 +236,7 @@ def _inventory(call: Call) -> str:
         "postgres_backup_dir": params["backup_dir"],
         "postgres_kubernetes": {name: value for name, value in place.items() if value is not None},
     }
-    return schedule_objects.inventory_of(words, params, params["backup_options"])
+    return manifests.inventory_of(words, params, params["backup_options"])
 
 
 def main() -> None:

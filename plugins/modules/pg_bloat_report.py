@@ -231,12 +231,12 @@ msg:
 """
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._bloat.advice import Thresholds
-from ..module_utils._bloat.survey import Scope
-from ..module_utils._db import Login, Server
 from ..module_utils._errors import InvalidInput
+from ..module_utils._maintenance.bloat import report
+from ..module_utils._maintenance.bloat.advice import Thresholds
+from ..module_utils._maintenance.bloat.survey import Scope
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import bloat
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, parse_size
 
@@ -250,7 +250,7 @@ SPEC = ArgumentSpec(
         "min_bloat_ratio": {"type": "float", "default": 0.3},
         "min_bloat_bytes": {"type": "str", "default": "8MB"},
         "min_dead_ratio": {"type": "float", "default": 0.2},
-        "sort": {"type": "str", "choices": list(bloat.ORDERS), "default": "bloat_bytes"},
+        "sort": {"type": "str", "choices": list(report.ORDERS), "default": "bloat_bytes"},
         "top": {"type": "int", "default": 100},
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
@@ -264,7 +264,7 @@ def operation(call: Call) -> Result:
             raise InvalidInput(f"{name} is not a share", subject=str(params[name]), remedy="Use 0 to 1.")
     if params["top"] < 0:
         raise InvalidInput("top is negative", subject=str(params["top"]), remedy="Use 0 for all relations.")
-    plan = bloat.ReportPlan(
+    plan = report.ReportPlan(
         db=params["db"],
         scope=Scope(params["schemas"], params["tables"], parse_size(params["min_size"], "min_size")),
         measure_budget_s=parse_duration(params["measure_budget"], "measure_budget"),
@@ -278,7 +278,7 @@ def operation(call: Call) -> Result:
         top=params["top"],
     )
     server = Server(create_target(params), Login.from_params(params, "bloat report"))
-    return Result(False, bloat.report(server, plan).as_result())
+    return Result(False, report.report(server, plan).as_result())
 
 
 def main() -> None:

@@ -199,12 +199,13 @@ msg:
 """
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._db import Login
 from ..module_utils._errors import InvalidInput
+from ..module_utils._health import plan as health_plan
+from ..module_utils._health import report
+from ..module_utils._health.past import Past
+from ..module_utils._health.session import line
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import health, health_plan
-from ..module_utils._ops.health_past import Past
-from ..module_utils._ops.health_session import line
+from ..module_utils._postgres.connection import Login
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 
@@ -213,8 +214,8 @@ SPEC = ArgumentSpec(
         "sections": {
             "type": "list",
             "elements": "str",
-            "choices": list(health.SECTIONS),
-            "default": list(health.SECTIONS),
+            "choices": list(report.SECTIONS),
+            "default": list(report.SECTIONS),
         },
         "ignore": {"type": "list", "elements": "str", "default": []},
         "thresholds": {"type": "dict", "default": {}},
@@ -235,7 +236,7 @@ def operation(call: Call) -> Result:
     timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     if timeout_s < 0.1:
         raise InvalidInput("statement_timeout is too short", subject=str(timeout_s), remedy="Use 100ms or more.")
-    plan = health.HealthPlan(
+    plan = report.HealthPlan(
         sections=params["sections"],
         ignore=params["ignore"],
         plans=health_plan.plans(params["thresholds"], params["backup_dir"]),
@@ -243,7 +244,7 @@ def operation(call: Call) -> Result:
         past=Past(params["storage_history"], params["queries_baseline"], params["server_baseline"]),
     )
     with line(create_target(params), Login.from_params(params, "health"), params["db"], timeout_s) as way:
-        return Result(False, health.collect(way, plan, utc_now()).values())
+        return Result(False, report.collect(way, plan, utc_now()).values())
 
 
 def main() -> None:

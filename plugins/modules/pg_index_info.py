@@ -96,10 +96,10 @@ msg:
 """
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._db import Login, Server
 from ..module_utils._findings import judged
+from ..module_utils._maintenance.reindex import advice, indexes
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import index_findings, indexes
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, parse_size, utc_now
 
@@ -115,21 +115,21 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Read the indexes and judge them."""
     params = call.params
-    standards = index_findings.Standards(
+    standards = advice.Standards(
         min_bytes=parse_size(params["min_size"], "min_size"),
         unused_after_s=parse_duration(params["unused_after"], "unused_after"),
     )
     server = Server(create_target(params), Login.from_params(params, "index info"), check_mode=call.check_mode)
     with server.connect(params["db"], settings=indexes.LOOK_SETTINGS) as session:
-        found = index_findings.look(session, params["schemas"], standards, utc_now())
+        found = advice.look(session, params["schemas"], standards, utc_now())
     findings = found.findings
     values = {
         "index_count": len(found.indexes),
         "index_size_bytes": sum(index.size_bytes for index in found.indexes),
-        "superfluous_bytes": index_findings.superfluous_bytes(findings),
+        "superfluous_bytes": advice.superfluous_bytes(findings),
         "statistics_age_s": found.counted.age_s,
         **judged(findings),
-        "msg": index_findings.describe(findings, found.indexes),
+        "msg": advice.describe(findings, found.indexes),
     }
     return Result(False, values)
 

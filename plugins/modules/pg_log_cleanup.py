@@ -81,9 +81,9 @@ msg:
 """
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._db import Login, Server
+from ..module_utils._diagnostics.disk import log_cleanup
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import log_cleanup
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 

@@ -261,13 +261,13 @@ msg:
 """
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._db import Login, Server
+from ..module_utils._diagnostics.queries.explain import explain
+from ..module_utils._diagnostics.queries.report import Baseline, QueriesPlan, collect, describe
+from ..module_utils._diagnostics.queries.sql import SORTS
 from ..module_utils._errors import InvalidInput
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops.queries import Baseline, QueriesPlan, collect, describe
-from ..module_utils._ops.query_explain import explain
-from ..module_utils._sql.queries import SORTS
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 

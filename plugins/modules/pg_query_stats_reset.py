@@ -96,11 +96,11 @@ msg:
 """
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._db import Login, Server
+from ..module_utils._diagnostics.queries.report import QueriesPlan
+from ..module_utils._diagnostics.queries.reset import describe, reset
 from ..module_utils._errors import InvalidInput
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops.queries import QueriesPlan
-from ..module_utils._ops.query_reset import describe, reset
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, utc_now
 

@@ -246,12 +246,13 @@ msg:
 """
 
 from ..module_utils._argspec import BRAKES, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._db import Login, Server
 from ..module_utils._errors import ConnectionFailed, QueryFailed
 from ..module_utils._findings import Finding, judged
+from ..module_utils._maintenance.limits import Limits
+from ..module_utils._maintenance.reindex import advice, choose, indexes
+from ..module_utils._maintenance.reindex import run as rebuild
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import index_findings, indexes, rebuild, reindex
-from ..module_utils._ops.brakes import Limits
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, parse_size, utc_now
 
@@ -284,7 +285,7 @@ def operation(call: Call) -> Result:
     params = call.params
     limits = Limits.from_params(params, utc_now(), must_be_open=not call.check_mode)
     timeout = params["statement_timeout"]
-    plan = reindex.ReindexPlan(
+    plan = choose.ReindexPlan(
         db=params["db"],
         indexes=params["indexes"],
         tables=params["tables"],
@@ -305,30 +306,30 @@ def operation(call: Call) -> Result:
         check_space=params["check_space"],
     )
     plan.check(has_window=bool(params["window"]))
-    standards = index_findings.Standards(unused_after_s=parse_duration(params["unused_after"], "unused_after"))
+    standards = advice.Standards(unused_after_s=parse_duration(params["unused_after"], "unused_after"))
     target = create_target(params)
     server = Server(target, Login.from_params(params, "reindex"), check_mode=call.check_mode)
     done = rebuild.run(server, target, plan, limits, utc_now, rehearsal=call.check_mode)
-    findings = [*reindex.findings(done), *_judged(server, plan, standards, done)]
+    findings = [*choose.findings(done), *_judged(server, plan, standards, done)]
     values = {
-        **reindex.values(done),
+        **choose.values(done),
         **judged(findings),
     }
-    failure = None if call.check_mode else reindex.failure(done)
+    failure = None if call.check_mode else choose.failure(done)
     if failure is None:
-        values["msg"] = reindex.describe(done, rehearsal=call.check_mode)
-    return Result(done.due if call.check_mode else done.changed, values, reindex.difference(done), failure=failure)
+        values["msg"] = choose.describe(done, rehearsal=call.check_mode)
+    return Result(done.due if call.check_mode else done.changed, values, choose.difference(done), failure=failure)
 
 
 def _judged(
-    server: Server, plan: reindex.ReindexPlan, standards: index_findings.Standards, done: reindex.Reindexed
+    server: Server, plan: choose.ReindexPlan, standards: advice.Standards, done: choose.Reindexed
 ) -> list[Finding]:
     """What else there is to say of the indexes. Invalid ones have been dealt with."""
     if done.broken:
         return []
     try:
         with server.connect(plan.db, settings=indexes.LOOK_SETTINGS) as session:
-            found = index_findings.look(session, plan.schemas, standards, utc_now()).findings
+            found = advice.look(session, plan.schemas, standards, utc_now()).findings
     except (ConnectionFailed, QueryFailed) as exc:  # what was done is told all the same
         done.notes.append(f"Unused, duplicate and missing indexes could not be looked for: {exc.why or exc.what}.")
         return []

@@ -198,12 +198,13 @@ msg:
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog
-from ..module_utils._db import Login, Server
+from ..module_utils._load import databases
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import databases, outlook, staging
-from ..module_utils._ops.rehearsal import Clock
+from ..module_utils._postgres.connection import Login, Server
+from ..module_utils._restore import preflight, stage
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_size, utc_now
+from ..module_utils._verify.restore_copy import Clock
 
 _MOST_JOBS = 4
 SPEC = ArgumentSpec(
@@ -234,7 +235,7 @@ def operation(call: Call) -> Result:
     """Stage a backup, unless production came from it."""
     params = call.params
     target = create_target(params)
-    plan = outlook.StagePlan(
+    plan = preflight.StagePlan(
         db=params["db"],
         reference=params["backup"],
         force=params["force"],
@@ -248,35 +249,35 @@ def operation(call: Call) -> Result:
         nice=params["nice"],
         max_lag_bytes=parse_size(params["max_replica_lag"], "max_replica_lag") if params["max_replica_lag"] else None,
         accept=params["accept"],
-        smoke_queries=[outlook.SmokeQuery(each["query"], each["expect"]) for each in params["smoke_queries"]],
+        smoke_queries=[preflight.SmokeQuery(each["query"], each["expect"]) for each in params["smoke_queries"]],
         allow=params["allow"],
     )
     plan.check()
     catalog = Catalog(target, params["backup_dir"])
     server = Server(target, Login.from_params(params, "restore"))
     with databases.working(server) as session:
-        subject = outlook.choose(target, session, catalog, plan)
-        identity = outlook.identify(target, subject, plan.jobs)
-        if outlook.already_live(session, plan, identity):
+        subject = preflight.choose(target, session, catalog, plan)
+        identity = preflight.identify(target, subject, plan.jobs)
+        if preflight.already_live(session, plan, identity):
             text = f"{plan.db} came from {identity.name}; nothing to do."
             return Result(False, {"stage": None, "findings": [], "msg": text})
-        with staging.kept(catalog, subject):
-            found = outlook.preflight(target, server, session, plan, subject, identity)
+        with stage.kept(catalog, subject):
+            found = preflight.preflight(target, server, session, plan, subject, identity)
             values: dict[str, object] = {
                 "preflight": found.as_dict(),
                 "findings": [finding.as_dict() for finding in found.findings],
             }
-            diff = outlook.difference(found, utc_now())
+            diff = preflight.difference(found, utc_now())
             if call.check_mode:
-                text = f"{found.source.name} would be restored beside {plan.db}. {outlook.summary(found)}".rstrip()
+                text = f"{found.source.name} would be restored beside {plan.db}. {preflight.summary(found)}".rstrip()
                 if found.loaded_as:
                     text = f"{text} It is loaded already, as {found.loaded_as}: only what comes after would be done."
                 return Result(True, {**values, "stage": None, "msg": text}, diff)
             clock = Clock()
             with clock.step("all"):
-                staged = staging.stage(target, server, plan, found, clock)
-    told = staging.report(staged)
-    told["msg"] = f"{told['msg']} {outlook.summary(found)}".rstrip()
+                staged = stage.stage(target, server, plan, found, clock)
+    told = stage.report(staged)
+    told["msg"] = f"{told['msg']} {preflight.summary(found)}".rstrip()
     values.update(told, staged_s=clock.steps.pop("all_s"), steps=clock.steps)
     values.update(preflight=found.as_dict(), findings=[finding.as_dict() for finding in found.findings])
     return Result(staged.changed or bool(staged.removed), values, diff)

@@ -223,12 +223,13 @@ from typing import Any
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
 from ..module_utils._catalog.catalog import Catalog, Entry
-from ..module_utils._db import Login, Server
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops import verify
-from ..module_utils._ops.rehearsal import Clock, Place
-from ..module_utils._target.factory import create_target, scratch_pod
+from ..module_utils._postgres.connection import Login, Server
+from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, to_rfc3339, utc_now
+from ..module_utils._verify import verify
+from ..module_utils._verify.restore_copy import Clock, Place
+from ..module_utils._verify.scratch_pod import scratch_pod
 
 SPEC = ArgumentSpec(
     {

@@ -220,12 +220,12 @@ msg:
 """
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._db import Login, Server
+from ..module_utils._diagnostics.terminate.plan import TerminatePlan, whom
+from ..module_utils._diagnostics.terminate.run import terminate
 from ..module_utils._errors import InvalidInput
+from ..module_utils._health.reachability import reach
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops.reachability import reach
-from ..module_utils._ops.terminate import terminate
-from ..module_utils._ops.terminate_plan import TerminatePlan, whom
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration
 

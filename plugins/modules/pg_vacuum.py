@@ -260,11 +260,11 @@ msg:
 """
 
 from ..module_utils._argspec import BRAKES, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
-from ..module_utils._db import Login, Server
+from ..module_utils._maintenance.limits import Limits
+from ..module_utils._maintenance.vacuum.plan import VacuumPlan
+from ..module_utils._maintenance.vacuum.run import Vacuum
 from ..module_utils._module import Call, Result, run
-from ..module_utils._ops.brakes import Limits
-from ..module_utils._ops.vacuum import Vacuum
-from ..module_utils._ops.vacuum_plan import VacuumPlan
+from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, parse_size, utc_now
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import scratch
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._programs import SCRATCH, find
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._sql import fingerprint as sql
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.sql import content as sql
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.programs import SCRATCH, find
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target import work_directory
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify import scratch_instance
 from tests.benchmarks.measure import Argv, BenchmarkError, Sample, Series, module, run
 from tests.support.controller import Controller, end_children
 from tests.support.databases import Database, new_database
@@ -127,8 +128,8 @@ class Bench:
         like = self.database.query("SELECT datcollate, datctype FROM pg_database WHERE datname = current_database()")[0]
         locale = f"ENCODING 'UTF8' LC_COLLATE '{like[0]}' LC_CTYPE '{like[1]}'"
         with (
-            scratch.home(target, str(self.folder)) as home,
-            scratch.instance(target, programs, home, superuser="postgres", jobs=self.jobs) as (server, dummy),
+            work_directory.home(target, str(self.folder)) as home,
+            scratch_instance.instance(target, programs, home, superuser="postgres", jobs=self.jobs) as (server, dummy),
         ):
             with server.connect("postgres") as session:
                 session.execute(f"CREATE DATABASE {RESTORED} TEMPLATE template0 {locale}")

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Session
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput, QueryFailed
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import brakes as ops
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.brakes import Brakes, Limits
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.limits import Brakes, Limits
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.window import OutsideWindow
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres import directories as ops
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Session
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local_files import LocalFiles
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._window import OutsideWindow
 from tests.support.backups import our_server
 from tests.support.databases import Database, new_database
 from tests.support.processes import until

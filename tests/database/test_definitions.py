@@ -15,8 +15,8 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprin
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.definitions import Original, Part
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.figures import Fingerprint, compare
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.round_trip import RoundTrip
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._sql.fingerprint import PINNED_SETTINGS
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._sql.schema_words import (
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.sql.content import PINNED_SETTINGS
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.sql.schema_words import (
     ARGUMENTS,
     BODY,
     EXPRESSION,

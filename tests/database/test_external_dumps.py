@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import legacy, restore
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.restore import Loaded, RestoreRefused
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._programs import CLIENT, find
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._load import external_dump
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._load import load as restore
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._load.load import Loaded, RestoreRefused
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.programs import CLIENT, find
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_restore, pg_restore_verify
 from tests.support.backups import our_server
@@ -55,7 +56,7 @@ def load(database: Database, scratch: Path, path: Path, **over: Any) -> Loaded:
     """Load a dump into a database, and keep what comes of it."""
     target = LocalTarget()
     programs = find(target, 0, bin_dir=str(database.server.client_dir), needed=CLIENT, purpose="for a test")
-    dump = legacy.identify(target, str(path))
+    dump = external_dump.identify(target, str(path))
     work = scratch / "work"
     work.mkdir()
     try:

@@ -13,11 +13,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Server as OurServer
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import QueryFailed
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint import capture
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.figures import Fingerprint, compare
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Server as OurServer
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from tests.support.changes import DEFINITIONS, PREPARE, ROLES, ROWS, VALUES, WITH_ICU
 from tests.support.databases import Database, new_database

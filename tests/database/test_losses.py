@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._backup import losses
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import QueryFailed
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import Finding
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import losses
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._sql.fingerprint import PINNED_SETTINGS
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.sql.content import PINNED_SETTINGS
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_backup, pg_restore, pg_restore_verify
 from tests.support.backups import manifest_of, our_server, params
 from tests.support.databases import Database, new_database

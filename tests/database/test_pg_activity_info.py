@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils import _db
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import QueryFailed
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.reachability import reach
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._health.reachability import reach
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres import connection as _db
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from tests.support.databases import Database, new_database
 from tests.support.modules import Result, expect_failure, expect_success

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._bloat.survey import Scope, survey
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Server as Login_Server
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.bloat.survey import Scope, survey
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Server as Login_Server
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from tests.support.bloat_zoo import SCHEMA, Truth, build_bloat_zoo, rewrite
 from tests.support.databases import Database, new_database, unique_name

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import discard
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import discard
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
 from tests.support.databases import Database, unique_name
 from tests.support.modules import expect_failure, expect_success, start_module

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import disk
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.disk import report as disk
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.base import Space
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local_files import LocalFiles

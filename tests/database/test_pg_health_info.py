@@ -16,7 +16,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils import _db
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres import connection as _db
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_health_info
 from tests.support.databases import Database, new_database
 from tests.support.modules import expect_failure, expect_success, start_module

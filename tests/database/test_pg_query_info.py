@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Server as OurServer
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import query_statistics
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._sql import queries as sql
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.queries import sql, statistics
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Server as OurServer
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.factory import create_target
 from tests.support.databases import Database, new_database
 from tests.support.modules import expect_failure, expect_success
@@ -327,10 +326,10 @@ def test_the_columns_of_a_newer_extension_are_understood(any_database: Database)
     )
     login = Login(host="127.0.0.1", port=any_database.server.port, user="postgres", password=PASSWORD)
     with OurServer(create_target({"kubernetes": None}), login).connect(any_database.name) as session:
-        known = {**query_statistics.read_facts(session).__dict__, "schema": "public", "columns": list(columns)}
-        facts = query_statistics.Facts(**known)
+        known = {**statistics.read_facts(session).__dict__, "schema": "public", "columns": list(columns)}
+        facts = statistics.Facts(**known)
         for sort in sql.SORTS:
-            counted = query_statistics.read(session, facts, all_databases=False, sort=sort, top=5, sample=5)
+            counted = statistics.read(session, facts, all_databases=False, sort=sort, top=5, sample=5)
     [query] = counted.queries
     assert (query.queryid, query.io_time_s, query.wal_bytes, query.temp_bytes) == ("-5", 12.0, 7, 6 * 8192)
     assert query.since == counted.oldest == datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import NotEnoughSpace
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import outlook
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.outlook import Identity, Source, StagePlan
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.rehearsal import Needs, space_for
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.restore import Dump
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._load.load import Dump
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import preflight
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.preflight import (
+    Identity,
+    Source,
+    StagePlan,
+)
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.restore_copy import Needs, space_for
 from tests.support.backups import back_up
 from tests.support.catalogs import add_verdict
 from tests.support.databases import Database, unique_name
@@ -337,7 +341,7 @@ def test_the_room_of_what_died_half_way_counts(prod: Database, backup_dir: Path)
         ):
             refused = pytest.raises(NotEnoughSpace, match="restore_discard")
             with contextlib.nullcontext() if fits else refused:
-                outlook._refuse_cramped(session, plan_for(db), source, "/data", free)
+                preflight._refuse_cramped(session, plan_for(db), source, "/data", free)
 
 
 def test_a_login_that_is_no_superuser_is_told(prod: Database, backup_dir: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import databases
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._load import databases
 from tests.support.databases import Database
 from tests.support.restores import named, production, remove, rows, stage, swap, verified_backup
 from tests.support.servers import Server

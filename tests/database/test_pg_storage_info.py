@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.storage import report as storage
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import worst
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import storage
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.base import Space
 from tests.support.backups import our_server
 from tests.support.databases import Database

@@ -13,13 +13,13 @@ import psycopg2
 import psycopg2.extras
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils import _db
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.terminate import terminate
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.terminate_plan import (
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.terminate import sql
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.terminate.plan import (
     SessionName,
     TerminatePlan,
 )
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._sql import terminate as sql
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.terminate.run import terminate
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres import connection
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from tests.support.databases import Database
 from tests.support.modules import Result, expect_failure, expect_success
@@ -263,7 +263,7 @@ def test_a_superuser_cannot_be_ended_by_others(database: Database) -> None:
 class Intercepted:
     """A session that lets something happen right before a statement, as it happens between two statements."""
 
-    def __init__(self, session: _db.Session, statement: str, happens: Callable[[], None]) -> None:
+    def __init__(self, session: connection.Session, statement: str, happens: Callable[[], None]) -> None:
         self.session, self.statement, self.happens = session, statement, happens
 
     def query(self, statement: Any, params: Any = None) -> list[Any]:
@@ -279,9 +279,9 @@ class Intercepted:
 
 def test_one_that_moves_on_between_judgement_and_signal_is_left_alone(database: Database) -> None:
     options = {**dict.fromkeys(("ca_cert", "ssl_cert", "ssl_key")), "ssl_mode": "prefer", "connect_params": {}}
-    login = _db.Login.from_params({**options, "login_unix_socket": "", **database.login()})
+    login = connection.Login.from_params({**options, "login_unix_socket": "", **database.login()})
     plan = TerminatePlan(idle_s=0.0, application="mover", include_superusers=True)
-    with crowd(database) as people, _db.Server(LocalTarget(), login).connect(database.name) as session:
+    with crowd(database) as people, connection.Server(LocalTarget(), login).connect(database.name) as session:
         person, sleeper = people.join("mover"), people.join("mover")
         for each in (person, sleeper):
             each.run("BEGIN")

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import horizon
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.vacuum import xmin_horizon
 from tests.support.databases import Database
 from tests.support.modules import Result
 from tests.support.processes import until
@@ -29,7 +29,7 @@ def mostly_dead(database: Database) -> None:
 def test_dead_rows_that_have_to_stay_are_no_reason_for_a_rewrite(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(horizon, "_MOMENT_S", 0.2)
+    monkeypatch.setattr(xmin_horizon, "_MOMENT_S", 0.2)
     table(database, rows=20000, dead=0)
     before = file(database)
     with snapshot(database) as pid:
@@ -45,7 +45,7 @@ def test_dead_rows_that_have_to_stay_are_no_reason_for_a_rewrite(
 
 
 def test_who_is_gone_after_a_moment_is_in_nobodys_way(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(horizon, "_MOMENT_S", TIMEOUT_S)
+    monkeypatch.setattr(xmin_horizon, "_MOMENT_S", TIMEOUT_S)
     table(database, rows=20000, dead=0)
     results: list[Result] = []
     run = threading.Thread(target=lambda: results.append(attempt(database, **FULL)))
@@ -65,7 +65,7 @@ def test_a_rewrite_that_gave_nothing_back_for_somebodys_sake_is_not_called_done(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """He came after the last look."""
-    monkeypatch.setattr(horizon, "staying", lambda session: None)
+    monkeypatch.setattr(xmin_horizon, "staying", lambda session: None)
     table(database, rows=20000, dead=0)
     with snapshot(database) as pid:
         mostly_dead(database)

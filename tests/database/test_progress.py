@@ -13,9 +13,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Session
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import progress as ops
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.progress import Progress
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres import progress as ops
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Session
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.progress import Progress
 from tests.support.backups import our_server
 from tests.support.databases import Database
 from tests.support.processes import until

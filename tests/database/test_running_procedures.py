@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import horizon
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.vacuum import xmin_horizon
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_activity_info, pg_health_info, pg_terminate
 from tests.support.databases import Database, new_database
 from tests.support.modules import Result
@@ -235,7 +235,7 @@ def test_what_keeps_dead_rows_is_named_as_a_backup(database: Database) -> None:
         backup = people.join("pg_runbook backup (pg_dump)")
         backup.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
         with _session(database) as session:
-            [holder] = [each for each in horizon.holders(session) if each.subject == str(backup.pid)]
+            [holder] = [each for each in xmin_horizon.holders(session) if each.subject == str(backup.pid)]
         assert str(holder).startswith("a backup (process ")
         assert "pg_terminate_backend" not in holder.remedy
         assert holder.remedy.startswith("Wait")
@@ -243,7 +243,7 @@ def test_what_keeps_dead_rows_is_named_as_a_backup(database: Database) -> None:
 
 @contextlib.contextmanager
 def _session(database: Database) -> Iterator[Any]:
-    from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login, Server
+    from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login, Server
     from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 
     params = {name: option.get("default") for name, option in pg_activity_info.SPEC.options.items()}

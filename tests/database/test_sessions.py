@@ -9,7 +9,7 @@ import time
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import QueryFailed
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._statements import compose
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.statements import compose
 from tests.support.backups import our_server
 from tests.support.databases import Database
 

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import RunbookError
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import scratch
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.scratch import Preload
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._programs import SCRATCH, find
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.programs import SCRATCH, find
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target import work_directory
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.base import Space
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local_files import LocalFiles
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify import scratch_instance
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.scratch_instance import Preload
 from ansible_collections.godel.postgres_runbook.plugins.modules import (
     pg_backup,
     pg_database_discard,
@@ -314,8 +315,8 @@ def test_no_job_of_the_source_runs_in_a_scratch_instance() -> None:
     preload = Preload(["pg_cron", "no_such_library", "pg_stat_statements"], {"cron.database_name": "shop"})
     with (
         scratch_folder() as folder,
-        scratch.home(LocalTarget(), str(folder)) as home,
-        scratch.instance(LocalTarget(), programs, home, superuser="boss", jobs=1, preload=preload) as made,
+        work_directory.home(LocalTarget(), str(folder)) as home,
+        scratch_instance.instance(LocalTarget(), programs, home, superuser="boss", jobs=1, preload=preload) as made,
         made[0].connect("postgres") as session,
     ):
         assert session.value("SHOW shared_preload_libraries") == '"pg_cron","pg_stat_statements"'

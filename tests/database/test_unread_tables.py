@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Server as OurServer
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import QueryFailed
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint import capture
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.figures import Fingerprint, compare
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Server as OurServer
 from tests.support.backups import our_server
 from tests.support.databases import Database
 

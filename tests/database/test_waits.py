@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ConnectionFailed, QueryFailed
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import databases, waits
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._statements import compose
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._load import databases
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.statements import compose
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import waits
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_database_discard, pg_database_swap, pg_restore
 from tests.support.databases import Database
 from tests.support.operations import attempt

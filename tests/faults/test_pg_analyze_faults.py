@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import analyze as ops
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.brakes import Limits
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.statistics import AnalyzePlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.analyze import run as ops
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.analyze.tables import AnalyzePlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.limits import Limits
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_analyze
 from tests.support import operations

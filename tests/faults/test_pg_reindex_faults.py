@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput, Locked
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import rebuild
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.brakes import Limits
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.reindex import ReindexPlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.limits import Limits
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.reindex import run
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.reindex.choose import ReindexPlan
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_index_info, pg_reindex
 from tests.support import operations
@@ -75,7 +75,7 @@ def half_way(database: Database) -> int:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """While another session is in the way, what an attempt has left cannot be dropped: that is for the next run."""
-    monkeypatch.setattr(rebuild, "_CLEAN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(run, "_CLEAN_TIMEOUT_S", 0.05)
 
 
 def nothing_left(database: Database) -> bool:
@@ -249,7 +249,7 @@ def test_indexes_of_others_are_named_and_ones_own_are_done(two: Database, grant:
 def test_the_end_of_the_window_stops_the_run_and_another_one_goes_on(two: Database) -> None:
     with locked(two, "a", WRITING):
         limits = Limits(until=datetime.now(UTC) + timedelta(seconds=0.5))
-        done = rebuild.run(
+        done = run.run(
             our_server(two), LocalTarget(), ReindexPlan(two.name), limits, lambda: datetime.now(UTC), rehearsal=False
         )
     assert str(done.stopped_by).startswith("The maintenance window ended")

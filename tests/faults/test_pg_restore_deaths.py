@@ -12,7 +12,8 @@ import psycopg2
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import Locked, QueryFailed
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import outlook, stage_steps
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import preflight as outlook
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import stage_steps
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_restore
 from tests.support.databases import Database
 from tests.support.modules import RunningModule, expect_failure, expect_success, start_module

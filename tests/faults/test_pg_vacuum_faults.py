@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.brakes import Limits
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.vacuum import Vacuum
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.vacuum_plan import VacuumPlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.limits import Limits
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.vacuum.plan import VacuumPlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.vacuum.run import Vacuum
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from tests.support import cramped as small_disk
 from tests.support import repack

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login, Server, Session
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import (
     Locked,
     QueryFailed,
@@ -18,9 +17,10 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
     WorkloadProblem,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint import capture
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import databases
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.exclusive_session import exclusive
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._reconnect import persist
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._load import databases
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login, Server, Session
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.reconnect import persist
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.exclusive_session import exclusive
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes import KubernetesTarget
 from tests.kubernetes import place as places
 from tests.kubernetes.link import Link
@@ -94,7 +94,7 @@ def test_a_read_that_is_cut_in_the_middle_is_repeated_and_a_change_is_not(link: 
 def test_a_lock_that_another_run_took_meanwhile_is_not_taken_from_it(
     place: Place, link: Link, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.exclusive_session"
+    monkeypatch.setattr("ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.exclusive_session"
                         "._LOCK_PATIENCE_S", 0.0)  # fmt: skip
     with exclusive(server, DATABASE) as session, contextlib.ExitStack() as other:
         former = session.backend_pid

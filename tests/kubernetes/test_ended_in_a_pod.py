@@ -43,7 +43,7 @@ words = json.load(sys.stdin)
 """
 RESTORE = """
 cluster, db, restore, programs = (
-    importlib.import_module(root + "module_utils." + name) for name in ("_kube.cluster", "_db", "_ops.restore", "_programs")
+    importlib.import_module(root + "module_utils." + name) for name in ("_kube.cluster", "_postgres.connection", "_load.load", "_postgres.programs")
 )
 options = cluster.ClusterOptions(words["namespace"], kubeconfig=words["kubeconfig"])
 target = kubernetes.KubernetesTarget.of(options, words["workload"], None, words["lease_s"])

@@ -234,7 +234,7 @@ def test_a_disk_that_fills_up_is_told_and_what_came_stays(
     code = (
         "from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog import manifest\n"
         "from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import NotEnoughSpace\n"
-        "from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops.receive import receive\n"
+        "from ansible_collections.godel.postgres_runbook.plugins.module_utils._backup.fetch_files import receive\n"
         "found = manifest.load(files.read(sys.argv[2]), '')\n"
         "try: receive(files, sys.argv[2].rpartition('/')[0], found.files, sys.argv[3])\n"
         "except NotEnoughSpace as exc: print(exc.message)\n"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login, Server
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login, Server
 from tests.conftest import ROOT
 from tests.integration.site import Site
 from tests.kubernetes import place as places

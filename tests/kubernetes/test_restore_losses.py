@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils import _reconnect
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login, Server
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint import capture
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube import cluster
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._load import databases
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._module import Call
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import databases, stage_steps
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres import reconnect
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login, Server
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import stage_steps
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes import KubernetesTarget
 from ansible_collections.godel.postgres_runbook.plugins.modules import pg_restore
 from tests.kubernetes import place as places
@@ -85,7 +86,7 @@ def test_a_container_that_restarts_in_the_load_leaves_nothing(place: Place, word
 def at_once(place: Place, words: dict[str, Any], link: Link, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Result]:
     """A restore in this process, which goes through the link, and gives up a lost connection soon."""
     patience_s = 2 * place.pace.factor
-    monkeypatch.setattr(_reconnect.Losses.__init__, "__defaults__", (patience_s,))
+    monkeypatch.setattr(reconnect.Losses.__init__, "__defaults__", (patience_s,))
     monkeypatch.setattr(cluster.patiently, "__defaults__", (patience_s,))
     monkeypatch.setattr(KubernetesTarget.of.__func__, "__defaults__", (max(patience_s, place.pace.lease_s),))  # type: ignore[attr-defined]
     defaults = {name: option.get("default") for name, option in pg_restore.SPEC.options.items()}

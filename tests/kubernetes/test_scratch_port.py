@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._ops import scratch
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._programs import SCRATCH, find
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.programs import SCRATCH, find
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._target import work_directory
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify import scratch_instance
 from tests.kubernetes import place as places
 
 pytestmark = [
@@ -20,14 +21,14 @@ pytestmark = [
 def test_a_port_that_is_taken_is_only_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     taken, free = random.sample(range(16_000, 20_000), 2)  # below what clients get
     ports = [taken, taken, free]
-    monkeypatch.setattr(scratch, "_any_port", lambda: ports.pop(0))
+    monkeypatch.setattr(scratch_instance, "_any_port", lambda: ports.pop(0))
     with places.chosen("prt") as place, place.target() as target:
         programs = find(target, place.major(), bin_dir=None, needed=SCRATCH, purpose="to test")
         with (
-            scratch.home(target, "/var/tmp") as first,
-            scratch.instance(target, programs, first, superuser="first", jobs=1) as other,
-            scratch.home(target, "/var/tmp") as home,
-            scratch.instance(target, programs, home, superuser="boss", jobs=1) as made,
+            work_directory.home(target, "/var/tmp") as first,
+            scratch_instance.instance(target, programs, first, superuser="first", jobs=1) as other,
+            work_directory.home(target, "/var/tmp") as home,
+            scratch_instance.instance(target, programs, home, superuser="boss", jobs=1) as made,
             made[0].connect("postgres") as session,
         ):
             assert session.value("SELECT current_user::text") == "boss"

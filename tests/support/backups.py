@@ -16,9 +16,9 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.ca
     directory_name,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.manifest import Manifest
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Login
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._db import Server as OurServer
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint import capture, figures
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Server as OurServer
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from tests.support.databases import Database, new_database
 from tests.support.modules import Result, RunningModule, expect_success, start_module

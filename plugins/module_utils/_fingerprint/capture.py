@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from .._db import Server, Session
 from .._errors import ConnectionFailed, QueryFailed
-from .._reconnect import PATIENCE_S, Losses, persist
-from .._sql import fingerprint as sql
+from .._postgres.connection import Server, Session
+from .._postgres.reconnect import PATIENCE_S, Losses, persist
 from . import definitions, server_settings
 from .figures import Fingerprint, LargeObjects, SequenceFigure
 from .snapshot import enter, held, locked_snapshot, refuse_replaced, storage
+from .sql import content as sql
 from .tables import TableReader, Tables, named
 
 # By the oldest major that can compute it. `record` hashes a record (since 14), `text` its text form. All versions of

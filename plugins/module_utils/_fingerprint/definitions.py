@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .._db import Server
-from .._sql import schema
-from .._sql.fingerprint import PINNED_SETTINGS
+from .._postgres.connection import Server
 from .figures import Difference, Fingerprint, compare
 from .round_trip import RoundTrip
+from .sql import schema
+from .sql.content import PINNED_SETTINGS
 
 FILE_NAME = "definitions.json.gz"
 # pg_dump 15 is the first to carry the owner and the comment of the schema public.

@@ -16,11 +16,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
-from .._db import Session
 from .._errors import QueryFailed
-from .._sql import round_trip as sql
-from .._sql import schema_words as words
-from .._statements import compose
+from .._postgres.connection import Session
+from .._postgres.statements import compose
+from .sql import round_trip as sql
+from .sql import schema_words as words
 
 _PASSES = 4
 
@@ -61,7 +61,7 @@ class RoundTrip:
         """Whether two texts are one after the same round trip. What cannot be loaded is not.
 
         Args:
-            carrier: how they are loaded, see `_sql/schema_words.py`.
+            carrier: how they are loaded, see `_fingerprint/sql/schema_words.py`.
             context: where an expression is to be read; how a trigger or a rule is dropped; the name of a function.
             definition: the other texts of the object.
         """

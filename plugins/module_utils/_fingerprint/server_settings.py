@@ -9,9 +9,10 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from .._db import Session
 from .._errors import QueryFailed
-from .._sql import server_settings as sql
+from .._postgres.connection import Session
+from .._postgres.sql import IS_SUPERUSER
+from .sql import server_settings as sql
 
 _OURS = "pg_runbook."
 _ELEMENT = re.compile(r'"((?:[^"]|"")*)"|[^\s,]+')
@@ -24,7 +25,7 @@ def read(session: Session) -> dict[str, Any]:
     """
     known = session.query(sql.KNOWN, {"content": list(sql.CONTENT)})
     found: dict[str, str] = {row.name: row.value for row in known if not row.at_start}
-    if session.value(sql.IS_SUPERUSER):
+    if session.value(IS_SUPERUSER):
         for statement in (sql.IN_FILES, sql.ON_THE_COMMAND_LINE):
             with suppress(QueryFailed):
                 found.update({row.name: row.value for row in session.query(statement) if row.value is not None})

@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from .._db import Server, Session
-from .._db_errors import locked
 from .._errors import QueryFailed
-from .._sql import fingerprint as sql
+from .._postgres.connection import Server, Session
+from .._postgres.connection_errors import locked
+from .sql import content as sql
 
 _LOCKS_AT_ONCE = 500
 _LOCK_ATTEMPTS = 10

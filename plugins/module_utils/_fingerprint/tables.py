@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._db import Session
 from .._errors import QueryFailed
+from .._postgres.connection import Session
 from .figures import TableFigure
 from .snapshot import enter
 

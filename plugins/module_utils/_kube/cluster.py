@@ -19,14 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from .._errors import (
-    ClusterRefused,
-    ClusterUnreachable,
-    InvalidInput,
-    MissingLibrary,
-    ObjectNotFound,
-    RunbookError,
-)
+from .._errors import ClusterRefused, ClusterUnreachable, InvalidInput, MissingLibrary, ObjectNotFound, RunbookError
 
 # Whoever can wait for an API server that restarts, waits this long, in seconds.
 PATIENCE_S = 60.0

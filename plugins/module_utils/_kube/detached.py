@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 from .._errors import FileProblem, Locked, ProgramMissing, RunbookError, WorkloadProblem
-from .._target.base import describe_holder, holder_note
+from .._lock_notes import describe_holder, holder_note
 from .lease import Lease
 from .pod import Pod
 from .workload import refuse_another

@@ -9,10 +9,8 @@ and every implementation passes the same contract cases (`tests/database/target_
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -61,21 +59,6 @@ def command_failed(program: str, returncode: int, stderr: bytes, timeout: float 
         why=text[-2000:],
         details={"program": name, "returncode": returncode, "messages": text[-4096:]},
     )
-
-
-def holder_note(purpose: str) -> str:
-    """What the holder of a lock writes into its file."""
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return json.dumps({"purpose": purpose, "pid": os.getpid(), "since": since})
-
-
-def describe_holder(note: bytes) -> str:
-    """Who holds a lock, in words, from what is in its file."""
-    try:
-        found = json.loads(note)
-        return f"{found['purpose']} by process {found['pid']} since {found['since']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process holds it"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from .._errors import FileProblem, Locked, NotEnoughSpace, RunbookError
-from .base import FileInfo, Space, describe_holder, holder_note
+from .._lock_notes import describe_holder, holder_note
+from .base import FileInfo, Space
 
 _LOCK_PATIENCE_S = 0.2
 _CHUNK = 256 * 1024

@@ -10,8 +10,8 @@ import contextlib
 import sys
 import threading
 
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._cron import Cron, read_zone
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._backup.schedule.cron import Cron
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import read_zone, utc_now
 from tests.kubernetes.standin import Standin, postgres_image, runbook_image
 from tests.kubernetes.standin.errors import ApiError
 from tests.support.workspace import workspace

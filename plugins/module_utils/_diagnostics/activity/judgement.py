@@ -1,0 +1,264 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is too much: connections, lock waits, idle, long and prepared transactions, queries; and the size of a pool.
+
+Running procedures are never judged by age or as blockers: a backup is idle in a transaction for as long as it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..._findings import SEVERITIES, Finding
+from ..._postgres.procedures import Procedure, running
+from ..._units import human_duration
+from .blocking import PREPARED
+from .facts import ActivityPlan, Facts, who
+
+_TERMINATE = "Run the playbook godel.postgres_runbook.terminate_sessions with"
+_BURST_S = 5.0  # many that wait are critical only when they have waited this long: locks come and go
+FORMULA = "connections = (core_count * 2) + effective_spindle_count"
+SOURCE = "https://wiki.postgresql.org/wiki/Number_Of_Database_Connections"
+
+
+def judge(facts: Facts, plan: ActivityPlan) -> list[Finding]:
+    """All findings, the worst first."""
+    found = [
+        *_connections(facts, plan),
+        *_blocking(facts, plan),
+        *_idle(facts, plan),
+        *_queries(facts, plan),
+        *_transactions(facts, plan),
+        *_procedures(facts, plan),
+        *_prepared_transactions(facts, plan),
+        *_pool_finding(facts, plan),
+        *_hidden(facts),
+    ]
+    return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
+
+
+def _connections(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+    count, usable = facts.sums["sessions"], facts.usable
+    ratio = count / usable
+    severity, limit = "ok", plan.connections_ratio
+    if ratio >= plan.critical_connections_ratio:
+        severity, limit = "critical", plan.critical_connections_ratio
+    elif ratio >= plan.connections_ratio:
+        severity = "warning"
+    message = f"{count} of {usable} connections that ordinary roles may have are in use ({ratio:.0%})."
+    remedy = ""
+    if severity != "ok":
+        message += f" {facts.sums['active']} of them are active."
+        remedy = (
+            "See by_application and by_client for whose they are, and give those a pool (pool.advice). "
+            f"To free some now: {_TERMINATE} terminate_sessions_idle_in_transaction_over, or an application."
+        )
+    yield Finding("connections", severity, "max_connections", round(ratio, 4), limit, message, remedy)
+
+
+def _hidden(facts: Facts) -> Iterator[Finding]:
+    """Sessions that were not seen were not judged: a result without a problem would claim that they were."""
+    if not facts.limits["sees_all"]:
+        message = "Sessions of other roles are hidden from this login, and were not judged by what they do."
+        yield Finding("activity_rights", "info", "pg_monitor", False, True, message, "Grant the login pg_monitor.")
+
+
+def _blocking(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+    for row in facts.roots[: plan.top]:
+        long = row["longest_wait_s"] >= plan.blocking_s
+        many = row["held_up"] >= plan.critical_waiters and row["longest_wait_s"] >= min(_BURST_S, plan.blocking_s)
+        if not long and not many:
+            continue
+        severity, value, threshold = "warning", row["longest_wait_s"], plan.blocking_s
+        if many:
+            severity, value, threshold = "critical", row["held_up"], float(plan.critical_waiters)
+        if row["procedure"]:
+            yield _behind_a_procedure(row, facts, severity, value, threshold)
+            continue
+        sessions = "1 session" if row["held_up"] == 1 else f"{row['held_up']} sessions"
+        message = (
+            f"{who(row)} holds up {sessions}, the one that waits longest for {human_duration(row['longest_wait_s'])}."
+        )
+        message = message[0].upper() + message[1:]
+        if row["blocked_by"]:
+            message += " They wait for each other in a circle."
+        if row["pid"] == PREPARED:
+            remedy = "See prepared_transactions, and end the one that has the locks with ROLLBACK PREPARED."
+        else:
+            remedy = f"{_TERMINATE} terminate_sessions_pid={row['pid']} and terminate_sessions_backend_start="
+            remedy += f"{row['backend_start']}." if row["backend_start"] else "its start."
+        subject = "prepared transaction" if row["pid"] == PREPARED else f"pid {row['pid']}"
+        yield Finding("blocking", severity, subject, value, threshold, message, remedy)
+
+
+def _behind_a_procedure(root: dict[str, Any], facts: Facts, severity: str, value: float, threshold: float) -> Finding:
+    """The lock belongs to a backup, say, which must end by itself; whoever can give way is the first in the queue."""
+    procedure = next((each for each in running(facts.procedures) if root["pid"] in each.pids), None)
+    procedure = procedure or running([root])[0]
+    first = [row for row in facts.blocking if root["pid"] in row["blocked_by"]]
+    longest = max(first, key=lambda row: row["wait_s"] or 0.0)
+    behind = f"{root['held_up']} sessions wait" if root["held_up"] > 1 else "1 session waits"
+    message = (
+        f"{procedure}, and holds a lock for which {behind}, the longest for {human_duration(root['longest_wait_s'])}: "
+        f"first {who(longest)}."
+    )
+    remedy = procedure.wait
+    if not longest["procedure"] and longest["lock_mode"] not in ("", "AccessShareLock"):
+        remedy += (
+            f" If the sessions behind it cannot wait so long, cancel the statement that asks for the lock and repeat it"
+            f" afterwards: SELECT pg_cancel_backend({longest['pid']});"
+        )
+    return Finding("blocking", severity, procedure.kind, value, threshold, message, remedy)
+
+
+def _aged(age: float, warning: float, critical: float | None) -> tuple[str, float]:
+    """The severity of an age that is a warning already, and the limit that it is judged by."""
+    return ("critical", critical) if critical is not None and age >= critical else ("warning", warning)
+
+
+def _idle(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+    count = facts.sums["idle_too_long"]
+    if count and facts.idle:
+        oldest = facts.idle[0]
+        age = oldest["state_age_s"] or 0.0
+        severity, limit = _aged(age, plan.idle_in_transaction_s, plan.critical_idle_in_transaction_s)
+        message = (
+            f"{_sessions(count)} idle in a transaction for more than {human_duration(plan.idle_in_transaction_s)}. It "
+            f"keeps its locks, and VACUUM from its work. Longest: {who(oldest)}, for {human_duration(age)}."
+        )
+        remedy = f"{_TERMINATE} terminate_sessions_idle_in_transaction_over={plan.idle_in_transaction_s:g}s."
+        remedy += " To prevent it, set idle_in_transaction_session_timeout for the role."
+        yield Finding("idle_in_transaction", severity, f"pid {oldest['pid']}", age, limit, message, remedy)
+
+
+def _queries(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+    count = facts.sums["queries_too_long"]
+    if count and facts.queries:
+        oldest = facts.queries[0]
+        age = oldest["query_age_s"] or 0.0
+        severity, limit = _aged(age, plan.query_s, plan.critical_query_s)
+        message = (
+            f"{_sessions(count)} busy with one query for more than {human_duration(plan.query_s)}. "
+            f"Longest: {who(oldest)}, for {human_duration(age)}."
+        )
+        remedy = f"If its result is not needed: {_TERMINATE} terminate_sessions_query_over={plan.query_s:g}s."
+        yield Finding("long_query", severity, f"pid {oldest['pid']}", age, limit, message, remedy)
+
+
+def _transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+    """Long transactions that are neither idle nor in one long query, as of a batch job with many short ones."""
+    told = {row["pid"] for row in facts.idle if (row["state_age_s"] or 0.0) > plan.idle_in_transaction_s}
+    told |= {row["pid"] for row in facts.queries if (row["query_age_s"] or 0.0) > plan.query_s}
+    rows = [row for row in facts.transactions if row["pid"] not in told]
+    oldest = rows[0] if rows else None
+    if not facts.sums["transactions_too_long"] or oldest is None or oldest["transaction_age_s"] <= plan.transaction_s:
+        return
+    age = oldest["transaction_age_s"]
+    severity, limit = _aged(age, plan.transaction_s, plan.critical_transaction_s)
+    message = (
+        f"{who(oldest)} has had a transaction open for {human_duration(age)}. It keeps its locks, and VACUUM from "
+        "removing rows that were deleted since."
+    )
+    remedy = "Let it commit, or do its work in smaller transactions. If its work is not needed: "
+    remedy += f"{_TERMINATE} terminate_sessions_pid={oldest['pid']} and "
+    remedy += f"terminate_sessions_backend_start={oldest['backend_start']}."
+    message = message[0].upper() + message[1:]
+    yield Finding("long_transaction", severity, f"pid {oldest['pid']}", age, limit, message, remedy)
+
+
+def _procedures(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+    for each in running(facts.procedures):
+        yield procedure_finding(each, plan.procedure_s)
+
+
+def procedure_finding(procedure: Procedure, limit_s: float) -> Finding:
+    """One procedure that runs: information, and a warning when it takes longer than any should."""
+    message, severity, remedy = f"{procedure}.", "info", ""
+    if procedure.age_s is not None and procedure.age_s > limit_s:
+        severity = "warning"
+        message += f" More than {human_duration(limit_s)} is unusual."
+        remedy = "See on the host where it was started whether it still works. " + procedure.wait
+    check = "backup_running" if procedure.kind == "backup" else "procedure_running"
+    subject = procedure.database or "server"
+    return Finding(check, severity, subject, procedure.age_s, limit_s, message, remedy)
+
+
+def _sessions(count: int) -> str:
+    return "1 session is" if count == 1 else f"{count} sessions are"
+
+
+def _prepared_transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+    for each in facts.prepared:
+        if each["age_s"] < plan.prepared_s:
+            continue
+        severity, limit = _aged(each["age_s"], plan.prepared_s, plan.critical_prepared_s)
+        message = (
+            f"The prepared transaction {each['gid']!r} of {each['user']!r} in {each['database']!r} is "
+            f"{human_duration(each['age_s'])} old. It keeps its locks, and VACUUM from its work, even over a restart."
+        )
+        literal = each["gid"].replace("'", "''")
+        remedy = (
+            f"When its transaction manager does not know it any more, in that database: ROLLBACK PREPARED '{literal}';"
+        )
+        yield Finding("prepared_transaction", severity, each["gid"], each["age_s"], limit, message, remedy)
+
+
+# --- pools
+
+
+def pool(facts: Facts, plan: ActivityPlan) -> dict[str, object]:
+    """How many connections a pool should have, and how that compares with what is seen now."""
+    busy = max(0, facts.sums["active"] - 1) + facts.sums["idle_in_transaction"]  # one of the active is our own
+    size = None if plan.cores is None else plan.cores * 2 + plan.spindles
+    if size is None:
+        advice = "How many cores the server has is not known here: set cores."
+    elif busy > size:
+        advice = (
+            f"{busy} sessions are in a transaction or a query now, and {size} is what the formula gives: "
+            "with a pool of that size the rest would wait outside the server, and all would be done sooner."
+        )
+    else:
+        advice = (
+            f"A pool of {size} connections is enough: {busy} sessions are in a transaction or a query now, of "
+            f"{facts.sums['sessions']} that are connected."
+        )
+    return {
+        "recommended_size": size,
+        "cores": plan.cores,
+        "cores_from": plan.cores_from,
+        "effective_spindle_count": plan.spindles,
+        "formula": FORMULA,
+        "source": SOURCE,
+        "busy_now": busy,
+        "connected_now": facts.sums["sessions"],
+        "advice": advice,
+    }
+
+
+def _pool_finding(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+    told = pool(facts, plan)
+    busy, size = told["busy_now"], told["recommended_size"]
+    if isinstance(size, int) and isinstance(busy, int) and busy > size:
+        remedy = (
+            f"Put a pool between (PgBouncer, pool_mode=transaction, default_pool_size={size}), or make yours smaller."
+        )
+        yield Finding("pool_size", "info", "connections", busy, size, str(told["advice"]), remedy)
+
+
+def pooler(facts: Facts) -> dict[str, object]:
+    """Whether a pooler such as PgBouncer stands between clients and server."""
+    if facts.through_pooler:
+        how = "This connection was given another pid than its server process has: a pooler (PgBouncer) is in between."
+    elif facts.sums["pooled"]:
+        count = facts.sums["pooled"]
+        how = f"{count} sessions look as a pooler leaves them (their name, or DISCARD ALL as the last query)."
+    else:
+        how = ""
+    return {
+        "detected": bool(facts.through_pooler or facts.sums["pooled"]),
+        "this_connection": facts.through_pooler,
+        "sessions": facts.sums["pooled"],
+        "reason": how,
+    }

@@ -1,0 +1,94 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Begin the statistics of queries anew, and tell what they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..._errors import InvalidInput
+from ..._postgres.connection import Session
+from ..._postgres.statements import compose
+from ..._units import human_duration, to_rfc3339
+from . import sql
+from .report import QueriesPlan, QueriesReport, collect
+
+FEW_CALLS = 100  # where nobody knows since when a database is counted
+
+
+@dataclass(frozen=True)
+class ResetReport:
+    """What was counted until now, and whether that is over."""
+
+    before: QueriesReport
+    changed: bool
+    reason: str
+    signature: str
+
+
+def reset(session: Session, plan: QueriesPlan, min_age_s: float, now: datetime) -> ResetReport:
+    """Read, and reset when it is due. In check mode the session sends no reset.
+
+    Raises:
+        InvalidInput: there are no statistics, or this login may not reset them.
+    """
+    before = collect(session, plan, now)
+    facts = before.facts
+    if not before.available:
+        problem = before.findings[0]
+        raise InvalidInput(
+            "There are no statistics of queries to reset",
+            subject=facts.database,
+            why=problem.message,
+            remedy=problem.remedy,
+        )
+    [(allowed, arguments, signature)] = session.query(sql.MAY_RESET)
+    if not plan.all_databases and not arguments:
+        raise InvalidInput(
+            "The statistics of one database cannot be reset",
+            subject=facts.database,
+            why=f"the extension is of version {facts.version}",
+            remedy="ALTER EXTENSION pg_stat_statements UPDATE; or use all_databases.",
+        )
+    if not allowed:
+        raise InvalidInput(
+            "The login may not reset the statistics of queries",
+            subject=facts.login,
+            remedy=f"GRANT EXECUTE ON FUNCTION {signature} TO the login.",
+        )
+    reason = _not_due(before, plan, min_age_s, now)
+    if not reason:
+        session.execute(compose(sql.RESET_ALL if plan.all_databases else sql.RESET_DATABASE, facts.schema or ""))
+    return ResetReport(before, not reason, reason, signature)
+
+
+def _not_due(before: QueriesReport, plan: QueriesPlan, min_age_s: float, now: datetime) -> str:
+    """Why everything stays as it is; empty when the reset is due."""
+    statistics = before.statistics
+    if not statistics.statement_count:
+        return "Nothing was counted."
+    began = statistics.stats_reset if plan.all_databases else None
+    if statistics.oldest is not None:  # a database that is quiet since its reset may have none
+        began = max(began, statistics.oldest) if began else statistics.oldest
+    if began is not None:
+        age_s = max(0.0, (now - began).total_seconds())
+        if age_s < min_age_s:
+            age = f"{human_duration(age_s)} ago"
+            return f"They begin at {to_rfc3339(began)}, {age}; min_age is {human_duration(min_age_s)}."
+        return ""
+    if min_age_s > 0 and statistics.call_count < FEW_CALLS:
+        return f"Only {statistics.call_count} calls were counted, fewer than {FEW_CALLS}."
+    return ""
+
+
+def describe(report: ResetReport, check_mode: bool) -> str:
+    """For people."""
+    statistics = report.before.statistics
+    what = f"{statistics.statement_count:,} statements with {statistics.call_count:,} calls"
+    if not report.changed:
+        return f"The statistics of queries stay as they are ({what}). {report.reason}"
+    if check_mode:
+        return f"The statistics of queries would begin anew: {what} would be forgotten."
+    return f"The statistics of queries begin anew: {what} are forgotten."

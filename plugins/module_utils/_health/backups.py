@@ -1,0 +1,65 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backups of one database as a part of its health. They are judged while the server is down, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from .._backup import status, status_judgement
+from .._catalog.catalog import Catalog
+from .._findings import Finding
+from .._postgres.cluster_id import Identity
+from .._target.base import Target
+
+
+@dataclass(frozen=True)
+class BackupsPlan:
+    """Where the backups are, and by what they are judged.
+
+    Attributes:
+        backup_dir: the catalog.
+        rpo_s: how old the newest usable one may be; None if that is not judged.
+        verified_within_s: within what time one must have been verified; None if that is not judged.
+    """
+
+    backup_dir: str
+    rpo_s: float | None = None
+    verified_within_s: float | None = None
+
+
+@dataclass(frozen=True)
+class BackupsReport:
+    """What was found, and what is to be said of it."""
+
+    root: str
+    states: Sequence[status.DatabaseState]
+    findings: list[Finding]
+    notes: list[str] = field(default_factory=list)
+
+    def values(self) -> dict[str, object]:
+        """As pg_backup_info returns them."""
+        return {
+            "backups": [backup.as_dict() for state in self.states for backup in state.backups],
+            "incomplete": [left.as_dict() for state in self.states for left in state.incomplete],
+            "databases": [state.as_dict() for state in self.states],
+            "total_size_bytes": sum(backup.size_bytes for state in self.states for backup in state.backups),
+        }
+
+
+def collect(target: Target, db: str, plan: BackupsPlan, now: datetime, server: Identity) -> BackupsReport:
+    """Read the catalog and judge what is the server's own in it."""
+    catalog = Catalog(target, plan.backup_dir)
+    standards = status_judgement.Standards(plan.rpo_s, plan.verified_within_s)
+    states = status.survey(target.files, catalog, db, now, server)
+    silent = replace(server, note="")  # that the server does not answer is a finding of its own
+    findings = status_judgement.judge(states, standards, now, catalog.root, silent)
+    return BackupsReport(catalog.root, states, findings, [server.note] if server.note else [])
+
+
+def describe(report: BackupsReport) -> str:
+    """A few sentences for people."""
+    return status_judgement.describe(report.states, report.findings, report.root)

@@ -1,0 +1,84 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which cluster a server runs, to tell its backups from those of another one that share their directory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from .._errors import ConnectionFailed, QueryFailed, RunbookError
+from . import sql
+from . import sql as health_sql
+from .connection import Server, Session
+
+_SETTINGS = {"statement_timeout": "10000"}
+_CONNECT_TIMEOUT_S = "5"
+_QUICK_S = 2.0  # a server that refuses a database does so at once; one that is away would take as long for each
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which server is meant, when it could be asked.
+
+    Attributes:
+        cluster: its system identifier; None when it is not known.
+        databases: the names of its databases but templates; None when they are not known.
+        note: why it is not known; empty when it is, or when it was not asked.
+    """
+
+    cluster: str | None = None
+    databases: frozenset[str] | None = None
+    note: str = ""
+
+
+def read_identity(session: Session) -> Identity:
+    """Which server a session is with. One statement."""
+    [row] = session.query(health_sql.IDENTITY)
+    return Identity(str(row.cluster), frozenset(row.databases))
+
+
+def identify(server: Server, db: str | None) -> Identity:
+    """Which server that is. No error: a catalog can be judged while its server is down."""
+    login = server.login
+    wait = {"connect_timeout": _CONNECT_TIMEOUT_S, **login.connect_params}
+    patient = Server(server.target, replace(login, connect_params=wait), check_mode=True)
+    why = ""
+    started = time.monotonic()
+    for name in dict.fromkeys(filter(None, (db, "postgres", "template1"))):
+        try:
+            with patient.connect(name, settings=_SETTINGS) as session:
+                return read_identity(session)
+        except RunbookError as exc:
+            why = why or " ".join((exc.why or exc.message).split())
+            if time.monotonic() - started > _QUICK_S or not isinstance(exc, ConnectionFailed):
+                break
+    return Identity(note=unasked(why))
+
+
+def unasked(why: str) -> str:
+    """What to say when the server did not tell which backups are its own."""
+    return (
+        f"The server could not be asked which backups are its own ({why.rstrip('.')}). Backups of another cluster in "
+        "the same place would count as well; clusters says whose they are."
+    )
+
+
+def cluster_of(server: Server, db: str) -> str:
+    """Its system identifier.
+
+    Raises:
+        ConnectionFailed, QueryFailed: it does not say.
+    """
+    with server.connect(db, settings=_SETTINGS) as session:
+        return str(session.value(sql.SYSTEM_IDENTIFIER))
+
+
+def cluster_if_known(server: Server, db: str, notes: list[str]) -> str | None:
+    """The same where the work can be done without the server; then a note says what nobody looked at."""
+    try:
+        return cluster_of(server, db)
+    except (ConnectionFailed, QueryFailed) as exc:
+        notes.append(f"The server could not be asked whether this backup is one of its own: {exc.why.splitlines()[0]}")
+        return None

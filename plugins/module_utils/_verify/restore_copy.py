@@ -1,0 +1,302 @@
+# Copyright (c) 2026, the godel.postgres_runbook authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restore a dump where it harms nobody, and read what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from .._catalog.manifest import Manifest, Surroundings
+from .._errors import ConnectionFailed, InvalidInput, ManifestProblem, NotEnoughSpace, QueryFailed
+from .._fingerprint import capture, definitions
+from .._fingerprint.definitions import Original
+from .._load import copies, load, source_database
+from .._load.copies import Copy, Wanted
+from .._load.refusals import Circumstances, blamed
+from .._load.sql import ROOM
+from .._postgres.connection import Server
+from .._postgres.programs import CLIENT, SCRATCH, Programs, find
+from .._postgres.reconnect import persist
+from .._target import work_directory
+from .._target.base import Target
+from .._units import human_size
+from . import scratch_instance, sequences
+from .scratch_instance import Preload
+from .verdict import Loading, Restored
+
+PLACES = ("instance", "database")
+_SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
+_FLOOR_BYTES = 100 * 1024 * 1024  # an empty instance and its WAL
+_CRAMPED = "The disk that it was loaded on was full, or nearly full, meanwhile"
+
+
+class CannotTell(Exception):
+    """The rehearsal says nothing about the backup; `reason` tells what this place lacks."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Clock:
+    """Measures the steps of a rehearsal, in seconds."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes to the step."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.steps[f"{name}_s"] = round(self.steps.get(f"{name}_s", 0) + time.monotonic() - started, 2)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to rehearse: in a scratch `instance`, or in a scratch `database` of the server itself."""
+
+    where: str
+    scratch_dir: str
+    bin_dir: str | None
+    jobs: int
+    check_space: bool
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a dump needs to be restored.
+
+    `tool_major` is the version of the program that wrote it; `size_bytes` an estimate of the restored database;
+    `database` is set when the dump creates and enters a database of its own; `encoding` when only a database of that
+    encoding takes what a dump without a manifest holds; `subscribes` when it creates subscriptions. `name` is what the
+    source is called; `source_major` is the version of its server, 0 where the dump does not say it.
+    """
+
+    tool_major: int
+    size_bytes: int
+    roles: list[str] = field(default_factory=list)
+    extensions: list[str] = field(default_factory=list)
+    like: Surroundings | None = None
+    database: str | None = None
+    encoding: str | None = None
+    subscribes: bool = False
+    name: str | None = None
+    source_major: int = 0
+
+
+def needs_of(manifest: Manifest) -> Needs:
+    """What a backup of the catalog needs."""
+    return Needs(
+        tool_major=manifest.tool_major,
+        size_bytes=manifest.database_size_bytes,
+        roles=manifest.surroundings.roles,
+        extensions=manifest.surroundings.extensions,
+        like=manifest.surroundings,
+        name=manifest.database,
+        source_major=manifest.server_major,
+    )
+
+
+def original_of(target: Target, path: str, manifest: Manifest) -> Original | None:
+    """What a backup of the catalog knows of its source; None if it was taken without a fingerprint."""
+    if manifest.fingerprint is None:
+        return None
+
+    def texts() -> definitions.Texts:
+        if definitions.FILE_NAME not in manifest.files:
+            return {}
+        return definitions.unpacked(target.files.read(f"{path}/{definitions.FILE_NAME}"))
+
+    return Original(manifest.fingerprint, texts, manifest.tool_major)
+
+
+def dump_of(path: str, manifest: Manifest) -> load.Dump:
+    """The dump inside a backup of the catalog."""
+    absent = load.absent_from(manifest)
+    if manifest.format == "directory":
+        return load.Dump(f"{path}/data", "directory", absent=absent)
+    name = next((name for name in manifest.files if name.startswith("data.")), None)
+    if manifest.format not in ("custom", "plain") or name is None:
+        raise ManifestProblem(
+            "A manifest does not fit its files", subject=path, why=f"there is no dump of the format {manifest.format!r}"
+        )
+    unpacker = next((program for suffix, program in load.UNPACKERS.items() if name.endswith(suffix)), None)
+    return load.Dump(f"{path}/{name}", manifest.format, unpacker if manifest.format == "plain" else None, absent)
+
+
+def space_for(size_bytes: int) -> int:
+    """The bytes that a scratch instance with a database of this size takes."""
+    return int(size_bytes * _SPACE_FACTOR) + _FLOOR_BYTES
+
+
+def preflight(target: Target, place: Place, needs: Needs) -> Programs:
+    """The programs to use, once it is clear that there is room.
+
+    Raises:
+        ProgramMissing: no programs, or only older ones than the dump's.
+        NotEnoughSpace: the scratch directory is too small.
+    """
+    wanted = SCRATCH if place.where == "instance" else CLIENT
+    programs = find(target, needs.tool_major, bin_dir=place.bin_dir, needed=wanted, purpose="to restore this backup")
+    if place.check_space and place.where == "instance":
+        _refuse_full(target, place.scratch_dir, needs, "Name a directory with more room in scratch_dir.")
+    if target.files.info(place.scratch_dir) is None or not target.files.writable(place.scratch_dir):
+        raise InvalidInput(
+            "scratch_dir cannot be written",
+            subject=place.scratch_dir,
+            remedy="Name a directory that can, or create it.",
+        )
+    return programs
+
+
+def _refuse_full(target: Target, path: str, needs: Needs, remedy: str) -> None:
+    needed, free = space_for(needs.size_bytes), target.files.space(path).free_bytes
+    if needed > free:
+        raise NotEnoughSpace(
+            "There is not enough space to restore the backup",
+            subject=path,
+            why=f"it needs about {human_size(needed)}, and {human_size(free)} are free",
+            remedy=f"{remedy} check_space: false tries it all the same.",
+            details={"estimate_bytes": needed, "free_bytes": free},
+        )
+
+
+def rehearse(
+    target: Target,
+    server: Server,
+    place: Place,
+    dump: load.Dump,
+    needs: Needs,
+    source: Original | None,
+    clock: Clock,
+) -> Restored:
+    """Restore the dump, take the fingerprint of the copy as the source's was taken, and compare. Leaves no copy.
+
+    Raises:
+        restore.RestoreRefused: it does not load.
+        CannotTell: something is missing here.
+    """
+    programs = preflight(target, place, needs)
+    with (
+        work_directory.home(target, place.scratch_dir) as home,
+        _empty(target, server, place, programs, needs, home, clock) as made,
+    ):
+        around = circumstances(made, place.where, needs)
+        with clock.step("restore"), blaming(made, around):
+            loaded = load.load(target, made.server, programs, dump, made.name, jobs=place.jobs, work_dir=home)
+        with clock.step("compare"):
+            try:
+                db = needs.database or made.name
+                return persist(made.server, lambda: compared(made, db, source, place.jobs, loaded, around))
+            except (QueryFailed, ConnectionFailed) as exc:
+                raise CannotTell(f"It restores, but the copy cannot be read. {exc.message}") from None
+
+
+@contextmanager
+def blaming(made: Copy, around: Circumstances) -> Iterator[None]:
+    """Find out whether the place is to blame for a load that does not come to its end."""
+    try:
+        yield
+    except load.RestoreRefused as exc:
+        blame = blamed(exc.refusals, around, rows=True)
+        if blame:
+            exc.remedy = blame.remedy
+        exc.place_to_blame = made.blame(exc) or blame is not None or exc.place_to_blame
+        raise
+
+
+def compared(
+    made: Copy, db: str, source: Original | None, workers: int, loaded: load.Loaded, around: Circumstances
+) -> Restored:
+    """Read a restored copy, and compare it with its source. Without a source its rows are counted.
+
+    Raises:
+        QueryFailed, ConnectionFailed: the copy cannot be read.
+    """
+    known = source.fingerprint if source else None
+    mode, algorithm, copied = (known.mode, known.algorithm, known.copied) if known else ("counts", None, None)
+    figures = capture.take(made.server, db, mode=mode, workers=workers, algorithm=algorithm, copied=copied)
+    differences = definitions.differences(made.server, db, source, figures) if source else []
+    refused = bool(loaded.refusals)
+    lacks = made.weigh(known, differs=bool(differences) or (source is None and refused), refused=refused)
+    if loaded.cramped and (differences or refused):
+        lacks = [_CRAMPED, *lacks]
+    behind = sequences.behind(made.server, db, only_indexed=source is not None)
+    return Restored(figures, Loading(lacks, loaded, around), differences, behind)
+
+
+def circumstances(made: Copy, where: str, needs: Needs) -> Circumstances:
+    """What a refused statement is judged by: `where` is `instance`, `database` or `stage`."""
+    with made.server.connect(made.name) as session:
+        there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
+        absent = [role for role in needs.roles if role not in there]
+        return Circumstances(where, needs.source_major, session.server_version // 10000, absent)
+
+
+@contextmanager
+def _empty(
+    target: Target, server: Server, place: Place, programs: Programs, needs: Needs, home: str, clock: Clock
+) -> Iterator[Copy]:
+    """An empty database to restore into."""
+    if place.where == "database":
+        _refuse_beside_production(needs)
+        _refuse_cramped(target, server, place, needs)
+        with copies.on_server(server, needs.like, needs.encoding, needs.name) as made:
+            with made.server.connect(made.name) as session:
+                _refuse_missing(source_database.missing_extensions(session, needs.extensions), "The server")
+            yield made
+        return
+    superuser = needs.like.bootstrap_role if needs.like else "postgres"
+    preload = Preload(needs.like.preloaded, needs.like.start_settings) if needs.like else Preload()
+    with ExitStack() as stack:
+        with clock.step("start"):
+            scratch_server, lacks = stack.enter_context(
+                scratch_instance.instance(target, programs, home, superuser=superuser, jobs=place.jobs, preload=preload)
+            )
+            with scratch_server.connect("postgres") as session:
+                _refuse_missing(
+                    source_database.missing_extensions(session, needs.extensions),
+                    f"The scratch server ({programs.bin_dir})",
+                )
+            wanted = Wanted(needs.like, needs.roles, needs.name, needs.database, needs.encoding)
+            made = copies.in_instance(scratch_server, wanted, lacks)
+        yield made
+
+
+def _refuse_beside_production(needs: Needs) -> None:
+    """Raise CannotTell for what has no place on production's own server."""
+    why = ""
+    if needs.database is not None:
+        why = f"The dump enters a database of its own ({needs.database}), which is not safe beside production."
+    elif needs.subscribes:
+        why = "The script creates subscriptions, which may take the changes that another server waits to send."
+    else:
+        bound = [name for name in needs.extensions if name in source_database.BOUND_TO_A_NAME]
+        if bound:
+            why = f"{', '.join(bound)} can be created in one database of a server only, and production has it."
+    if why:
+        raise CannotTell(f"{why} Verify it with verify_in: instance.")
+
+
+def _refuse_cramped(target: Target, server: Server, place: Place, needs: Needs) -> None:
+    """Raise NotEnoughSpace if production's own disk would fill up, as far as it can be seen from here."""
+    if place.check_space:
+        with server.connect_aside() as session:
+            directory = session.query(ROOM)[0].data_directory
+        if directory and target.files.info(directory) is not None:
+            _refuse_full(target, directory, needs, "Free some space there, or use verify_in: instance.")
+
+
+def _refuse_missing(extensions: list[str], who: str) -> None:
+    if extensions:
+        raise CannotTell(
+            f"{who} lacks extensions that the backup needs: {', '.join(extensions)}. "
+            "Install their packages there, or verify elsewhere."
+        )
