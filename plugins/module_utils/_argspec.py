@@ -1,14 +1,66 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Argument specs that compose: constraints travel with the options they belong to."""
+"""Argument specs that compose and are typed: constraints and meanings travel with the options they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ._errors import InvalidInput
+from ._units import parse_duration, parse_size
+
+
+@dataclass(frozen=True)
+class Typed:
+    """An option whose value means more than Ansible's types can say.
+
+    Attributes:
+        spec: the option as AnsibleModule takes it.
+        read: from its value and its name to what plans hold. Not called for None or an empty text, which count as None.
+    """
+
+    spec: Mapping[str, Any]
+    read: Callable[[Any, str], Any]
+
+
+def duration(default: str | None = None, **spec: Any) -> Typed:
+    """A duration such as `15m`, which becomes seconds (float)."""
+    return Typed(_text(default, spec), parse_duration)
+
+
+def size(default: str | None = None, **spec: Any) -> Typed:
+    """A size such as `64MB`, which becomes bytes (int)."""
+    return Typed(_text(default, spec), parse_size)
+
+
+def ratio(default: float | None = None, **spec: Any) -> Typed:
+    """A share from 0 to 1 (float)."""
+    return between(0, 1, default, type="float", **spec)
+
+
+def between(least: float, most: float | None, default: float | None = None, **spec: Any) -> Typed:
+    """A number from `least` to `most`, both included; None for any. An int unless `type` says float."""
+    known = {"type": "int", **({} if default is None else {"default": default}), **spec}
+
+    def read(value: float, option: str) -> float:
+        if value < least or (most is not None and value > most):
+            remedy = f"Use {least} or more." if most is None else f"Use {least} to {most}."
+            raise InvalidInput(f"Invalid {option}", subject=repr(value), why="it is out of range", remedy=remedy)
+        return value
+
+    return Typed(known, read)
+
+
+def _text(default: str | None, spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "str", **({} if default is None else {"default": default}), **spec}
+
+
+Options = Mapping[str, Union[Typed, dict[str, Any]]]
 
 
 class _Module(AnsibleModule):  # type: ignore[misc]  # ansible has no types
@@ -38,22 +90,27 @@ class ArgumentSpec:
     """Options of a module together with the constraints between them.
 
     Args:
-        options: the options, as AnsibleModule takes them.
+        options: the options, each as AnsibleModule takes it or `Typed`; so are the `options` of a dictionary.
         constraints: `required_if`, `mutually_exclusive`, `required_together` or `required_one_of` lists.
     """
 
-    def __init__(self, options: dict[str, dict[str, Any]], **constraints: Sequence[Any]) -> None:
-        self.options = dict(options)
+    def __init__(self, options: Options, **constraints: Sequence[Any]) -> None:
+        self.typed: dict[str, Typed | dict[str, Any]] = dict(options)
         self.constraints = {name: list(rules) for name, rules in constraints.items()}
+
+    @property
+    def options(self) -> dict[str, dict[str, Any]]:
+        """The options as AnsibleModule takes them."""
+        return _plain(self.typed)
 
     def merge(self, *others: ArgumentSpec) -> ArgumentSpec:
         """A new spec with the options and constraints of all; an option named twice is a mistake in the code."""
-        merged = ArgumentSpec(self.options, **self.constraints)
+        merged = ArgumentSpec(self.typed, **self.constraints)
         for other in others:
-            twice = merged.options.keys() & other.options.keys()
+            twice = merged.typed.keys() & other.typed.keys()
             if twice:
                 raise ValueError(f"options named twice: {sorted(twice)}")
-            merged.options.update(other.options)
+            merged.typed.update(other.typed)
             for name, rules in other.constraints.items():
                 merged.constraints.setdefault(name, []).extend(rules)
         return merged
@@ -61,6 +118,39 @@ class ArgumentSpec:
     def create_module(self) -> AnsibleModule:
         """The Ansible module with this spec. Every module of the collection supports check mode."""
         return _Module(argument_spec=self.options, supports_check_mode=True, **self.constraints)
+
+    def read(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of a module with each typed option in what it means: seconds, bytes, a number in its range.
+
+        Raises:
+            InvalidInput: an option says nothing that can be understood; the message names it.
+        """
+        return _read(self.typed, params, "")
+
+
+def _plain(options: Options) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, option in options.items():
+        spec = dict(option.spec if isinstance(option, Typed) else option)
+        if "options" in spec:
+            spec["options"] = _plain(spec["options"])
+        found[name] = spec
+    return found
+
+
+def _read(options: Options, params: Mapping[str, Any], above: str) -> dict[str, Any]:
+    found = dict(params)
+    for name, option in options.items():
+        value, path = params.get(name), f"{above}{name}"
+        if isinstance(option, Typed):
+            found[name] = None if value in (None, "") else option.read(value, path)
+        elif value and "options" in option:
+            inner = option["options"]
+            if isinstance(value, list):
+                found[name] = [_read(inner, each, f"{path}.") for each in value]
+            else:
+                found[name] = _read(inner, value, f"{path}.")
+    return found
 
 
 # The words of community.postgresql:
@@ -118,8 +208,8 @@ DATABASE = ArgumentSpec({"db": {"type": "str", "required": True, "aliases": ["lo
 BRAKES = ArgumentSpec(
     {
         "max_replica_lag": {"type": "str"},
-        "max_wal_size": {"type": "str"},
-        "max_transaction_age": {"type": "str"},
+        "max_wal_size": size(),
+        "max_transaction_age": duration(),
         "min_free": {"type": "str"},
         "window": {
             "type": "dict",

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ._argspec import ArgumentSpec
 from ._errors import Interrupted, RunbookError
 
 
 @dataclass(frozen=True)
 class Call:
-    """What Ansible asks for: the parameters, already checked against the spec, and whether it is only a rehearsal."""
+    """What Ansible asks for: the parameters, checked and read by the spec, and whether it is check mode."""
 
     params: Mapping[str, Any]
     check_mode: bool
@@ -61,12 +60,13 @@ def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
         signal.signal(signum, handler)
 
 
-def run(module: AnsibleModule, operation: Callable[[Call], Result]) -> None:
+def run(spec: ArgumentSpec, operation: Callable[[Call], Result]) -> None:
     """Run an operation and end the module with its result, or with its error as `fail_json`."""
+    module = spec.create_module()
     try:
         try:
             _handle_signals(_interrupt)  # so that `finally` and `with` clean up
-            result = operation(Call(module.params, module.check_mode))
+            result = operation(Call(spec.read(module.params), module.check_mode))
         finally:
             _handle_signals(_ignore)
     except RunbookError as exc:

@@ -33,8 +33,9 @@ def parse_duration(text: object, option: str) -> float:
     if seconds <= _LONGEST_S:
         return seconds
     raise InvalidInput(
-        f"{option} is not a duration",
+        f"Invalid {option}",
         subject=repr(text),
+        why="it is not a duration",
         remedy="Write seconds, or numbers with the units s, m, h, d or w, for example 90s, 15m or 1d12h.",
     )
 
@@ -67,8 +68,9 @@ def parse_size(text: object, option: str) -> int:
     if match:
         return int(float(match[1]) * 1024 ** _SIZES.index((match[2] or "b").lower()[:1]))
     raise InvalidInput(
-        f"{option} is not a size",
+        f"Invalid {option}",
         subject=repr(text),
+        why="it is not a size",
         remedy="Write bytes, or a number with the unit kB, MB, GB or TB, for example 64MB.",
     )
 
@@ -97,9 +99,6 @@ def from_rfc3339(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
 
 
-# --- _cron
-
-
 def read_zone(name: str | None) -> tzinfo:
     """The time zone of a CronJob; without a name, UTC, which is what the clusters' controllers have.
 
@@ -114,7 +113,8 @@ def read_zone(name: str | None) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InvalidInput(
-            "time_zone is not a time zone of this host",
+            "Invalid time_zone",
             subject=repr(name),
+            why="this host has no such time zone",
             remedy="Use a name of the IANA database, for example Europe/Berlin; the package tzdata has them.",
         ) from None

@@ -186,7 +186,7 @@ def lines(paths: list[str]) -> str:
 
 def main() -> None:
     """Entry point."""
-    run(SPEC.create_module(), operation)
+    run(SPEC, operation)
 
 
 if __name__ == "__main__":

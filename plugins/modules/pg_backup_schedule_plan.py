@@ -241,7 +241,7 @@ def _inventory(call: Call) -> str:
 
 def main() -> None:
     """Entry point."""
-    run(SPEC.create_module(), operation)
+    run(SPEC, operation)
 
 
 if __name__ == "__main__":

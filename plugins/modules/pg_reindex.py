@@ -338,7 +338,7 @@ def _judged(
 
 def main() -> None:
     """Entry point."""
-    run(SPEC.create_module(), operation)
+    run(SPEC, operation)
 
 
 if __name__ == "__main__":

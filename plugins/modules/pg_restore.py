@@ -285,7 +285,7 @@ def operation(call: Call) -> Result:
 
 def main() -> None:
     """Entry point."""
-    run(SPEC.create_module(), operation)
+    run(SPEC, operation)
 
 
 if __name__ == "__main__":

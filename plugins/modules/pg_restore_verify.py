@@ -313,7 +313,7 @@ def noted(values: dict[str, Any], notes: list[str]) -> dict[str, object]:
 
 def main() -> None:
     """Entry point."""
-    run(SPEC.create_module(), operation)
+    run(SPEC, operation)
 
 
 if __name__ == "__main__":

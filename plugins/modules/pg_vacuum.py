@@ -259,64 +259,60 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import BRAKES, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
+from ..module_utils._argspec import (
+    BRAKES,
+    CONNECTION,
+    DATABASE,
+    KUBERNETES,
+    PROGRAMS,
+    ArgumentSpec,
+    between,
+    duration,
+    ratio,
+    size,
+)
 from ..module_utils._maintenance.limits import Limits
 from ..module_utils._maintenance.vacuum.plan import VacuumPlan
 from ..module_utils._maintenance.vacuum.run import Vacuum
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, parse_size, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
         "tables": {"type": "list", "elements": "str", "default": []},
         "schemas": {"type": "list", "elements": "str", "default": []},
-        "min_dead_ratio": {"type": "float", "default": 0.2},
-        "min_dead_tuples": {"type": "int", "default": 1000},
-        "max_freeze_age": {"type": "int"},
+        "min_dead_ratio": ratio(0.2),
+        "min_dead_tuples": between(0, None, 1000),
+        "max_freeze_age": between(0, 2_000_000_000),
         "analyze": {"type": "bool", "default": True},
         "freeze": {"type": "bool", "default": False},
-        "parallel": {"type": "int"},
+        "parallel": between(0, 1024),
         "index_cleanup": {"type": "str", "choices": ["auto", "on", "off"]},
         "truncate": {"type": "bool"},
         "process_toast": {"type": "bool"},
         "skip_locked": {"type": "bool", "default": False},
-        "buffer_usage_limit": {"type": "str"},
-        "cost_delay": {"type": "str"},
-        "cost_limit": {"type": "int"},
-        "lock_timeout": {"type": "str", "default": "10s"},
-        "statement_timeout": {"type": "str", "default": "0"},
+        "buffer_usage_limit": size(),
+        "cost_delay": duration(),
+        "cost_limit": between(0, 10000),
+        "lock_timeout": duration("10s"),
+        "statement_timeout": duration("0"),
         "full": {"type": "bool", "default": False},
         "method": {"type": "str", "choices": ["vacuum", "repack"], "default": "vacuum"},
-        "min_bloat_bytes": {"type": "str", "default": "64MB"},
-        "min_bloat_ratio": {"type": "float", "default": 0.3},
-        "measure_budget": {"type": "str", "default": "60s"},
-        "measure_bytes": {"type": "str", "default": "10GB"},
+        "min_bloat_bytes": size("64MB"),
+        "min_bloat_ratio": ratio(0.3),
+        "measure_budget": duration("60s"),
+        "measure_bytes": size("10GB"),
         "scratch_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108  # below it in a directory of its own
     }
 ).merge(CONNECTION, DATABASE, BRAKES, KUBERNETES, PROGRAMS)
-_AS_THEY_ARE = (
-    "db", "tables", "schemas", "min_dead_ratio", "min_dead_tuples", "max_freeze_age", "analyze", "freeze", "parallel",
-    "index_cleanup", "truncate", "process_toast", "skip_locked", "cost_limit", "full", "method", "min_bloat_ratio",
-    "bin_dir", "scratch_dir",
-)  # fmt: skip
 
 
 def operation(call: Call) -> Result:
     """Vacuum the tables that need it."""
     params = call.params
-    ring, delay = params["buffer_usage_limit"], params["cost_delay"]
-    plan = VacuumPlan(
-        **{option: params[option] for option in _AS_THEY_ARE},
-        buffer_usage_limit=parse_size(ring, "buffer_usage_limit") if ring else None,
-        cost_delay_s=parse_duration(delay, "cost_delay") if delay else None,
-        lock_timeout_s=parse_duration(params["lock_timeout"], "lock_timeout"),
-        statement_timeout_s=parse_duration(params["statement_timeout"], "statement_timeout"),
-        min_bloat_bytes=parse_size(params["min_bloat_bytes"], "min_bloat_bytes"),
-        measure_budget_s=parse_duration(params["measure_budget"], "measure_budget"),
-        measure_bytes=parse_size(params["measure_bytes"], "measure_bytes"),
-    )
+    plan = VacuumPlan.from_params(params)
     plan.check(has_window=params["window"] is not None)
     limits = Limits.from_params(params, utc_now(), must_be_open=not call.check_mode)
     target = create_target(params)
@@ -327,7 +323,7 @@ def operation(call: Call) -> Result:
 
 def main() -> None:
     """Entry point."""
-    run(SPEC.create_module(), operation)
+    run(SPEC, operation)
 
 
 if __name__ == "__main__":

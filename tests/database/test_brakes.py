@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._argspec import BRAKES
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput, QueryFailed
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.limits import Brakes, Limits
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.window import OutsideWindow
@@ -269,7 +270,7 @@ def test_a_lost_server_is_told_by_the_statement(database: Database) -> None:
     ],
 )
 def test_options_become_limits(given: dict[str, Any], expected: Limits) -> None:
-    assert Limits.from_params({**NOTHING, **given}, now()) == expected
+    assert Limits.from_params(BRAKES.read({**NOTHING, **given}), now()) == expected
 
 
 @pytest.mark.parametrize(
@@ -286,14 +287,14 @@ def test_options_become_limits(given: dict[str, Any], expected: Limits) -> None:
 )
 def test_what_no_limit_can_be_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=f"{next(iter(given))}.*"):
-        Limits.from_params({**NOTHING, **given}, now())
+        Limits.from_params(BRAKES.read({**NOTHING, **given}), now())
 
 
 def test_a_closed_window_is_refused_and_in_check_mode_told() -> None:
     noon = datetime(2026, 2, 2, 12, tzinfo=UTC)
     params = {**NOTHING, "window": {"start": "22:00", "end": "04:00"}}
     with pytest.raises(OutsideWindow):
-        Limits.from_params(params, noon)
-    assert Limits.from_params(params, noon, must_be_open=False).opens == noon.replace(hour=22)
+        Limits.from_params(BRAKES.read(params), noon)
+    assert Limits.from_params(BRAKES.read(params), noon, must_be_open=False).opens == noon.replace(hour=22)
     night = noon.replace(hour=23)
-    assert Limits.from_params(params, night).until == datetime(2026, 2, 3, 4, tzinfo=UTC)
+    assert Limits.from_params(BRAKES.read(params), night).until == datetime(2026, 2, 3, 4, tzinfo=UTC)

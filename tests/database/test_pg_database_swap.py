@@ -363,8 +363,8 @@ def test_a_database_that_was_not_made_for_it_is_refused(prod: Database) -> None:
 @pytest.mark.parametrize(
     ("over", "told"),
     [
-        ({"keep_old": "soon"}, "keep_old is not a duration"),
-        ({"grace": "x"}, "grace is not a duration"),
+        ({"keep_old": "soon"}, "Invalid keep_old"),
+        ({"grace": "x"}, "Invalid grace"),
         ({"attempts": 0}, "attempts is out of range"),
         ({"db": "postgres"}, "cannot be replaced"),
     ],

@@ -159,4 +159,4 @@ def test_what_is_not_safe_is_refused(new_server: Callable[..., Server]) -> None:
 @pytest.mark.parametrize("value", ["soon", "-1"])
 def test_an_age_that_is_none_is_refused(server: Server, value: str) -> None:
     refused = expect_failure("pg_log_cleanup", {**server.login(), "older_than": value})
-    assert "older_than is not a duration" in refused["msg"]
+    assert "Invalid older_than" in refused["msg"]

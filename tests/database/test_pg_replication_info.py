@@ -455,8 +455,8 @@ def test_subscriptions_are_judged(publisher: Server) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"max_lag": "soon"}, "max_lag is not a duration"),
-        ({"critical_lag_bytes": "much"}, "critical_lag_bytes is not a size"),
+        ({"max_lag": "soon"}, "Invalid max_lag"),
+        ({"critical_lag_bytes": "much"}, "Invalid critical_lag_bytes"),
         ({"expected_replicas": -1}, "expected_replicas is negative"),
     ],
 )

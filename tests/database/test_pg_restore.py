@@ -360,7 +360,7 @@ def test_a_login_that_is_no_superuser_is_told(prod: Database, backup_dir: Path) 
     [
         ({"jobs": 0}, "jobs is out of range"),
         ({"nice": 20}, "nice is out of range"),
-        ({"max_replica_lag": "much"}, "max_replica_lag is not a size"),
+        ({"max_replica_lag": "much"}, "Invalid max_replica_lag"),
         ({"db": "postgres"}, "cannot be replaced"),
         ({"backup": "no_20260101T000000Z"}, "There is no such backup"),
         ({"backup": "/nonexistent/file"}, "There is no such file"),

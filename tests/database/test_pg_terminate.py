@@ -341,7 +341,7 @@ def test_more_than_was_allowed_are_all_left_alone(database: Database) -> None:
         ),
         ({"rule": {"idle_in_transaction_over": "1s", "query_over": "1s"}}, "The rule means nobody"),
         ({"rule": {"client_addr": "x"}}, "client_addr is not an address"),
-        ({"rule": {"query_over": "soon"}}, "rule.query_over is not a duration"),
+        ({"rule": {"query_over": "soon"}}, "Invalid rule.query_over"),
         ({"sessions": [{"pid": 1, "backend_start": "yesterday"}]}, "no session"),
         ({"sessions": [{"pid": 1, "backend_start": "2026-13-01T00:00:00Z"}]}, "not a time"),
         ({"sessions": [{"pid": 0, "backend_start": "2026-01-01T00:00:00Z"}]}, "no session"),

@@ -93,7 +93,7 @@ def at_once(place: Place, words: dict[str, Any], link: Link, monkeypatch: pytest
     options = {name: option.get("default") for name, option in pg_restore.SPEC.options["kubernetes"]["options"].items()}
     kubernetes = {**options, **place.options(kubeconfig=link.kubeconfig)}
     params = {**defaults, **words, "kubernetes": kubernetes}
-    return lambda: dict(pg_restore.operation(Call(params, False)).values)
+    return lambda: dict(pg_restore.operation(Call(pg_restore.SPEC.read(params), False)).values)
 
 
 @pytest.mark.parametrize("event", ["before analyze", "before smoke", "container"])

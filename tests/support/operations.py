@@ -13,5 +13,5 @@ from tests.support.modules import Result
 def attempt(module: ModuleType, database: Database, check: bool = False, **over: Any) -> Result:
     """Run a module's operation on a database; its result, with `changed`, `diff` and `failure`."""
     params = {name: option.get("default") for name, option in module.SPEC.options.items()}
-    result = module.operation(Call({**params, **database.login(**over)}, check))
+    result = module.operation(Call(module.SPEC.read({**params, **database.login(**over)}), check))
     return {"changed": result.changed, "diff": result.diff, "failure": result.failure, **result.values}

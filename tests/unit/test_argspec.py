@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,7 +17,13 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._argspec im
     DATABASE,
     PROGRAMS,
     ArgumentSpec,
+    between,
+    duration,
+    ratio,
+    size,
 )
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._plan import Plan
 
 SECRET = "s3cret-of-the-test"
 SPEC = ArgumentSpec({"format": {"type": "str", "choices": ["a", "b"]}, "other": {"type": "str"}})
@@ -120,3 +127,75 @@ def test_the_log_of_the_host_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> 
     assert "keepalives_idle" in logged[0]
     assert SECRET not in "".join(logged)
     assert "0ther-s3cret" not in "".join(logged)
+
+
+TYPED = ArgumentSpec(
+    {
+        "timeout": duration("15m"),
+        "limit": size(),
+        "share": ratio(0.5),
+        "jobs": between(1, 8),
+        "inner": {"type": "dict", "options": {"age": duration()}},
+        "rules": {"type": "list", "elements": "dict", "options": {"age": duration()}},
+    }
+)
+
+
+def test_a_typed_option_is_a_plain_one_to_ansible() -> None:
+    assert TYPED.options["timeout"] == {"type": "str", "default": "15m"}
+    assert TYPED.options["jobs"] == {"type": "int"}
+    assert TYPED.options["inner"] == {"type": "dict", "options": {"age": {"type": "str"}}}
+
+
+def test_typed_options_are_read_at_every_depth_and_an_empty_one_is_none() -> None:
+    params = {
+        "timeout": "15m",
+        "limit": "",
+        "share": 0.5,
+        "jobs": None,
+        "inner": {"age": "1h"},
+        "rules": [{"age": "1s"}, {"age": None}],
+        "other": "1h",
+    }
+    assert TYPED.read(params) == {
+        **params,
+        "timeout": 900.0,
+        "limit": None,
+        "inner": {"age": 3600.0},
+        "rules": [{"age": 1.0}, {"age": None}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"timeout": "soon"}, "timeout"),
+        ({"limit": "much"}, "limit"),
+        ({"share": 1.1}, "share"),
+        ({"jobs": 0}, "jobs"),
+        ({"jobs": 9}, "jobs"),
+        ({"inner": {"age": "x"}}, "inner.age"),
+        ({"rules": [{"age": "x"}]}, "rules.age"),
+    ],
+)
+def test_what_a_typed_option_cannot_mean_is_refused_by_its_full_name(given: Mapping[str, Any], names: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"{names}\b") as caught:
+        TYPED.read({**dict.fromkeys(TYPED.options), **given})
+    assert caught.value.remedy
+
+
+@dataclass(frozen=True)
+class _Plan(Plan):
+    timeout_s: float
+    limit_bytes: int | None
+    jobs: int | None = None
+
+
+def test_a_plan_takes_each_field_from_the_option_of_its_name() -> None:
+    assert _Plan.from_params({"timeout": 1.0, "limit": 2, "jobs": 3, "more": 4}) == _Plan(1.0, 2, 3)
+    assert _Plan.from_params({"timeout": 1.0, "limit": 2}, jobs=5) == _Plan(1.0, 2, 5)
+
+
+def test_a_field_without_an_option_is_a_mistake_even_where_it_has_a_default() -> None:
+    with pytest.raises(LookupError, match=r"_Plan\.jobs"):
+        _Plan.from_params({"timeout": 1.0, "limit": 2})

@@ -37,7 +37,7 @@ def _answer(capsys: pytest.CaptureFixture[str]) -> Run:
     ) -> dict[str, Any]:
         spec = ArgumentSpec({"subject": {"type": "str"}}).merge(CONNECTION)
         with patch_module_args({**(params or {}), "_ansible_check_mode": check}), pytest.raises(SystemExit) as exited:
-            run(spec.create_module(), operation)
+            run(spec, operation)
         told = capsys.readouterr()
         assert "Traceback" not in told.err
         return {**json.loads(told.out), "status": exited.value.code, "stderr": told.err}

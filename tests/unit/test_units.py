@@ -58,7 +58,7 @@ def test_a_duration_is_read(text: object, seconds: float) -> None:
     ],
 )
 def test_what_is_no_duration_is_refused_by_the_options_name(text: object) -> None:
-    with pytest.raises(InvalidInput, match="min_age is not a duration") as caught:
+    with pytest.raises(InvalidInput, match="Invalid min_age") as caught:
         parse_duration(text, "min_age")
     assert "1d12h" in caught.value.remedy
 
@@ -199,5 +199,5 @@ def test_sizes_are_read(text: object, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "1XB", "1 kB more", None])
 def test_what_is_no_size_is_told(text: object) -> None:
-    with pytest.raises(InvalidInput, match="max_replica_lag is not a size"):
+    with pytest.raises(InvalidInput, match="Invalid max_replica_lag"):
         parse_size(text, "max_replica_lag")

@@ -62,7 +62,7 @@ class Limits:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], now: datetime, *, must_be_open: bool = True) -> Limits:
-        """What a module's parameters ask for (`BRAKES` in `_argspec`).
+        """What a module's parameters ask for (`BRAKES` in `_argspec`, read by it).
 
         Raises:
             InvalidInput: an option says nothing that can be understood.
@@ -70,7 +70,6 @@ class Limits:
         """
         lag_s, lag_bytes = _read_lag(params["max_replica_lag"])
         free_bytes, free_percent = _read_free(params["min_free"])
-        wal, age = params["max_wal_size"], params["max_transaction_age"]
         until = opens = None
         if params["window"]:
             window = Window.parse(params["window"])
@@ -79,10 +78,10 @@ class Limits:
         return cls(
             max_replica_lag_s=lag_s,
             max_replica_lag_bytes=lag_bytes,
-            max_wal_bytes=parse_size(wal, "max_wal_size") if wal else None,
+            max_wal_bytes=params["max_wal_size"],
             min_free_bytes=free_bytes,
             min_free_percent=free_percent,
-            max_transaction_s=parse_duration(age, "max_transaction_age") if age else None,
+            max_transaction_s=params["max_transaction_age"],
             until=until,
             opens=opens,
         )

@@ -288,12 +288,12 @@ BAD_INPUT = [
     ({"backup_dir": "{tmp}/a\0b"}, "cannot be examined"),
     ({"db": ""}, "not the name of a database"),
     ({"db": "a\0b"}, "not the name of a database"),
-    ({"rpo": "soon"}, "rpo is not a duration"),
-    ({"rpo": "-1h"}, "rpo is not a duration"),
+    ({"rpo": "soon"}, "Invalid rpo"),
+    ({"rpo": "-1h"}, "Invalid rpo"),
     ({"rpo": "0"}, "rpo is 0"),
-    ({"verified_within": "1 moon"}, "verified_within is not a duration"),
+    ({"verified_within": "1 moon"}, "Invalid verified_within"),
     ({"verified_within": "0s"}, "verified_within is 0"),
-    ({"rpo": ["1h"]}, "rpo is not a duration"),
+    ({"rpo": ["1h"]}, "Invalid rpo"),
     ({"keep": 1}, "Unsupported parameters"),
 ]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..._errors import InvalidInput
+from ..._plan import Plan
 from ..._postgres.statements import compose
 
 REPACK = "repack"
@@ -19,7 +20,7 @@ _SKIP_DATABASE_STATS = 160000
 
 
 @dataclass(frozen=True)
-class VacuumPlan:
+class VacuumPlan(Plan):
     """What the operator wants. Times in seconds, sizes in bytes, ages in transactions; None is the server's default.
 
     Attributes:
@@ -77,19 +78,6 @@ class VacuumPlan:
                 why="VACUUM FULL locks each table exclusively, reading included, for as long as it takes",
                 remedy="Say in window when that may happen, or use method: repack.",
             )
-        for option, value in (("min_dead_ratio", self.min_dead_ratio), ("min_bloat_ratio", self.min_bloat_ratio)):
-            if not 0 <= value <= 1:
-                raise InvalidInput(f"{option} is not a share", subject=str(value), remedy="Use 0 to 1.")
-        for option, number, most in (
-            ("min_dead_tuples", self.min_dead_tuples, None),
-            ("max_freeze_age", self.max_freeze_age, 2_000_000_000),
-            ("parallel", self.parallel, 1024),
-            ("cost_limit", self.cost_limit, 10000),
-        ):
-            if number is not None and (number < 0 or (most is not None and number > most)):
-                raise InvalidInput(
-                    f"{option} is out of range", subject=str(number), remedy=f"Use 0 to {most or 'any'}."
-                )
         without = {
             "parallel": self.parallel is not None,
             "index_cleanup": self.index_cleanup is not None,
