@@ -204,7 +204,7 @@ from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._restore import preflight, stage
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_size, utc_now
-from ..module_utils._verify.restore_copy import Clock
+from ..module_utils._verify.restore_copy import StepTimer
 
 _MOST_JOBS = 4
 SPEC = ArgumentSpec(
@@ -255,13 +255,13 @@ def operation(call: Call) -> Result:
     plan.check()
     catalog = Catalog(target, params["backup_dir"])
     server = Server(target, Login.from_params(params, "restore"))
-    with databases.working(server) as session:
+    with databases.connect_admin(server) as session:
         subject = preflight.choose(target, session, catalog, plan)
         identity = preflight.identify(target, subject, plan.jobs)
         if preflight.already_live(session, plan, identity):
             text = f"{plan.db} came from {identity.name}; nothing to do."
             return Result(False, {"stage": None, "findings": [], "msg": text})
-        with stage.kept(catalog, subject):
+        with stage.hold_backup(catalog, subject):
             found = preflight.preflight(target, server, session, plan, subject, identity)
             values: dict[str, object] = {
                 "preflight": found.as_dict(),
@@ -273,7 +273,7 @@ def operation(call: Call) -> Result:
                 if found.loaded_as:
                     text = f"{text} It is loaded already, as {found.loaded_as}: only what comes after would be done."
                 return Result(True, {**values, "stage": None, "msg": text}, diff)
-            clock = Clock()
+            clock = StepTimer()
             with clock.step("all"):
                 staged = stage.stage(target, server, plan, found, clock)
     told = stage.report(staged)

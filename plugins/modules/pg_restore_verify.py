@@ -228,7 +228,7 @@ from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import parse_duration, to_rfc3339, utc_now
 from ..module_utils._verify import verify
-from ..module_utils._verify.restore_copy import Clock, Place
+from ..module_utils._verify.restore_copy import ScratchLocation, StepTimer
 from ..module_utils._verify.scratch_pod import scratch_pod
 
 SPEC = ArgumentSpec(
@@ -269,7 +269,7 @@ def operation(call: Call) -> Result:
         db=params["db"],
         reference=params["backup"],
         max_age_s=parse_duration(params["max_age"], "max_age") if params["max_age"] else None,
-        place=Place(
+        place=ScratchLocation(
             where=params["verify_in"],
             scratch_dir=params["scratch_dir"],
             bin_dir=params["bin_dir"],
@@ -291,8 +291,8 @@ def operation(call: Call) -> Result:
         found = verify.check(target, plan, subject, pod)
         diff = {"before": "", "after": "a verdict in the catalog\n"}
         return Result(recorded, noted(verify.report(found, subject, plan.db, None), notes), diff)
-    clock = Clock()
-    with verify.kept(catalog, subject):
+    clock = StepTimer()
+    with verify.hold_backup(catalog, subject):
         with clock.step("all"):
             verdict = verify.verify(target, server, plan, subject, clock, pod)
         now = utc_now()

@@ -128,7 +128,7 @@ class Bench:
         like = self.database.query("SELECT datcollate, datctype FROM pg_database WHERE datname = current_database()")[0]
         locale = f"ENCODING 'UTF8' LC_COLLATE '{like[0]}' LC_CTYPE '{like[1]}'"
         with (
-            work_directory.home(target, str(self.folder)) as home,
+            work_directory.work_directory(target, str(self.folder)) as home,
             scratch_instance.instance(target, programs, home, superuser="postgres", jobs=self.jobs) as (server, dummy),
         ):
             with server.connect("postgres") as session:

@@ -173,7 +173,7 @@ def test_a_statement_that_is_refused_without_harm_is_noted_and_decides_nothing(
         after = document["fingerprint"]["objects"]
         before = fingerprint["objects"]
         document["fingerprint"]["objects"] = {name: before.get(name, text) for name, text in after.items()}
-        document["surroundings"]["roles"].remove(gone)
+        document["source"]["roles"].remove(gone)
 
     prod.execute(f"DROP OWNED BY {gone}; DROP ROLE {gone}; GRANT SELECT ON names TO PUBLIC")
     fingerprint = json.loads((back_up(prod, backup_dir) / "manifest.json").read_text())["fingerprint"]

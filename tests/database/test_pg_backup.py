@@ -159,9 +159,9 @@ def test_the_manifest_tells_the_truth(filled: Database, backup_dir: Path) -> Non
     assert manifest.timeline == 1
     assert filled.query("SELECT %s::pg_lsn <= pg_current_wal_lsn()", manifest.lsn) == [(True,)]
     assert manifest.database_size_bytes == pytest.approx(size, rel=0.2)
-    assert manifest.surroundings.owner == filled.server.user
-    assert manifest.surroundings.encoding == "UTF8"
-    assert manifest.surroundings.extensions == ["plpgsql"]
+    assert manifest.source.owner == filled.server.user
+    assert manifest.source.encoding == "UTF8"
+    assert manifest.source.extensions == ["plpgsql"]
     # Every file, with its size and its digest, and no other
     there = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     assert manifest.files.keys() == there.keys() - {"manifest.json"}

@@ -19,7 +19,10 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.pr
     StagePlan,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.restore_copy import Needs, space_for
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.restore_copy import (
+    RestoreRequirements,
+    space_for,
+)
 from tests.support.backups import back_up
 from tests.support.catalogs import add_verdict
 from tests.support.databases import Database, unique_name
@@ -303,7 +306,7 @@ def test_what_the_server_lacks_is_named(
 ) -> None:
     verified_backup(prod, backup_dir)
     [entry] = backup_dir.glob("*/*Z")
-    forge(entry, lambda document: document["surroundings"].update({key: value}))
+    forge(entry, lambda document: document["source"].update({key: value}))
     assert told in expect_failure("pg_restore", params(prod, backup_dir))["msg"]
 
 
@@ -330,7 +333,7 @@ def test_the_room_of_what_died_half_way_counts(prod: Database, backup_dir: Path)
     expect_failure("pg_restore", params(prod, backup_dir, keep_failed=True, analyze=False))
     [left] = [name for name in family(prod) if name != prod.name]
     size = int(prod.server.query("SELECT pg_database_size(%s)", left)[0][0])
-    needs = Needs(15, 0)
+    needs = RestoreRequirements(15, 0)
     source = Source(Identity("a backup"), Dump("/nowhere", "custom"), needs, None, None, None)
     needed = space_for(needs.size_bytes)
     with ours(prod).connect("postgres") as session:

@@ -91,7 +91,7 @@ def test_what_is_not_to_be_had_here_is_left_out_and_told(prod: Database, backup_
     [entry] = backup_dir.glob("*/*Z")
     forge(
         entry,
-        lambda document: document["surroundings"].update(
+        lambda document: document["source"].update(
             owner="gone boss",
             comment="of before",
             connection_limit=3,
@@ -133,7 +133,7 @@ def test_a_backup_of_before_brings_owner_and_settings(prod: Database, backup_dir
 def without_later_fields(document: dict[str, Any]) -> None:
     """A manifest as it was before it had these."""
     for name in ("comment", "connection_limit", "role_settings", "grants", "login_settings", "server_settings"):
-        del document["surroundings"][name]
+        del document["source"][name]
 
 
 def test_what_production_is_now_wins_and_its_limit_is_remembered(prod: Database, backup_dir: Path) -> None:

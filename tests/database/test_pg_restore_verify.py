@@ -323,7 +323,7 @@ def test_counts_alone_are_said_to_be_counts(filled: Database, backup_dir: Path, 
 @pytest.mark.parametrize("place", ["instance", "database"])
 def test_an_extension_that_is_not_there_is_named(filled: Database, backup_dir: Path, scratch: Path, place: str) -> None:
     entry = back_up(filled, backup_dir)["backup"]["path"]
-    forge(entry, lambda document: document["surroundings"]["extensions"].append("time travel"))
+    forge(entry, lambda document: document["source"]["extensions"].append("time travel"))
     result = verify(filled, backup_dir, scratch, verify_in=place)
     assert result["verdict"] == "inconclusive"
     assert "time travel" in result["reason"]
@@ -397,7 +397,7 @@ def test_a_locale_that_is_not_there_is_replaced_and_not_held_against_the_backup(
     filled: Database, backup_dir: Path, scratch: Path
 ) -> None:
     entry = back_up(filled, backup_dir)["backup"]["path"]
-    forge(entry, lambda document: document["surroundings"].update(collate="xx_XX.utf8", ctype="xx_XX.utf8"))
+    forge(entry, lambda document: document["source"].update(collate="xx_XX.utf8", ctype="xx_XX.utf8"))
     result = verify(filled, backup_dir, scratch, verify_in="database")
     assert (result["verdict"], result["differences"]) == ("inconclusive", [])
     assert "xx_XX" in result["notes"][0]

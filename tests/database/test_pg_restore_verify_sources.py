@@ -155,7 +155,7 @@ def test_roles_can_do_what_they_can_in_the_source_and_no_more(
         result = verify(database, backup_dir, scratch)
         assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
         assert not proof.exists()
-        around = manifest_of(backup_dir, database).surroundings
+        around = manifest_of(backup_dir, database).source
         assert (boss in around.superusers, reader in around.bypassrls) == (True, True)
         assert evil not in around.superusers
         assert around.members[readers] == [reader]
@@ -176,7 +176,7 @@ def test_roles_can_do_what_they_can_in_the_source_and_no_more(
 def without_attributes(document: dict[str, Any]) -> None:
     """As manifests were before."""
     for name in ("superusers", "bypassrls", "members"):
-        del document["surroundings"][name]
+        del document["source"][name]
 
 
 # --- tablespaces, subscriptions and space ---------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_a_database_of_the_operating_systems_locale_stays_one_where_icu_is_the_d
     assert provider(copy) == "c"
     # In place of a locale that is not there comes C, and not what the template happens to have.
     entry = next(backup_dir.glob("shop/*Z"))
-    forge(entry, lambda document: document["surroundings"].update(collate="xx_XX.utf8"))
+    forge(entry, lambda document: document["source"].update(collate="xx_XX.utf8"))
     result = verify(database, backup_dir, scratch, verify_in="database")
     assert (result["verdict"], result["differences"]) == ("inconclusive", []), result["reason"]
 
@@ -283,7 +283,7 @@ def test_another_refusal_than_that_of_a_locale_is_not_taken_for_one(
     database: Database, backup_dir: Path, scratch: Path
 ) -> None:
     entry = back_up(database, backup_dir)["backup"]["path"]
-    forge(entry, lambda document: document["surroundings"].update(encoding="KLINGON"))
+    forge(entry, lambda document: document["source"].update(encoding="KLINGON"))
     result = expect_failure(MODULE, params(database, backup_dir, scratch, verify_in="database"))
     assert "KLINGON" in json.dumps(result["error"])
 

@@ -132,7 +132,7 @@ def test_every_setting_that_content_can_depend_on_is_the_sources(
     assert database.query("SELECT current_user::text, current_setting('statement_timeout')") == [("weak", "30s")]
     database.server.query(f"ALTER DATABASE {database.name} RESET role")
     assert database.query("SELECT * FROM here") == before
-    found = manifest_of(backup_dir, database).surroundings
+    found = manifest_of(backup_dir, database).source
     assert (found.server_settings["app.in_file"], found.server_settings["TimeZone"]) == ("it's one", "Asia/Tokyo")
 
 
@@ -166,9 +166,7 @@ def test_libraries_that_are_not_installed_keep_no_session_out(prod: Database, ba
     id_ = back_up(prod, backup_dir)
     [entry] = backup_dir.glob("*/*Z")
     library = ["session_preload_libraries=no_such_library"]
-    forge(
-        entry, lambda document: document["surroundings"].update(settings=library, role_settings={"postgres": library})
-    )
+    forge(entry, lambda document: document["source"].update(settings=library, role_settings={"postgres": library}))
     for place in ("instance", "database"):
         result = verify(prod, backup_dir, verify_in=place)
         assert result["verdict"] == "verified", result["reason"]
@@ -315,7 +313,7 @@ def test_no_job_of_the_source_runs_in_a_scratch_instance() -> None:
     preload = Preload(["pg_cron", "no_such_library", "pg_stat_statements"], {"cron.database_name": "shop"})
     with (
         scratch_folder() as folder,
-        work_directory.home(LocalTarget(), str(folder)) as home,
+        work_directory.work_directory(LocalTarget(), str(folder)) as home,
         scratch_instance.instance(LocalTarget(), programs, home, superuser="boss", jobs=1, preload=preload) as made,
         made[0].connect("postgres") as session,
     ):

@@ -70,7 +70,7 @@ def test_a_wait_for_a_lock_is_bounded_and_names_who_holds_it(prod: Database) -> 
     mark = databases.Mark("staged", prod.name, "x", "2026-01-01T00:00:00Z")
     with (
         prod.server.connect("postgres", autocommit=False, application_name="deploy tool") as holder,
-        databases.working(server) as session,
+        databases.connect_admin(server) as session,
         holder.cursor() as cursor,
     ):
         cursor.execute(f'ALTER DATABASE "{prod.name}" RENAME TO away')

@@ -337,7 +337,7 @@ def test_a_wrong_setting_of_the_database_does_no_harm(small: Database, backup_di
         )
     )  # fmt: skip
     back_up(small, backup_dir)
-    assert manifest_of(backup_dir, small).surroundings.settings
+    assert manifest_of(backup_dir, small).source.settings
 
 
 # --- locks --------------------------------------------------------------------------------------------

@@ -315,7 +315,7 @@ def test_what_the_load_was_refused_is_known_to_the_next_run(
     role = f"{prod.name}_gone"
     prod.execute(f"CREATE ROLE {role}", f"ALTER TABLE accounts OWNER TO {role}")
     id_ = verified_backup(prod, backup_dir)
-    forge(backup_dir / prod.name / id_, lambda document: document["surroundings"].update(roles=[]))
+    forge(backup_dir / prod.name / id_, lambda document: document["source"].update(roles=[]))
     prod.execute("ALTER TABLE accounts OWNER TO CURRENT_USER", f"DROP ROLE {role}")
     losses = [QueryFailed("The connection was lost", details={"lost": True})]
     analyze = stage_steps.analyze

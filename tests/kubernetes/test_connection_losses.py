@@ -100,11 +100,11 @@ def test_a_lock_that_another_run_took_meanwhile_is_not_taken_from_it(
         former = session.backend_pid
         away = threading.Thread(target=link.away, args=(4 * place.pace.factor,))
         away.start()
-        mine = other.enter_context(databases.working(here(place)))
+        mine = other.enter_context(databases.connect_admin(here(place)))
         gone = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
         place.until(lambda: mine.value(gone, (former,)) == 0 or bool(mine.execute(
             "SELECT pg_terminate_backend(%s)", (former,))))  # fmt: skip
-        other.enter_context(databases.alone(mine, DATABASE))
+        other.enter_context(databases.exclusive_lock(mine, DATABASE))
         with pytest.raises(Locked, match="the connection through the API server was lost, and with it the lock"):
             session.value("SELECT 1")
         away.join()
@@ -181,7 +181,7 @@ def test_a_restore_goes_on_when_the_api_server_restarts_while_it_loads(place: Pl
         assert not taken["failed"], taken
         running = restore(place, link, taken["backup"]["id"], folder)
         loading = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pg_runbook %(pg_restore)'"
-        with databases.working(here(place)) as session:
+        with databases.connect_admin(here(place)) as session:
             place.until(lambda: session.value(loading) > 0 or running.process.poll() is not None)
             assert running.process.poll() is None
             if event == "connections":

@@ -55,7 +55,7 @@ def words(place: Place) -> Iterator[dict[str, Any]]:
 
 def ask(place: Place, statement: str) -> list[Any]:
     """Ask the server on a connection of the tests' own."""
-    with databases.working(Server(place.here, Login(user=USER, password=PASSWORD))) as session:
+    with databases.connect_admin(Server(place.here, Login(user=USER, password=PASSWORD))) as session:
         return session.query(statement)
 
 

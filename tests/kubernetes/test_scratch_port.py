@@ -25,9 +25,9 @@ def test_a_port_that_is_taken_is_only_a_delay(monkeypatch: pytest.MonkeyPatch) -
     with places.chosen("prt") as place, place.target() as target:
         programs = find(target, place.major(), bin_dir=None, needed=SCRATCH, purpose="to test")
         with (
-            work_directory.home(target, "/var/tmp") as first,
+            work_directory.work_directory(target, "/var/tmp") as first,
             scratch_instance.instance(target, programs, first, superuser="first", jobs=1) as other,
-            work_directory.home(target, "/var/tmp") as home,
+            work_directory.work_directory(target, "/var/tmp") as home,
             scratch_instance.instance(target, programs, home, superuser="boss", jobs=1) as made,
             made[0].connect("postgres") as session,
         ):

@@ -22,7 +22,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.ca
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.manifest import (
     FileRecord,
     Manifest,
-    Surroundings,
+    SourceDatabase,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.verifications import Verification
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.figures import (
@@ -36,7 +36,7 @@ from tests.support.databases import Database
 from tests.support.modules import RunningModule, start_module
 
 DATA = b"not a dump, but some bytes\n"
-SURROUNDINGS = Surroundings("postgres", "UTF8", "C", "C", "c", None, None, "postgres")
+SOURCE = SourceDatabase("postgres", "UTF8", "C", "C", "c", None, None, "postgres")
 
 
 def catalog_at(root: Path) -> Catalog:
@@ -97,7 +97,7 @@ def add_backup(
                 duration_s=5.0,
                 size_bytes=size_bytes,
                 database_size_bytes=4 * size_bytes,
-                surroundings=SURROUNDINGS,
+                source=SOURCE,
                 files={
                     name: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()
                 },

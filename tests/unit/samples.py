@@ -13,7 +13,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.ca
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.manifest import (
     FileRecord,
     Manifest,
-    Surroundings,
+    SourceDatabase,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.figures import (
     Fingerprint,
@@ -23,7 +23,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprin
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import from_rfc3339
 
-SURROUNDINGS = Surroundings(
+SOURCE = SourceDatabase(
     owner="gödel",
     encoding="UTF8",
     collate="C.UTF-8",
@@ -65,7 +65,7 @@ def sample_manifest(database: str = "gödel", started: str = "2026-02-06T03:04:0
         duration_s=1.25,
         size_bytes=5,
         database_size_bytes=8192,
-        surroundings=SURROUNDINGS,
+        source=SOURCE,
         files={"data/toc.dat": FileRecord(5, "ab" * 32)},
         fingerprint=FINGERPRINT,
         change_id="CHG1",

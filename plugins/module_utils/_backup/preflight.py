@@ -116,7 +116,7 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
             table_bytes = session.query(DUMP_SIZE)[0].size_bytes
         except QueryFailed as exc:
             raise locked(exc) from None
-        around = session.query(sql.SURROUNDINGS)[0]
+        around = session.query(sql.SOURCE)[0]
         database_bytes = around.size_bytes
         life = Life(*session.query(LIFE)[0])
         settings = {row.name: row.value for row in session.query(SETTINGS_IN_THE_WAY)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .._catalog.catalog import Catalog, Draft, Entry
-from .._catalog.manifest import FileRecord, Manifest, Surroundings
+from .._catalog.manifest import FileRecord, Manifest, SourceDatabase
 from .._catalog.verifications import CLOCK_SKEW_S
 from .._errors import RunbookError
 from .._findings import Finding
@@ -135,7 +135,7 @@ def _write(
         syncing.result()
     fingerprint = record.finish() if plan.fingerprint != "none" else None
     findings = [*found.findings, *losses.unread(fingerprint)]
-    around = record.surroundings
+    around = record.source
     return Manifest(
         id=draft.id,
         database=plan.db,
@@ -152,7 +152,7 @@ def _write(
         duration_s=round(time.monotonic() - clock, 2),
         size_bytes=sum(files.values()),
         database_size_bytes=around["size_bytes"],
-        surroundings=Surroundings(**{name: around[name] for name in Surroundings.__dataclass_fields__}),
+        source=SourceDatabase(**{name: around[name] for name in SourceDatabase.__dataclass_fields__}),
         files={path[len(draft.path) + 1 :]: FileRecord(files[path], digests[path]) for path in files},
         fingerprint=fingerprint,
         change_id=plan.change_id,

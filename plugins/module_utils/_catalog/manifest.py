@@ -33,7 +33,7 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SourceDatabase:
     """What a restore needs to know of the source beside its content.
 
     `bootstrap_role` is the superuser that initdb made; `roles` and `extensions` are those of the source; `settings`
@@ -100,7 +100,7 @@ class Manifest:
     duration_s: float
     size_bytes: int
     database_size_bytes: int
-    surroundings: Surroundings
+    source: SourceDatabase
     files: Mapping[str, FileRecord]
     fingerprint: Fingerprint | None
     change_id: str | None
@@ -125,7 +125,7 @@ class Manifest:
 
     def summary(self) -> dict[str, object]:
         """For a module's result: everything but the lists that grow with the database."""
-        long = ("files", "surroundings", "fingerprint", "findings")
+        long = ("files", "source", "fingerprint", "findings")
         found = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in long}
         found["fingerprint"] = self.fingerprint.summary() if self.fingerprint else None
         return found
@@ -189,7 +189,7 @@ def _sealed(data: bytes) -> bool:
 
 def _from_document(document: Mapping[str, Any]) -> Manifest:
     values = {name: value for name, value in document.items() if name not in ("schema_version", "manifest_sha256")}
-    values["surroundings"] = _surroundings(values["surroundings"])
+    values["source"] = _source(values["source"])
     values["files"] = {name: checked(FileRecord(**record)) for name, record in values["files"].items()}
     if values["fingerprint"] is not None:
         values["fingerprint"] = Fingerprint.from_dict(values["fingerprint"])
@@ -199,8 +199,8 @@ def _from_document(document: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
-def _surroundings(document: Mapping[str, Any]) -> Surroundings:
-    found = checked(Surroundings(**document))
+def _source(document: Mapping[str, Any]) -> SourceDatabase:
+    found = checked(SourceDatabase(**document))
     for each in (found.members, found.role_settings, found.grants or {}, found.login_settings):
         for texts in each.values():
             if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

@@ -111,14 +111,14 @@ class Recorder:
         self._algorithm = self._algorithm or best_algorithm(self.server_version)
         self._storage = storage(session) if self._locks else {}
         self.position = session.query(sql.POSITION)[0]
-        self.surroundings: dict[str, Any] = session.query(sql.SURROUNDINGS)[0]._asdict()
+        self.source: dict[str, Any] = session.query(sql.SOURCE)[0]._asdict()
         sequences = session.query(sql.SEQUENCES)
         self._sequence_rows = [row for row in sequences if not row.unread]
         self._unread = [row.identity for row in sequences if row.unread]
 
     def _look_at_the_rest(self, session: Session) -> None:
         self._first = _positions(session, self._sequence_rows)
-        self.surroundings.update(server_settings.read(session))
+        self.source.update(server_settings.read(session))
 
     def _read(self, work: Callable[[Session], _T]) -> _T:
         """Do some reading under the snapshot, in the session that holds it, or in one that can be made anew."""

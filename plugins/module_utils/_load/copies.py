@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._catalog.manifest import Surroundings
+from .._catalog.manifest import SourceDatabase
 from .._errors import RunbookError
 from .._fingerprint.figures import Fingerprint
 from .._postgres import own_sessions
@@ -111,11 +111,11 @@ class Copy:
 
 @contextmanager
 def on_server(
-    server: Server, like: Surroundings | None, encoding: str | None, source_name: str | None
+    server: Server, like: SourceDatabase | None, encoding: str | None, source_name: str | None
 ) -> Iterator[Copy]:
     """A scratch database of the server, which has a name of its own."""
     with scratch_database.created(server, like, encoding) as (name, notes):
-        with databases.working(server) as session:
+        with databases.connect_admin(server) as session:
             visitor = own_sessions.on_copy(server, session, dumped=like is not None)
             doubts = source_settings.settle(session, visitor, name, like) if like else []
         roles = source_settings.of_other_roles(like, server.login.user) if like else {}
@@ -129,7 +129,7 @@ class Wanted:
     `name` is the source's; `enters` the database that a script creates for itself, if it does.
     """
 
-    like: Surroundings | None
+    like: SourceDatabase | None
     roles: list[str]
     name: str | None = None
     enters: str | None = None
@@ -141,7 +141,7 @@ def in_instance(scratch_server: Server, wanted: Wanted, lacks: list[str]) -> Cop
     like = wanted.like
     superuser = scratch_server.login.user
     name = _UNKNOWN if wanted.enters or not wanted.name else wanted.name
-    with databases.working(scratch_server, databases.aside_from(name)) as session:
+    with databases.connect_admin(scratch_server, databases.aside_from(name)) as session:
         source_database.create_roles(session, wanted.roles, like)
         _make_room(session, name)
         notes = source_database.create_database(session, name, like, wanted.encoding)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._catalog.manifest import Surroundings
+from .._catalog.manifest import SourceDatabase
 from .._errors import QueryFailed
 from .._postgres.connection import Session
 from .._postgres.statements import compose, together
@@ -29,7 +29,7 @@ _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s",]+))\s*(?:,|$)')
 
 
 @dataclass(frozen=True)
-class Likeness:
+class DatabaseProperties:
     """`settings` has a value for each role (empty: the database itself) and name.
 
     `grants` says for each grantee (None: PUBLIC) and privilege whether it may be passed on.
@@ -49,11 +49,11 @@ class Likeness:
         return found
 
 
-def of(session: Session, database: Database) -> Likeness:
+def of(session: Session, database: Database) -> DatabaseProperties:
     """What a database is like now."""
     settings = session.query(sql.SETTINGS, (database.oid,))
     grants = session.query(sql.GRANTS, (database.oid,))
-    return Likeness(
+    return DatabaseProperties(
         database.owner,
         database.comment,
         {(row.role, row.name): row.value for row in settings},
@@ -61,7 +61,7 @@ def of(session: Session, database: Database) -> Likeness:
     )
 
 
-def of_source(session: Session, now: Likeness, like: Surroundings, notes: list[str]) -> Likeness:
+def of_source(session: Session, now: DatabaseProperties, like: SourceDatabase, notes: list[str]) -> DatabaseProperties:
     """What a backup's source was like, as far as it can be had on this server; `notes` gets what cannot.
 
     A manifest of before knows no grants: then they stay as they are.
@@ -76,11 +76,11 @@ def of_source(session: Session, now: Likeness, like: Surroundings, notes: list[s
         for match in filter(None, map(_GRANT.fullmatch, texts)):
             key = (None if grantee == _EVERYBODY else grantee, match[1])
             grants[key] = grants.get(key, False) or match[2] is not None
-    granted = Likeness(like.owner, grants=grants).owned_by(owner)
+    granted = DatabaseProperties(like.owner, grants=grants).owned_by(owner)
     absent = {role for role in like.role_settings if role not in there}
     absent |= {role for role, dummy in granted if role is not None and role not in there}
     notes.extend(f"{role} is no role here: what it had on the database is left out." for role in sorted(absent))
-    return Likeness(
+    return DatabaseProperties(
         owner,
         like.comment,
         {
@@ -95,7 +95,7 @@ def of_source(session: Session, now: Likeness, like: Surroundings, notes: list[s
     )
 
 
-def apply_each(session: Session, name: str, now: Likeness, wanted: Likeness) -> dict[str, str]:
+def apply_each(session: Session, name: str, now: DatabaseProperties, wanted: DatabaseProperties) -> dict[str, str]:
     """Make a database what is wanted, as far as this server can. Returns what it refuses, and why.
 
     A source of another time may have settings that this server does not know. They are not worth a loaded database.
@@ -111,7 +111,7 @@ def apply_each(session: Session, name: str, now: Likeness, wanted: Likeness) -> 
     return refused
 
 
-def apply(session: Session, name: str, now: Likeness, wanted: Likeness) -> bool:
+def apply(session: Session, name: str, now: DatabaseProperties, wanted: DatabaseProperties) -> bool:
     """Make a database what is wanted, in one transaction. Returns whether anything was to be done."""
     steps = [step for dummy, step in _steps(name, now, wanted)]
     if steps:
@@ -124,7 +124,7 @@ def apply(session: Session, name: str, now: Likeness, wanted: Likeness) -> bool:
     return bool(steps)
 
 
-def _steps(name: str, now: Likeness, wanted: Likeness) -> Iterator[tuple[str, Any]]:
+def _steps(name: str, now: DatabaseProperties, wanted: DatabaseProperties) -> Iterator[tuple[str, Any]]:
     """Statements, and what each of them is about."""
     if now.owner != wanted.owner:
         yield f"the owner {wanted.owner}", compose("ALTER DATABASE {} OWNER TO {}", name, wanted.owner)
@@ -181,7 +181,7 @@ def listed(value: str) -> list[str]:
     return found if found and at == len(value) else [value]
 
 
-def _grants(name: str, now: Likeness, wanted: Likeness) -> Iterator[Any]:
+def _grants(name: str, now: DatabaseProperties, wanted: DatabaseProperties) -> Iterator[Any]:
     grantees = {wanted.owner} | {grantee for grantee, dummy in (*now.owned_by(wanted.owner), *wanted.grants) if grantee}
     for grantee in sorted(grantees):
         yield compose("REVOKE ALL ON DATABASE {} FROM {} CASCADE", name, grantee)

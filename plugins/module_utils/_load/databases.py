@@ -101,7 +101,7 @@ class Database:
 
 
 @contextmanager
-def working(server: Server, db: str | None = None) -> Iterator[Session]:
+def connect_admin(server: Server, db: str | None = None) -> Iterator[Session]:
     """A session to change something in, which may take its time; without a name, to work on whole databases."""
     with server.connect(db, settings=_WORKING) if db else server.connect_aside(settings=_WORKING) as session:
         session.query(NO_TIMEOUTS)
@@ -113,7 +113,7 @@ def aside_from(database: str) -> str | None:
     return None if database != MAINTENANCE_DB else "template1"
 
 
-def known(session: Session) -> dict[str, Database]:
+def list_databases(session: Session) -> dict[str, Database]:
     """All databases by name."""
     rows = session.query(sql.DATABASES, {"prefix": f"{_MARK}="})
     return {row.name: Database(**{**row._asdict(), "mark": _read(row.mark)}) for row in rows}
@@ -138,20 +138,20 @@ def put_mark(session: Session, name: str, mark: Mark) -> None:
 
 def drop(session: Session, name: str) -> None:
     """Drop a database, whoever is connected to it. The server keeps templates, so it is none from here on."""
-    if name in known(session):
+    if name in list_databases(session):
         session.execute(compose("ALTER DATABASE {} IS_TEMPLATE false", name))
     session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
 
 
 def find(session: Session, name: str) -> Database:
     """A database that has to be there."""
-    found = known(session).get(name)
+    found = list_databases(session).get(name)
     if found is None:
         raise ObjectNotFound("There is no such database", subject=repr(name), remedy="Check db and the login.")
     return found
 
 
-def marked(session: Session, database: str, *states: str) -> list[Database]:
+def find_marked(session: Session, database: str, *states: str) -> list[Database]:
     """The databases that are marked for this one in one of these states, the newest first.
 
     A mark goes with every rename. What has another name than it was marked under was renamed by somebody, to keep it or
@@ -172,16 +172,16 @@ def renamed(session: Session, database: str) -> list[str]:
 
 
 def _marked(session: Session, database: str) -> list[Database]:
-    return [item for item in known(session).values() if item.mark and item.mark.database == database]
+    return [item for item in list_databases(session).values() if item.mark and item.mark.database == database]
 
 
 def _age(database: Database) -> str:
     return database.mark.at if database.mark else ""
 
 
-def beside(session: Session, database: str, word: str, now: datetime) -> str:
+def unique_name(session: Session, database: str, word: str, now: datetime) -> str:
     """A free name for a database beside this one, such as `shop_staged_20260206T030405Z`."""
-    there = known(session)
+    there = list_databases(session)
     while True:
         suffix = f"_{word}_{now.strftime(_STAMP)}"
         name = database.encode()[: _NAME_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix
@@ -191,7 +191,7 @@ def beside(session: Session, database: str, word: str, now: datetime) -> str:
 
 
 @contextmanager
-def alone(session: Session, database: str) -> Iterator[None]:
+def exclusive_lock(session: Session, database: str) -> Iterator[None]:
     """One restore, swap or removal for a database at a time, wherever it is run from; ends with the session."""
     key = (f"pg_runbook restore {database}",)
     if not session.value("SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))", key):
@@ -222,7 +222,7 @@ def dependents(server: Server, session: Session, database: Database) -> list[Fin
     """What is tied to a database and would break, or has to be thought of, when another one takes its name."""
     names = {"oid": database.oid, "name": database.name}
     rows = list(session.query(sql.DEPENDENTS, names))
-    for other in known(session).values():
+    for other in list_databases(session).values():
         inside = other.oid == database.oid
         if other.name.startswith("template") or (other.mark and not inside):
             continue

@@ -71,7 +71,7 @@ _CONNECT = re.compile(rf"^\\connect (?:-reuse-previous=on \"dbname='(.+)'\"|{_NA
 
 
 @dataclass(frozen=True)
-class HandMade:
+class ExternalDump:
     """A hand-made backup: where and what it is, what it needs, and whether it ends as a dump ends.
 
     `database` is set when the dump creates and enters a database of its own (`pg_dump --create`); `tool_major` is the
@@ -162,7 +162,7 @@ def _head(target: Target, argv: list[str], path: str) -> bytes:
         raise FileProblem("A file cannot be read", subject=path, why=exc.why) from None
 
 
-def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
+def examine(target: Target, programs: Programs, dump: Dump) -> ExternalDump:
     """Read through a hand-made backup for what a restore of it needs."""
     pg_restore = programs.path("pg_restore")
     if dump.format == "plain":
@@ -192,7 +192,7 @@ def examine(target: Target, programs: Programs, dump: Dump) -> HandMade:
     found = target.files.info(dump.path)
     size = sum(info.size_bytes for info in target.files.walk(dump.path)) if found and found.is_dir else 0
     database = database if dump.format == "plain" else None
-    return HandMade(
+    return ExternalDump(
         dump=replace(dump, enters=database),
         size_bytes=size or (found.size_bytes if found else 0),
         roles=list(dict.fromkeys(roles)),

@@ -69,7 +69,7 @@ class Loaded:
 def absent_from(manifest: Manifest) -> tuple[str, ...]:
     """What template0 brings that was dropped in the source. No dump says that it is gone."""
     found = []
-    if "plpgsql" not in manifest.surroundings.extensions:
+    if "plpgsql" not in manifest.source.extensions:
         found.append("EXTENSION IF EXISTS plpgsql")
     figures = manifest.fingerprint
     if figures is not None and "schema public" not in figures.objects:
@@ -273,7 +273,7 @@ def _knows_restrict(version: str) -> bool:
 def _make_anew(server: Server, db: str, dump: Dump) -> int:
     """Put an empty database into the place of one that is half loaded; its OID."""
     if dump.enters is not None:
-        with databases.working(server, databases.aside_from(dump.enters)) as session:
+        with databases.connect_admin(server, databases.aside_from(dump.enters)) as session:
             session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", dump.enters))
     oid = source_database.make_anew(server, db)
     _take_away(server, db, dump)

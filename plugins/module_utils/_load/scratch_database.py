@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from uuid import uuid4
 
-from .._catalog.manifest import Surroundings
+from .._catalog.manifest import SourceDatabase
 from .._errors import ConnectionFailed, QueryFailed
 from .._postgres.connection import Server, Session
 from .._postgres.statements import compose
@@ -34,12 +34,14 @@ _LET_GO = ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_nam
 
 
 @contextmanager
-def created(server: Server, like: Surroundings | None, encoding: str | None = None) -> Iterator[tuple[str, list[str]]]:
+def created(
+    server: Server, like: SourceDatabase | None, encoding: str | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """A new, uniquely named database; yields its name and notes, and drops it whatever happens.
 
     While it is in use, this session holds an advisory lock on its name; databases whose lock is free are swept first.
     """
-    with databases.working(server) as session:
+    with databases.connect_admin(server) as session:
         sweep(server, session)
         name = f"{PREFIX}{uuid4().hex[:12]}"
         session.query(_KEY.format("pg_catalog.pg_advisory_lock"), (name,))
@@ -64,7 +66,7 @@ def sweep(server: Server, session: Session) -> list[str]:
 
 
 def _drop(server: Server, name: str) -> None:
-    with databases.working(server) as session:  # the one above may be lost by now
+    with databases.connect_admin(server) as session:  # the one above may be lost by now
         _drop_subscriptions(server, session, name)
         session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
 
@@ -73,7 +75,7 @@ def _drop_subscriptions(server: Server, session: Session, name: str) -> None:
     """Drop what keeps a database from being dropped: a script may have created some."""
     found = session.query(_SUBSCRIPTIONS, (name,))
     if found:
-        with databases.working(server, name) as inside:
+        with databases.connect_admin(server, name) as inside:
             for row in found:
                 for statement in _LET_GO:
                     inside.execute(compose(statement, row.name))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 
-from .._catalog.manifest import Surroundings
+from .._catalog.manifest import SourceDatabase
 from .._errors import InvalidInput, QueryFailed
 from .._postgres.connection import Server, Session
 from .._postgres.statements import compose, together
@@ -39,7 +39,7 @@ FROM pg_catalog.pg_database d WHERE d.datname = %s
 
 
 def create_database(
-    session: Session, name: str, like: Surroundings | None, encoding: str | None = None, *, tablespace: str = DEFAULT
+    session: Session, name: str, like: SourceDatabase | None, encoding: str | None = None, *, tablespace: str = DEFAULT
 ) -> list[str]:
     """Create an empty database that is made like the source. Returns notes on what this server lacks for that.
 
@@ -73,13 +73,13 @@ def create_database(
         return [f"Restored with locale C because {locale} is not available here: {exc.why}"]
 
 
-def like_of(session: Session, name: str) -> Surroundings | None:
+def like_of(session: Session, name: str) -> SourceDatabase | None:
     """How a database of this server was made; None if there is none of this name."""
     rows = session.query(_MADE, (name,))
-    return Surroundings(**rows[0]._asdict(), bootstrap_role="") if rows else None
+    return SourceDatabase(**rows[0]._asdict(), bootstrap_role="") if rows else None
 
 
-def create_roles(session: Session, names: Sequence[str], like: Surroundings | None) -> list[str]:
+def create_roles(session: Session, names: Sequence[str], like: SourceDatabase | None) -> list[str]:
     """Create the roles that are not there, none of which can log in. Returns the created ones.
 
     They can do what they could in the source, and nothing more: what the dump has of theirs is run in their name, and a
@@ -112,7 +112,7 @@ def unfit_for(session: Session, extensions: Sequence[str]) -> str:
         setting, other = _SETTINGS_OF_BOUND.get(extension, ""), BOUND_TO_A_NAME.get(extension, "")
         if setting and session.value("SELECT current_setting(%s, true)", (setting,)) is None:
             return f"{extension} is not loaded (shared_preload_libraries)"
-        if other and other in databases.known(session):
+        if other and other in databases.list_databases(session):
             return f"{extension} is created in a database that is called {other} meanwhile, and there is one already"
     return ""
 
@@ -160,7 +160,7 @@ def make_anew(server: Server, db: str) -> int:
 
     Returns its OID.
     """
-    with databases.working(server, databases.aside_from(db)) as session:
+    with databases.connect_admin(server, databases.aside_from(db)) as session:
         like, known = like_of(session, db), databases.find(session, db)
         with server.connect(db) as inside:
             bound = [row.extname for row in inside.query("SELECT extname FROM pg_catalog.pg_extension")]

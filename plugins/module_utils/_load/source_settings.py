@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from .._catalog.manifest import Surroundings
+from .._catalog.manifest import SourceDatabase
 from .._errors import ConnectionFailed, QueryFailed
 from .._fingerprint.sql import server_settings as sql
 from .._postgres.connection import Server, Session
 from . import database_properties, databases
-from .database_properties import Likeness
+from .database_properties import DatabaseProperties
 from .sql import HERE, MAY_GIVE_TO
 
 # Libraries for each session may carry types of labels and hooks that the content needs.
@@ -43,7 +43,7 @@ class Lack:
 
 
 def settle(
-    session: Session, visitor: Server, copy: str, like: Surroundings, *, superuser: str | None = None
+    session: Session, visitor: Server, copy: str, like: SourceDatabase, *, superuser: str | None = None
 ) -> list[Lack]:
     """Give an empty database what its source's content can depend on beside the database itself.
 
@@ -89,7 +89,7 @@ def _plain_zone(zone: str) -> str:
     return zone.lower().rpartition("/")[2]
 
 
-def of_other_roles(like: Surroundings, loader: str) -> dict[str, str]:
+def of_other_roles(like: SourceDatabase, loader: str) -> dict[str, str]:
     """Settings that sessions of other roles than the one that loads had in the source, as texts by role.
 
     The load cannot know which role wrote what. `pg_restore` by hand has the settings of its login, too.
@@ -125,7 +125,9 @@ def without_libraries(session: Session, visitor: Server, copy: str, superuser: s
         return [Lack(f"It lacks the libraries that sessions of its source load: {why}.", "load")]
 
 
-def _wanted(session: Session, now: Likeness, like: Surroundings, here: Mapping[str, str]) -> Likeness:
+def _wanted(
+    session: Session, now: DatabaseProperties, like: SourceDatabase, here: Mapping[str, str]
+) -> DatabaseProperties:
     source = database_properties.of_source(session, now, like, [])
     settings = {(role, name): value for (role, name), value in source.settings.items() if _is_carried(name)}
     there = {name.lower() for role, name in settings if not role}
@@ -133,11 +135,15 @@ def _wanted(session: Session, now: Likeness, like: Surroundings, here: Mapping[s
         if name.lower() not in there and not _same(name, here.get(name.lower()), value):
             settings["", name] = value
     owner = source.owner if _may_give(session, source.owner) else now.owner
-    grants = Likeness(source.owner, grants=source.grants).owned_by(now.owner) if owner == now.owner else source.grants
+    grants = (
+        DatabaseProperties(source.owner, grants=source.grants).owned_by(now.owner)
+        if owner == now.owner
+        else source.grants
+    )
     return replace(source, owner=owner, comment=now.comment, settings=settings, grants=grants)
 
 
-def _of_server(like: Surroundings) -> Mapping[str, str]:
+def _of_server(like: SourceDatabase) -> Mapping[str, str]:
     """The settings that the source's server gave to every session, ALTER ROLE ALL SET among them."""
     return _carried({**like.server_settings, **_parsed(like.login_settings.get("", ()))})
 

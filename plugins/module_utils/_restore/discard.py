@@ -56,8 +56,12 @@ class Discarded:
 
 def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> Discarded:
     """Drop what was replaced, once its time is over, and stages that died; or at once all that is not in production."""
-    with databases.working(server) as session, databases.alone(session, db), waits.bounded(server, session):
-        beside = databases.marked(session, db, "staging", "loaded", "replaced", "staged")
+    with (
+        databases.connect_admin(server) as session,
+        databases.exclusive_lock(session, db),
+        waits.bounded(server, session),
+    ):
+        beside = databases.find_marked(session, db, "staging", "loaded", "replaced", "staged")
         chosen = [item for item in beside if not due_only or _is_due(item, now)]
         notes = databases.renamed(session, db)
         dropped, failures = [], []

@@ -42,7 +42,7 @@ def exclusive(server: Server, database: str) -> Iterator[Session]:
         Locked: another run works on this database, or has begun while the connection was away.
     """
     if not server.target.connections_may_break:
-        with databases.working(server) as session, databases.alone(session, database):
+        with databases.connect_admin(server) as session, databases.exclusive_lock(session, database):
             yield session
         return
     lasting = _Lasting(server, database)
@@ -63,8 +63,8 @@ class _Lasting(Session):
 
     def _open(self) -> None:
         with ExitStack() as stack:
-            session = stack.enter_context(databases.working(self._server))
-            stack.enter_context(databases.alone(session, self._database))
+            session = stack.enter_context(databases.connect_admin(self._server))
+            stack.enter_context(databases.exclusive_lock(session, self._database))
             own = session.query(_OWN)[0]
             self._stack = stack.pop_all()
         self.__dict__.update(vars(session))
@@ -124,5 +124,5 @@ class _Lasting(Session):
 
     def _end_former(self) -> None:
         """Our own former session keeps its lock until the server sees that its connection has ended."""
-        with databases.working(self._server) as session:
+        with databases.connect_admin(self._server) as session:
             session.execute(_END, self._own)

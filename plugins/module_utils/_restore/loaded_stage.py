@@ -70,7 +70,7 @@ class Found:
     loading: Loading
 
 
-def marked(begun: Mark, proof: Fingerprint | None, loading: Loading) -> Mark | None:
+def as_mark(begun: Mark, proof: Fingerprint | None, loading: Loading) -> Mark | None:
     """The mark of a stage whose load has come to its end; None if the next run cannot go on from it.
 
     Args:

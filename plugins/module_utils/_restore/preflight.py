@@ -25,7 +25,7 @@ from .._postgres.sql import SYSTEM_IDENTIFIER
 from .._target.base import Target
 from .._units import human_size
 from .._verify import restore_copy, verify
-from .._verify.restore_copy import Needs
+from .._verify.restore_copy import RestoreRequirements
 from . import acceptance, loaded_stage, losses, row_changes, tablespaces, waits
 from .row_changes import Change
 
@@ -85,7 +85,7 @@ class Source:
 
     identity: Identity
     dump: load.Dump
-    needs: Needs
+    needs: RestoreRequirements
     manifest: Manifest | None
     original: Original | None
     predicted_s: float | None
@@ -102,7 +102,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class RestorePreflight:
     """What was found before anything is done, which is also what check mode reports.
 
     `tablespace` is where the copy goes; with `keeps_tablespaces`, its relations go into those that they had. `loads`
@@ -176,7 +176,7 @@ def identify(target: Target, subject: Entry | load.Dump, jobs: int) -> Identity:
 
 def already_live(session: Session, plan: StagePlan, identity: Identity) -> bool:
     """Whether production came from this very backup."""
-    production = databases.known(session).get(plan.db)
+    production = databases.list_databases(session).get(plan.db)
     mark = production.mark if production and production.is_as_marked else None
     return not plan.force and mark is not None and mark.state == "live" and _is_of(mark, identity)
 
@@ -187,7 +187,7 @@ def _is_of(mark: Mark, identity: Identity) -> bool:
 
 def ready(session: Session, plan: StagePlan, identity: Identity) -> Database | None:
     """A stage of this very backup that an earlier run has proven as well as this one asks for."""
-    for item in databases.marked(session, plan.db, "staged"):
+    for item in databases.find_marked(session, plan.db, "staged"):
         if item.mark and _is_of(item.mark, identity) and _accepts(plan, item.mark) and not plan.force:
             return item
     return None
@@ -207,7 +207,7 @@ def loaded(
     session: Session, plan: StagePlan, identity: Identity, way: Mapping[str, object]
 ) -> loaded_stage.Found | None:
     """A stage of this very backup that an earlier run has loaded in the same way, and not proven."""
-    for item in databases.marked(session, plan.db, "loaded"):
+    for item in databases.find_marked(session, plan.db, "loaded"):
         mark = item.mark
         if mark is None or not _is_of(mark, identity):
             continue
@@ -231,7 +231,7 @@ def preflight(
     plan: StagePlan,
     subject: Entry | load.Dump,
     identity: Identity,
-) -> Outlook:
+) -> RestorePreflight:
     """Find out whether the restore can succeed, changing nothing.
 
     Raises:
@@ -239,7 +239,7 @@ def preflight(
     """
     source = _source(target, plan, subject, identity)
     room = session.query(sql.ROOM)[0]
-    production = databases.known(session).get(plan.db)
+    production = databases.list_databases(session).get(plan.db)
     there = {row.name: row.location for row in session.query(sql.TABLESPACES)}
     wanted = tablespaces.choose(there, source.needs.like, production, named=source.dump.format != "plain")
     proven = ready(session, plan, identity)
@@ -265,7 +265,7 @@ def preflight(
         server, plan.db if production else None, source.manifest, source.needs.tool_major or programs.major
     )
     changed = row_changes.find(server, plan.db, source.fingerprint, notes) if production else []
-    return Outlook(
+    return RestorePreflight(
         source,
         programs,
         production,
@@ -282,7 +282,7 @@ def preflight(
 
 def _refuse_cramped(session: Session, plan: StagePlan, source: Source, where: str, free: int) -> None:
     """Raise NotEnoughSpace, unless there is room once that is dropped which runs that died have left."""
-    left = [item.oid for item in databases.marked(session, plan.db, "staging", "loaded")]
+    left = [item.oid for item in databases.find_marked(session, plan.db, "staging", "loaded")]
     needed = restore_copy.space_for(source.needs.size_bytes)
     if needed > free + session.value(sql.SIZE, (left,)):
         raise NotEnoughSpace(
@@ -308,7 +308,7 @@ def _source(target: Target, plan: StagePlan, subject: Entry | load.Dump, identit
             )
         if manifest.fingerprint is None:
             _refuse_unproven(plan, subject.id, "it was taken without a fingerprint")
-        dump, needs = restore_copy.dump_of(subject.path, manifest), restore_copy.needs_of(manifest)
+        dump, needs = restore_copy.dump_of(subject.path, manifest), restore_copy.requirements_of(manifest)
         steps = subject.verification.details.get("steps") if subject.verification else None
         seconds = steps.get("restore_s") if isinstance(steps, Mapping) else None
         original = restore_copy.original_of(target, subject.path, manifest)
@@ -325,7 +325,7 @@ def _source(target: Target, plan: StagePlan, subject: Entry | load.Dump, identit
     _refuse_unproven(
         plan, subject.path, "it was not taken by this collection, and what its source held was not recorded"
     )
-    return Source(identity, found.dump, verify.needs_of_hand_made(found), None, None, None)
+    return Source(identity, found.dump, verify.requirements_of_external(found), None, None, None)
 
 
 def _refuse_unproven(plan: StagePlan, name: str, why: str) -> None:
@@ -390,7 +390,7 @@ def _free_bytes(target: Target, data_directory: str | None, notes: list[str]) ->
     return None
 
 
-def summary(outlook: Outlook) -> str:
+def summary(outlook: RestorePreflight) -> str:
     """A sentence on the tables whose number of rows differs from production; empty when none does."""
     changed = outlook.changes
     if not changed:
@@ -405,7 +405,7 @@ def _rows(count: int | None) -> str:
     return "none (no such table)" if count is None else f"{count:,}"
 
 
-def difference(outlook: Outlook, now: datetime) -> dict[str, str]:
+def difference(outlook: RestorePreflight, now: datetime) -> dict[str, str]:
     """What would change, for people: `before` and `after`."""
     before, after = [], []
     for change in outlook.changes[:_CHANGES_SHOWN]:

@@ -24,10 +24,10 @@ from .._target import work_directory
 from .._target.base import Target
 from .._units import human_size, to_rfc3339, utc_now
 from .._verify import restore_copy
-from .._verify.restore_copy import Clock
+from .._verify.restore_copy import StepTimer
 from . import acceptance, loaded_stage, preflight, stage_steps, waits
 from .exclusive_session import exclusive
-from .preflight import Outlook, StagePlan
+from .preflight import RestorePreflight, StagePlan
 
 _DROP_PATIENCE_S = 60.0
 _LAG_PATIENCE_S = 3600.0
@@ -83,7 +83,7 @@ class _Loaded:
     loaded: load.Loaded
 
 
-def stage(target: Target, server: Server, plan: StagePlan, found: Outlook, clock: Clock) -> Staged:
+def stage(target: Target, server: Server, plan: StagePlan, found: RestorePreflight, clock: StepTimer) -> Staged:
     """Restore and prove; returns the stage that is there already, if it is of the same backup.
 
     A stage that an earlier run has loaded is not loaded again, but proven all the same.
@@ -119,7 +119,7 @@ def _as_it_is(
     server: Server,
     session: Session,
     plan: StagePlan,
-    found: Outlook,
+    found: RestorePreflight,
     ready: Database,
     mark: Mark,
     removed: Sequence[str],
@@ -141,10 +141,10 @@ def _load(
     server: Server,
     session: Session,
     plan: StagePlan,
-    found: Outlook,
+    found: RestorePreflight,
     way: Mapping[str, object],
     half: _Half,
-    clock: Clock,
+    clock: StepTimer,
 ) -> _Loaded:
     """Make a database, load it, and leave the mark by which the next run goes on, should this one not come so far.
 
@@ -159,13 +159,13 @@ def _load(
             remedy="Nothing was done. See which run that was, then run this again.",
         )
     source, now = found.source, utc_now()
-    at = half.name = databases.beside(session, plan.db, "staged", now)
+    at = half.name = databases.unique_name(session, plan.db, "staged", now)
     begun = Mark("staging", plan.db, source.name, to_rfc3339(now), digest=source.identity.digest)
     with clock.step("create"):
         copy = _empty(server, session, plan, found, at, begun)
     found.notes.extend(copy.notes)
     made = databases.find(session, at)
-    with work_directory.home(target, plan.work_dir) as home:
+    with work_directory.work_directory(target, plan.work_dir) as home:
         with clock.step("restore"):
             nice = ["nice", "-n", str(plan.nice)] if plan.nice else []
             dump = replace(source.dump, tablespaces=found.keeps_tablespaces)
@@ -176,7 +176,7 @@ def _load(
                 )  # fmt: skip
         made = replace(made, oid=loaded.oid or made.oid)
         loading = loaded_stage.Loading(way, plan.force, loaded, copy.notes, copy.doubts, _started(copy))
-        mark = loaded_stage.marked(begun, source.fingerprint, loading)
+        mark = loaded_stage.as_mark(begun, source.fingerprint, loading)
         if mark is not None:
             # The server writes it to disk after all that was loaded before.
             persist(server, lambda: databases.put_mark(session, _same(session, made).name, mark))
@@ -194,7 +194,7 @@ def _started(copy: Copy) -> str:
     return persist(copy.server, ask)
 
 
-def _empty(server: Server, session: Session, plan: StagePlan, found: Outlook, at: str, begun: Mark) -> Copy:
+def _empty(server: Server, session: Session, plan: StagePlan, found: RestorePreflight, at: str, begun: Mark) -> Copy:
     """An empty database beside production, that lives where the source did: that decides what the load computes."""
     needs = found.source.needs
     like = needs.like or source_database.like_of(session, plan.db)
@@ -213,7 +213,7 @@ def _empty(server: Server, session: Session, plan: StagePlan, found: Outlook, at
     return replace(copy, notes=lacks)
 
 
-def _settled(server: Server, session: Session, plan: StagePlan, found: Outlook, at: str) -> Copy:
+def _settled(server: Server, session: Session, plan: StagePlan, found: RestorePreflight, at: str) -> Copy:
     """The database as a copy for our sessions, with the settings of its source. May be done twice."""
     like = found.source.needs.like
     dumped = found.source.manifest is not None
@@ -223,7 +223,9 @@ def _settled(server: Server, session: Session, plan: StagePlan, found: Outlook, 
     return Copy(visitor, at, [], doubts, _SETTINGS_WAY_OUT, roles, plan.db, _NAME_WAY_OUT)
 
 
-def _go_on(server: Server, session: Session, plan: StagePlan, found: Outlook, before: loaded_stage.Found) -> _Loaded:
+def _go_on(
+    server: Server, session: Session, plan: StagePlan, found: RestorePreflight, before: loaded_stage.Found
+) -> _Loaded:
     """The stage that an earlier run has loaded, as it was when the load came to its end."""
     name, mark = before.database.name, before.mark
     session.query(sql.END_SESSIONS, (before.database.oid,))  # that run's, which the server may not have ended yet
@@ -237,10 +239,10 @@ def _finish(
     server: Server,
     session: Session,
     plan: StagePlan,
-    found: Outlook,
+    found: RestorePreflight,
     stage: _Loaded,
     half: _Half,
-    clock: Clock,
+    clock: StepTimer,
     removed: Sequence[str],
 ) -> Staged:
     """Prove and dress what is loaded."""
@@ -297,7 +299,7 @@ def _give_up(server: Server, session: Session, plan: StagePlan, half: _Half, exc
 
 def _drop_failed(session: Session, name: str, *, keep: bool) -> None:
     """Drop a loaded stage that is not what its source was, or let the next run drop it."""
-    found = databases.known(session).get(name)
+    found = databases.list_databases(session).get(name)
     if found is None or found.mark is None or found.mark.state != "loaded":
         return
     if keep:
@@ -312,7 +314,7 @@ def _same(session: Session, made: Database) -> Database:
     Raises:
         Locked: it is another one. The lock was lost for a while with its connection.
     """
-    found = databases.known(session).get(made.name)
+    found = databases.list_databases(session).get(made.name)
     if found is None or found.oid != made.oid:
         raise Locked(
             "Another run has removed what this one restored",
@@ -346,7 +348,7 @@ def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
 
 def _sweep(session: Session, db: str, spared: Database | None) -> list[str]:
     """Drop what runs that died have left half-way, but for the one to go on from; only alone."""
-    left = databases.marked(session, db, "staging", "loaded")
+    left = databases.find_marked(session, db, "staging", "loaded")
     chosen = [item.name for item in left if spared is None or item.oid != spared.oid]
     for name in chosen:
         databases.drop(session, name)
@@ -358,7 +360,7 @@ def _drop(server: Server, name: str) -> None:
     deadline = time.monotonic() + _DROP_PATIENCE_S
     while True:
         try:
-            with databases.working(server) as session:
+            with databases.connect_admin(server) as session:
                 databases.drop(session, name)
             return
         except RunbookError as exc:
@@ -370,7 +372,7 @@ def _drop(server: Server, name: str) -> None:
 
 
 @contextmanager
-def kept(catalog: Catalog, subject: Entry | load.Dump) -> Iterator[None]:
+def hold_backup(catalog: Catalog, subject: Entry | load.Dump) -> Iterator[None]:
     """Keep retention from removing the backup for as long as it is read."""
     with ExitStack() as stack:
         if isinstance(subject, Entry):

@@ -21,10 +21,10 @@ from .._postgres.reconnect import is_loss, persist
 from .._verify import restore_copy
 from .._verify.verdict import Restored, Verdict, judge, judge_external
 from . import acceptance
-from .preflight import Outlook, SmokeQuery, StagePlan
+from .preflight import RestorePreflight, SmokeQuery, StagePlan
 
 
-def prove(plan: StagePlan, found: Outlook, made: Copy, loaded: load.Loaded) -> tuple[Verdict, Restored]:
+def prove(plan: StagePlan, found: RestorePreflight, made: Copy, loaded: load.Loaded) -> tuple[Verdict, Restored]:
     """Compare the stage with the backup's source. Raises ProofFailed for one that may not get into production."""
     source = found.source
     around = restore_copy.circumstances(made, "stage", source.needs)
@@ -52,7 +52,7 @@ def analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
         left = deque(row.identity for row in session.query(sql.ANALYZABLE))
 
     def work() -> None:
-        with databases.working(server, at) as own:
+        with databases.connect_admin(server, at) as own:
             while left:
                 try:
                     identity = left.popleft()
@@ -74,7 +74,7 @@ def analyze(server: Server, at: str, jobs: int, notes: list[str]) -> None:
             left.clear()  # when we are stopped, no thread begins another one
 
 
-def dress(session: Session, stage: Database, found: Outlook) -> bool:
+def dress(session: Session, stage: Database, found: RestorePreflight) -> bool:
     """Owner, settings, grants and comment: those of production, or where there is none, of the backup's source.
 
     Returns whether anything was to be done.
@@ -91,7 +91,7 @@ def dress(session: Session, stage: Database, found: Outlook) -> bool:
     return True
 
 
-def is_template(found: Outlook) -> bool:
+def is_template(found: RestorePreflight) -> bool:
     """Whether the swap makes the stage a template, should there be no production then."""
     if found.production is not None:
         return found.production.is_template
@@ -99,7 +99,7 @@ def is_template(found: Outlook) -> bool:
     return like is not None and like.is_template
 
 
-def limit(found: Outlook) -> int:
+def limit(found: RestorePreflight) -> int:
     """The connection limit that the swap gives the stage, should there be no production then."""
     if found.production is not None:
         return found.production.connection_limit

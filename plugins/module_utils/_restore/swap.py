@@ -100,13 +100,13 @@ def choose(session: Session, plan: SwapPlan) -> Pair | None:
         InvalidInput: it is not one that may go into production.
     """
     databases.refuse_maintenance_db(plan.db)
-    there = databases.known(session)
+    there = databases.list_databases(session)
     production = there.get(plan.db)
     live = production.mark if production and production.mark and production.mark.state == "live" else None
     if plan.replacement in _REPLACEMENTS:
         if plan.replacement == "replaced" and live and live.rolled_back:
             return None  # a run before did it
-        found = databases.marked(session, plan.db, *_REPLACEMENTS[plan.replacement])
+        found = databases.find_marked(session, plan.db, *_REPLACEMENTS[plan.replacement])
         if not found:
             if plan.replacement == "staged" and live:
                 return None
@@ -159,7 +159,7 @@ def swap(server: Server, plan: SwapPlan, now: datetime) -> Swapped | None:
         SwapFailed: sessions would not end in time, or the connection was lost.
     """
     try:
-        with databases.working(server) as session, databases.alone(session, plan.db):
+        with databases.connect_admin(server) as session, databases.exclusive_lock(session, plan.db):
             pair = choose(session, plan)
             if pair is None:
                 return None
@@ -212,7 +212,7 @@ def _exchange(
     ended: list[Mapping[str, object]],
 ) -> tuple[str | None, float]:
     """One attempt: the name of what was replaced, and the seconds it took."""
-    aside = databases.beside(session, plan.db, "replaced", now) if pair.production else None
+    aside = databases.unique_name(session, plan.db, "replaced", now) if pair.production else None
     steps = [compose("BEGIN; SET LOCAL lock_timeout = {ms}; SET LOCAL statement_timeout = {ms}", ms=_limit(plan))]
     if pair.production and aside:
         steps.append(compose("ALTER DATABASE {} RENAME TO {}", plan.db, aside))
@@ -348,10 +348,10 @@ def _look(server: Server, plan: SwapPlan) -> dict[str, Database] | None:
     while time.monotonic() < deadline:
         with (
             suppress(ConnectionFailed, QueryFailed, Locked),
-            databases.working(server) as session,
-            databases.alone(session, plan.db),
+            databases.connect_admin(server) as session,
+            databases.exclusive_lock(session, plan.db),
         ):
-            return databases.known(session)
+            return databases.list_databases(session)
         time.sleep(_PAUSE_S)
     return None
 

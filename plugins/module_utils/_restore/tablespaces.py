@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .._catalog.manifest import Surroundings
+from .._catalog.manifest import SourceDatabase
 from .._errors import NotEnoughSpace
 from .._findings import Finding
 from .._load.databases import Database
@@ -28,7 +28,9 @@ class Choice:
     findings: list[Finding] = field(default_factory=list)
 
 
-def choose(there: Mapping[str, str], like: Surroundings | None, production: Database | None, *, named: bool) -> Choice:
+def choose(
+    there: Mapping[str, str], like: SourceDatabase | None, production: Database | None, *, named: bool
+) -> Choice:
     """Production's tablespace, or where there is no production the source's, if this server has it.
 
     Args:

@@ -19,7 +19,7 @@ _ASIDE_S = 600
 
 
 @contextmanager
-def home(target: Target, directory: str) -> Iterator[str]:
+def work_directory(target: Target, directory: str) -> Iterator[str]:
     """A private directory below `directory`; removed whatever happens, at the latest by the next run's sweep.
 
     It has its name only while its lock is held, so that who finds one without a holder may remove it.

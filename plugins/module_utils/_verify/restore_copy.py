@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from .._catalog.manifest import Manifest, Surroundings
+from .._catalog.manifest import Manifest, SourceDatabase
 from .._errors import ConnectionFailed, InvalidInput, ManifestProblem, NotEnoughSpace, QueryFailed
 from .._fingerprint import capture, definitions
 from .._fingerprint.definitions import Original
@@ -42,7 +42,7 @@ class CannotTell(Exception):
         self.reason = reason
 
 
-class Clock:
+class StepTimer:
     """Measures the steps of a rehearsal, in seconds."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Place:
+class ScratchLocation:
     """Where to rehearse: in a scratch `instance`, or in a scratch `database` of the server itself."""
 
     where: str
@@ -70,7 +70,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Needs:
+class RestoreRequirements:
     """What a dump needs to be restored.
 
     `tool_major` is the version of the program that wrote it; `size_bytes` an estimate of the restored database;
@@ -83,7 +83,7 @@ class Needs:
     size_bytes: int
     roles: list[str] = field(default_factory=list)
     extensions: list[str] = field(default_factory=list)
-    like: Surroundings | None = None
+    like: SourceDatabase | None = None
     database: str | None = None
     encoding: str | None = None
     subscribes: bool = False
@@ -91,14 +91,14 @@ class Needs:
     source_major: int = 0
 
 
-def needs_of(manifest: Manifest) -> Needs:
+def requirements_of(manifest: Manifest) -> RestoreRequirements:
     """What a backup of the catalog needs."""
-    return Needs(
+    return RestoreRequirements(
         tool_major=manifest.tool_major,
         size_bytes=manifest.database_size_bytes,
-        roles=manifest.surroundings.roles,
-        extensions=manifest.surroundings.extensions,
-        like=manifest.surroundings,
+        roles=manifest.source.roles,
+        extensions=manifest.source.extensions,
+        like=manifest.source,
         name=manifest.database,
         source_major=manifest.server_major,
     )
@@ -136,7 +136,7 @@ def space_for(size_bytes: int) -> int:
     return int(size_bytes * _SPACE_FACTOR) + _FLOOR_BYTES
 
 
-def preflight(target: Target, place: Place, needs: Needs) -> Programs:
+def preflight(target: Target, place: ScratchLocation, needs: RestoreRequirements) -> Programs:
     """The programs to use, once it is clear that there is room.
 
     Raises:
@@ -156,7 +156,7 @@ def preflight(target: Target, place: Place, needs: Needs) -> Programs:
     return programs
 
 
-def _refuse_full(target: Target, path: str, needs: Needs, remedy: str) -> None:
+def _refuse_full(target: Target, path: str, needs: RestoreRequirements, remedy: str) -> None:
     needed, free = space_for(needs.size_bytes), target.files.space(path).free_bytes
     if needed > free:
         raise NotEnoughSpace(
@@ -168,14 +168,14 @@ def _refuse_full(target: Target, path: str, needs: Needs, remedy: str) -> None:
         )
 
 
-def rehearse(
+def restore_and_compare(
     target: Target,
     server: Server,
-    place: Place,
+    place: ScratchLocation,
     dump: load.Dump,
-    needs: Needs,
+    needs: RestoreRequirements,
     source: Original | None,
-    clock: Clock,
+    clock: StepTimer,
 ) -> Restored:
     """Restore the dump, take the fingerprint of the copy as the source's was taken, and compare. Leaves no copy.
 
@@ -185,7 +185,7 @@ def rehearse(
     """
     programs = preflight(target, place, needs)
     with (
-        work_directory.home(target, place.scratch_dir) as home,
+        work_directory.work_directory(target, place.scratch_dir) as home,
         _empty(target, server, place, programs, needs, home, clock) as made,
     ):
         around = circumstances(made, place.where, needs)
@@ -232,7 +232,7 @@ def compared(
     return Restored(figures, Loading(lacks, loaded, around), differences, behind)
 
 
-def circumstances(made: Copy, where: str, needs: Needs) -> Circumstances:
+def circumstances(made: Copy, where: str, needs: RestoreRequirements) -> Circumstances:
     """What a refused statement is judged by: `where` is `instance`, `database` or `stage`."""
     with made.server.connect(made.name) as session:
         there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
@@ -242,7 +242,13 @@ def circumstances(made: Copy, where: str, needs: Needs) -> Circumstances:
 
 @contextmanager
 def _empty(
-    target: Target, server: Server, place: Place, programs: Programs, needs: Needs, home: str, clock: Clock
+    target: Target,
+    server: Server,
+    place: ScratchLocation,
+    programs: Programs,
+    needs: RestoreRequirements,
+    home: str,
+    clock: StepTimer,
 ) -> Iterator[Copy]:
     """An empty database to restore into."""
     if place.where == "database":
@@ -270,7 +276,7 @@ def _empty(
         yield made
 
 
-def _refuse_beside_production(needs: Needs) -> None:
+def _refuse_beside_production(needs: RestoreRequirements) -> None:
     """Raise CannotTell for what has no place on production's own server."""
     why = ""
     if needs.database is not None:
@@ -285,7 +291,7 @@ def _refuse_beside_production(needs: Needs) -> None:
         raise CannotTell(f"{why} Verify it with verify_in: instance.")
 
 
-def _refuse_cramped(target: Target, server: Server, place: Place, needs: Needs) -> None:
+def _refuse_cramped(target: Target, server: Server, place: ScratchLocation, needs: RestoreRequirements) -> None:
     """Raise NotEnoughSpace if production's own disk would fill up, as far as it can be seen from here."""
     if place.check_space:
         with server.connect_aside() as session:

@@ -15,7 +15,7 @@ from .._kube.scratch_pod import Wanted, Work
 from .._target.base import Target
 from .._target.kubernetes import KubernetesTarget
 from .._units import parse_duration
-from .restore_copy import Place
+from .restore_copy import ScratchLocation
 
 _MOST_JOBS = 8  # each takes memory, and a node's limits cannot always be seen from inside a pod
 
@@ -33,7 +33,9 @@ class ScratchPod:
         self.beside.rehearse_beside(Work(path, space_bytes), self.wanted)
 
     @contextmanager
-    def opened(self, place: Place, path: str, space_bytes: int | None) -> Iterator[tuple[Target, Place]]:
+    def opened(
+        self, place: ScratchLocation, path: str, space_bytes: int | None
+    ) -> Iterator[tuple[Target, ScratchLocation]]:
         """The pod, and the place in it, for a backup at this path that needs so much space; gone afterwards."""
         with self.beside.beside(Work(path, space_bytes), self.wanted) as pod:
             if _look(self.beside, path) != _look(pod, path):

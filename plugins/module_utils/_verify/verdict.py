@@ -158,7 +158,7 @@ def _of_different(source: Fingerprint, copy: Restored, notes: list[str], *, rows
     """The verdict on a copy that differs; with `rows` not only in definitions."""
     differences, how, held = copy.differences, copy.loading, copy.figures.summary()
     loaded = how.loaded
-    reason = f"The restored copy differs from the source: {named(differences, 1)}."
+    reason = f"The restored copy differs from the source: {name_differences(differences, 1)}."
     if how.lacks:
         reason = f"{reason} {how.lacks[0]}, which may be why."
         return Verdict("inconclusive", reason, differences, notes, held)
@@ -173,7 +173,7 @@ def _of_different(source: Fingerprint, copy: Restored, notes: list[str], *, rows
     count = "1 definition differs" if len(differences) == 1 else f"{len(differences)} definitions differ"
     reason = (
         f"All {source.rows} rows in {len(source.tables)} tables and all {len(source.sequences)} sequences are there, "
-        f"but {count}: {named(differences, _DIFFERENCES_NAMED)}."
+        f"but {count}: {name_differences(differences, _DIFFERENCES_NAMED)}."
     )
     return Verdict("incomplete", reason, differences, notes, held, _ACCEPT)
 
@@ -210,7 +210,7 @@ def _unread(source: Fingerprint, copy: Fingerprint) -> str:
     return f"The content of these tables could not be read, and was not compared: {tables}." if found else ""
 
 
-def named(differences: Sequence[Difference], most: int) -> str:
+def name_differences(differences: Sequence[Difference], most: int) -> str:
     """The first differences in words, and how many more there are."""
     more = len(differences) - most
     return "; ".join(map(str, differences[:most])) + (f", and {more} more" if more > 0 else "")

@@ -25,8 +25,8 @@ from .._postgres.programs import CLIENT, SCRATCH, find_newest
 from .._target.base import Target
 from .._units import from_rfc3339, to_rfc3339
 from . import restore_copy
-from .restore_copy import CannotTell, Clock, Needs, Place
-from .verdict import Verdict, judge, judge_external, named
+from .restore_copy import CannotTell, RestoreRequirements, ScratchLocation, StepTimer
+from .verdict import Verdict, judge, judge_external, name_differences
 
 if TYPE_CHECKING:  # it takes the libraries for Kubernetes with it, which a plain host has not
     from .scratch_pod import ScratchPod
@@ -43,7 +43,7 @@ class VerifyPlan:
     db: str
     reference: str
     max_age_s: float | None
-    place: Place
+    place: ScratchLocation
 
 
 # The backup to prove: an entry of the catalog, or a dump made by hand.
@@ -82,11 +82,11 @@ def check(target: Target, plan: VerifyPlan, subject: Subject, pod: ScratchPod | 
     if damaged is None and pod is not None:
         pod.rehearse(subject.path, _space(target, plan, subject))
     elif damaged is None and isinstance(subject, Entry):
-        restore_copy.preflight(target, plan.place, restore_copy.needs_of(subject.usable()))
+        restore_copy.preflight(target, plan.place, restore_copy.requirements_of(subject.usable()))
     return damaged
 
 
-def kept(catalog: Catalog, subject: Subject) -> AbstractContextManager[None]:
+def hold_backup(catalog: Catalog, subject: Subject) -> AbstractContextManager[None]:
     """Keep retention from removing the backup for as long as it is read.
 
     Raises:
@@ -100,7 +100,7 @@ def verify(
     server: Server,
     plan: VerifyPlan,
     subject: Subject,
-    clock: Clock,
+    clock: StepTimer,
     pod: ScratchPod | None = None,
 ) -> Verdict:
     """Prove the backup. What speaks against it becomes a verdict; what keeps us from trying raises.
@@ -116,7 +116,7 @@ def verify(
         with _workshop(target, plan, subject, clock, pod) as (worker, there):
             if isinstance(subject, Entry):
                 return _verify_entry(worker, server, there, subject, clock)
-            return _verify_hand_made(worker, server, there, subject, clock)
+            return _verify_external(worker, server, there, subject, clock)
     except CannotTell as exc:
         return Verdict("inconclusive", exc.reason)
     except NewerManifest:
@@ -135,7 +135,7 @@ def verify(
 
 @contextmanager
 def _workshop(
-    target: Target, plan: VerifyPlan, subject: Subject, clock: Clock, pod: ScratchPod | None
+    target: Target, plan: VerifyPlan, subject: Subject, clock: StepTimer, pod: ScratchPod | None
 ) -> Iterator[tuple[Target, VerifyPlan]]:
     """Where to work, and the plan for that place."""
     if pod is None or (isinstance(subject, Entry) and subject.problem is not None):  # it will not come to a restore
@@ -159,7 +159,7 @@ def _space(target: Target, plan: VerifyPlan, subject: Subject) -> int | None:
     return restore_copy.space_for(sum(info.size_bytes for info in every) * _PACKED_FACTOR)
 
 
-def record(catalog: Catalog, subject: Subject, verdict: Verdict, now: datetime, clock: Clock) -> None:
+def record(catalog: Catalog, subject: Subject, verdict: Verdict, now: datetime, clock: StepTimer) -> None:
     """Write the verdict into the catalog; a hand-made file has no place for it."""
     if isinstance(subject, Entry):
         details = {**verdict.as_dict(), "steps": clock.steps}
@@ -173,10 +173,12 @@ def damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
     differences = check_files(target.files, entry.path, entry.usable(), jobs)
     if not differences:
         return None
-    return Verdict("failed", f"The files are not those that were written: {named(differences, 1)}.", differences)
+    return Verdict(
+        "failed", f"The files are not those that were written: {name_differences(differences, 1)}.", differences
+    )
 
 
-def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry, clock: Clock) -> Verdict:
+def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry, clock: StepTimer) -> Verdict:
     with clock.step("files"):
         damaged = damage(target, entry, plan.place.jobs)
     if damaged:
@@ -184,9 +186,9 @@ def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry
     manifest = entry.usable()
     _refuse_unknown(manifest.fingerprint)
     dump = restore_copy.dump_of(entry.path, manifest)
-    needs = restore_copy.needs_of(manifest)
+    needs = restore_copy.requirements_of(manifest)
     source = restore_copy.original_of(target, entry.path, manifest)
-    return judge(manifest, restore_copy.rehearse(target, server, plan.place, dump, needs, source, clock))
+    return judge(manifest, restore_copy.restore_and_compare(target, server, plan.place, dump, needs, source, clock))
 
 
 def _refuse_unknown(source: Fingerprint | None) -> None:
@@ -197,21 +199,21 @@ def _refuse_unknown(source: Fingerprint | None) -> None:
         )
 
 
-def _verify_hand_made(target: Target, server: Server, plan: VerifyPlan, dump: load.Dump, clock: Clock) -> Verdict:
+def _verify_external(target: Target, server: Server, plan: VerifyPlan, dump: load.Dump, clock: StepTimer) -> Verdict:
     needed = SCRATCH if plan.place.where == "instance" else CLIENT
     programs = find_newest(target, bin_dir=plan.place.bin_dir, needed=needed, purpose="to restore this backup")
     with clock.step("files"):
         found = external_dump.examine(target, programs, dump)
     if not found.complete:
         return Verdict("failed", "It ends early: what pg_dump writes last is not there.")
-    needs = replace(needs_of_hand_made(found), name=plan.db)
-    return judge_external(restore_copy.rehearse(target, server, plan.place, found.dump, needs, None, clock))
+    needs = replace(requirements_of_external(found), name=plan.db)
+    return judge_external(restore_copy.restore_and_compare(target, server, plan.place, found.dump, needs, None, clock))
 
 
-def needs_of_hand_made(found: external_dump.HandMade) -> Needs:
+def requirements_of_external(found: external_dump.ExternalDump) -> RestoreRequirements:
     """What a backup made by hand needs; how large its database was is a guess."""
     packed = found.dump.unpacker is not None or found.dump.format in ("custom", "directory")
-    return Needs(
+    return RestoreRequirements(
         tool_major=found.tool_major,
         size_bytes=found.size_bytes * (_PACKED_FACTOR if packed else _PLAIN_FACTOR),
         roles=found.roles,

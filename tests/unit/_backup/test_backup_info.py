@@ -45,7 +45,7 @@ def test_backups_are_listed_by_database_newest_first_with_what_is_known_of_them(
     assert (second["state"], second["problem"], second["size_bytes"]) == ("complete", "", 1024)
     assert (second["verdict"], second["verified_at"], second["verdict_reason"]) == (None, None, None)
     assert second["fingerprint"]["tables"] == 3
-    assert not {"files", "surroundings"} & second.keys()
+    assert not {"files", "source"} & second.keys()
     assert (third["verdict"], third["verified_at"], third["verdict_reason"]) == (
         "verified",
         to_rfc3339(verified_at),

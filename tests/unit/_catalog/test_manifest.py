@@ -14,7 +14,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog im
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.manifest import Manifest
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ManifestProblem
 from tests.support.verifications import forge
-from tests.unit.samples import FINGERPRINT, SURROUNDINGS, sample_manifest
+from tests.unit.samples import FINGERPRINT, SOURCE, sample_manifest
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "manifest.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
@@ -23,8 +23,8 @@ SAMPLES = {
     "none": sample_manifest(fingerprint=None, change_id=None),
     "counts": sample_manifest(fingerprint=replace(FINGERPRINT, mode="counts", tables={}, sequences={})),
     "dressed": sample_manifest(
-        surroundings=replace(
-            SURROUNDINGS,
+        source=replace(
+            SOURCE,
             comment="the shop's own",
             connection_limit=17,
             role_settings={"app": ["work_mem=5MB"]},
@@ -117,7 +117,7 @@ def test_an_edited_manifest_is_refused(edit: dict[str, Any]) -> None:
 @pytest.mark.parametrize("texts", [7, {"a": 7}, {"a": [7]}])
 def test_what_is_recorded_by_role_are_lists_of_texts(name: str, texts: Any) -> None:
     manifest = sample_manifest()
-    forged = replace(manifest, surroundings=replace(manifest.surroundings, **{name: texts}))
+    forged = replace(manifest, source=replace(manifest.source, **{name: texts}))
     with pytest.raises(ManifestProblem, match="cannot be read"):
         manifests.load(manifests.dump(forged), "x")
 
@@ -126,7 +126,7 @@ def test_what_is_recorded_by_role_are_lists_of_texts(name: str, texts: Any) -> N
 @pytest.mark.parametrize("texts", [7, {"a": 7}, {"a": ["b"]}])
 def test_settings_of_the_server_are_texts(name: str, texts: Any) -> None:
     manifest = sample_manifest()
-    forged = replace(manifest, surroundings=replace(manifest.surroundings, **{name: texts}))
+    forged = replace(manifest, source=replace(manifest.source, **{name: texts}))
     with pytest.raises(ManifestProblem, match="cannot be read"):
         manifests.load(manifests.dump(forged), "x")
 
@@ -143,12 +143,12 @@ def test_a_manifest_of_before_knows_less_and_is_read(tmp_path: Path) -> None:
     forge(tmp_path, without_later_fields)
     VALIDATOR.validate(json.loads(path.read_bytes()))
     assert manifests.load(path.read_bytes(), "x") == sample_manifest()
-    assert SURROUNDINGS.grants is None
+    assert SOURCE.grants is None
 
 
 def without_later_fields(document: dict[str, Any]) -> None:
     for name in LATER:
-        del document["surroundings"][name]
+        del document["source"][name]
 
 
 def test_a_key_written_twice_is_refused() -> None:
@@ -166,7 +166,7 @@ def test_the_problem_names_the_file_and_the_way_out() -> None:
 
 def test_the_summary_leaves_out_what_grows(manifest: Manifest) -> None:
     summary = manifest.summary()
-    assert not {"files", "surroundings"} & summary.keys()
+    assert not {"files", "source"} & summary.keys()
     assert (summary["fingerprint"] is None) == (manifest.fingerprint is None)
     json.dumps(summary)
 
@@ -191,7 +191,7 @@ def test_manifests_fit_the_schema(manifest: Manifest) -> None:
 def test_the_schema_knows_every_field_and_no_other() -> None:
     document = json.loads(manifests.dump(sample_manifest()))
     assert SCHEMA["properties"].keys() == document.keys()
-    for part in ("surroundings", "fingerprint"):
+    for part in ("source", "fingerprint"):
         assert SCHEMA["$defs"][part]["properties"].keys() == document[part].keys()
     for name in document:
         lacking = {key: value for key, value in document.items() if key != name}

@@ -14,7 +14,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
     ProgramMissing,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._load.external_dump import (
-    HandMade,
+    ExternalDump,
     examine,
     identify,
 )
@@ -44,7 +44,7 @@ END = """
 """
 
 
-def examined(tmp_path: Path, text: str, *, head: str = HEAD, end: str = END) -> HandMade:
+def examined(tmp_path: Path, text: str, *, head: str = HEAD, end: str = END) -> ExternalDump:
     """What is found in a script."""
     path = tmp_path / "a.sql"
     path.write_text(head + text + end)

@@ -35,7 +35,7 @@ LOADING = Loading(
 
 
 def test_the_next_run_reads_what_was_written() -> None:
-    mark = loaded_stage.marked(BEGUN, PROOF, LOADING)
+    mark = loaded_stage.as_mark(BEGUN, PROOF, LOADING)
     assert mark is not None
     assert mark.state == "loaded"
     known = databases._read(mark.as_text())
@@ -61,24 +61,24 @@ def test_the_next_run_reads_what_was_written() -> None:
 def test_values_of_rows_and_passwords_get_into_no_mark(refusal: Refusal) -> None:
     # Every role can read the settings of a database.
     loading = replace(LOADING, loaded=Loaded([REFUSED, refusal], 2))
-    assert loaded_stage.marked(BEGUN, PROOF, loading) is None
+    assert loaded_stage.as_mark(BEGUN, PROOF, loading) is None
 
 
 def test_a_mark_that_cannot_have_all_is_none() -> None:
     few, many = (replace(LOADING, loaded=Loaded([REFUSED] * number, number)) for number in (100, 1000))
-    assert loaded_stage.marked(BEGUN, PROOF, few) is not None
-    assert loaded_stage.marked(BEGUN, PROOF, many) is None
+    assert loaded_stage.as_mark(BEGUN, PROOF, few) is not None
+    assert loaded_stage.as_mark(BEGUN, PROOF, many) is None
 
 
 def test_what_would_show_no_change_is_not_remembered() -> None:
-    assert loaded_stage.marked(BEGUN, None, LOADING) is None
-    assert loaded_stage.marked(BEGUN, replace(PROOF, mode="counts"), LOADING) is None
+    assert loaded_stage.as_mark(BEGUN, None, LOADING) is None
+    assert loaded_stage.as_mark(BEGUN, replace(PROOF, mode="counts"), LOADING) is None
 
 
 @pytest.mark.parametrize("name", sorted(vars(LOADING)))
 @pytest.mark.parametrize("value", [None, 7, "text", {"a": 1}, [1], "missing"])
 def test_a_mark_that_was_written_by_hand_raises_nothing(name: str, value: Any) -> None:
-    mark = loaded_stage.marked(BEGUN, PROOF, LOADING)
+    mark = loaded_stage.as_mark(BEGUN, PROOF, LOADING)
     assert mark is not None
     document = json.loads(mark.as_text())
     document["loading"][name] = value

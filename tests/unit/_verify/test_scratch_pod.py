@@ -13,10 +13,10 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.scratch_pod import Wanted
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.base import FileInfo
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.restore_copy import Place
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.restore_copy import ScratchLocation
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.scratch_pod import ScratchPod
 
-PLACE = Place("instance", "/var/tmp", None, 1, True)
+PLACE = ScratchLocation("instance", "/var/tmp", None, 1, True)
 
 
 class _Pods(LocalTarget):
@@ -38,7 +38,7 @@ class _Pods(LocalTarget):
         yield other
 
 
-def opened(tmp_path: Path, shift_s: float, jobs: int | None = None) -> Place:
+def opened(tmp_path: Path, shift_s: float, jobs: int | None = None) -> ScratchLocation:
     (tmp_path / "manifest.json").write_text("{}")
     pod = ScratchPod(cast("Any", _Pods(shift_s)), Wanted(), jobs)
     with pod.opened(PLACE, str(tmp_path), None) as (dummy, place):
@@ -54,5 +54,5 @@ def test_the_place_is_the_pods_own_disk_and_cpus(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("TMPDIR", "/pg_runbook")
     for cpus, jobs in ((2, 2), (64, 8)):  # which may be those of the whole node
         monkeypatch.setattr(LocalTarget, "cpus", lambda dummy, cpus=cpus: cpus)
-        assert opened(tmp_path, 0) == Place("instance", "/pg_runbook", None, jobs, True)
+        assert opened(tmp_path, 0) == ScratchLocation("instance", "/pg_runbook", None, jobs, True)
     assert opened(tmp_path, 0, jobs=17).jobs == 17

@@ -161,7 +161,7 @@ FROM chunk JOIN pg_largeobject_metadata m ON m.oid = chunk.loid
 
 
 # Who and what a restore needs to find, and how the database was made.
-SURROUNDINGS = """
+SOURCE = """
 SELECT d.oid::bigint AS oid, pg_get_userbyid(d.datdba) AS owner, pg_encoding_to_char(d.encoding) AS encoding,
        d.datcollate AS collate, d.datctype AS ctype,
        coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') AS locale_provider,

@@ -148,7 +148,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ReindexCandidates:
     """What there is to do. `unknown` are indexes that nobody can say anything of that could be relied on."""
 
     items: Sequence[Item]
@@ -191,7 +191,7 @@ class Reindexed:
         return [each.index.identity for each in self.all() if each.state in ("left", "failed")]
 
 
-def choose(session: Session, plan: ReindexPlan, busy: Mapping[int, Worker]) -> Outlook:
+def choose(session: Session, plan: ReindexPlan, busy: Mapping[int, Worker]) -> ReindexCandidates:
     """Look at the indexes of the plan's scope; read-only.
 
     Raises:
@@ -225,7 +225,7 @@ def choose(session: Session, plan: ReindexPlan, busy: Mapping[int, Worker]) -> O
         elif (relation.bloat_ratio or 0) >= plan.min_ratio and (relation.bloat_bytes or 0) >= max(1, plan.min_bytes):
             items.append(_judged(Item(index, "bloat", relation), plan))
     items.sort(key=lambda item: (item.reason != "invalid", -item.gain_bytes, item.index.identity))
-    return Outlook(items, remains, unknown, len(chosen))
+    return ReindexCandidates(items, remains, unknown, len(chosen))
 
 
 def _trusted(relation: Relation, plan: ReindexPlan) -> bool:

@@ -25,7 +25,7 @@ from .. import autovacuum, causes
 from .. import sql as brakes_sql
 from ..limits import Brakes, Limits
 from . import choose, indexes, leftovers, sql
-from .choose import Item, Outlook, Reindexed, ReindexPlan
+from .choose import Item, ReindexCandidates, Reindexed, ReindexPlan
 from .indexes import Index
 from .leftovers import Leftover, Worker
 from .room import Room
@@ -118,7 +118,7 @@ class _Worker:
         self._pids = list(pids)
         self._remains: list[Leftover] = []
 
-    def rehearse(self, outlook: Outlook) -> Reindexed:
+    def rehearse(self, outlook: ReindexCandidates) -> Reindexed:
         """What would be done now."""
         done = self._begin(outlook)
         done.stopped_by = self._brakes.check()
@@ -136,7 +136,7 @@ class _Worker:
         rows = self._obstacles(item.index, self._plan.max_transaction_s, snapshots=self._plan.concurrently)
         return replace(item, state="left", why=f"it would wait for {_describe(rows[0])}") if rows else item
 
-    def do(self, outlook: Outlook) -> Reindexed:
+    def do(self, outlook: ReindexCandidates) -> Reindexed:
         """Do it, until it is done or has to stop."""
         done = self._begin(outlook)
         self._remains, items = list(outlook.remains), list(outlook.items)
@@ -160,7 +160,7 @@ class _Worker:
         done.items = [replace(each, state="left", why=why) if each.state == "due" else each for each in items]
         return done
 
-    def _begin(self, outlook: Outlook) -> Reindexed:
+    def _begin(self, outlook: ReindexCandidates) -> Reindexed:
         done = Reindexed(
             unknown=outlook.unknown, judged=outlook.judged, named=bool(self._plan.indexes or self._plan.tables)
         )

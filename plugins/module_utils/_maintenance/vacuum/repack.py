@@ -131,7 +131,7 @@ class Repack:
         if not plan.analyze:
             argv.append("--no-analyze")
         deadline = time.monotonic() + plan.statement_timeout_s if plan.statement_timeout_s else None
-        with work_directory.home(self._target, plan.scratch_dir) as home:
+        with work_directory.work_directory(self._target, plan.scratch_dir) as home:
             job = self._target.spawn(argv, env=self._environ(), log=f"{home}/log", stop_signal=_SIGINT)
             try:
                 while (status := job.poll()) is None:
