@@ -109,7 +109,7 @@ class NotEnoughSpace(RunbookError):
 
 
 class Locked(RunbookError):
-    """Somebody else is doing the same work on the same subject."""
+    """Another run is doing the same work on the same subject."""
 
 
 class BackupNotFound(RunbookError):
@@ -145,7 +145,7 @@ class ObjectNotFound(RunbookError):
 
 
 class WorkloadProblem(RunbookError):
-    """The workload has no pod to work in: none is ready, several are, or the one that was used is gone."""
+    """The workload has no pod to work in: none is ready, several are, or the one that was used no longer exists."""
 
 
 class JobFailed(RunbookError):

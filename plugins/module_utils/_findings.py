@@ -22,7 +22,7 @@ class Finding:
         value: the measured figure; its unit stands in the message.
         threshold: the figure it was judged by, or None.
         message: one sentence for people.
-        remedy: the safe next step: a playbook of this collection or an exact command; empty when all is well.
+        remedy: the safe next step: a playbook of this collection or an exact command; empty when nothing is wrong.
     """
 
     check: str

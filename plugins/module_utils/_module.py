@@ -72,7 +72,7 @@ def run(spec: ArgumentSpec, operation: Callable[[Call], Result]) -> None:
     except RunbookError as exc:
         module.fail_json(msg=exc.message, **exc.as_result())
     except Interrupted as exc:
-        left = exc.left or "What was half done was cleaned up; it is safe to run this again."
+        left = exc.left or "The unfinished work was cleaned up; it is safe to run this again."
         module.fail_json(msg=f"Stopped by {exc}. {left}")
     except Exception as exc:  # noqa: BLE001 - a defect of ours: say so, and keep the trace for the report
         text = f"Internal error in {module._name}: {type(exc).__name__}: {exc}."

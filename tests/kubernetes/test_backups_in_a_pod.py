@@ -178,9 +178,7 @@ def test_a_container_that_restarts_is_told_and_its_half_made_backup_is_none(plac
     assert result["failed"]
     # Which of these depends on what the API server knows of it by then, and on who looked first: a look at what runs in
     # the container, or a session with its server.
-    told = (
-        "The container (was restarted|is gone)|The connection to the server was lost|The fingerprint lost its snapshot"
-    )
+    told = "The container (was restarted|no longer exists)|The connection to the server was lost|The fingerprint lost its snapshot"
     assert re.search(told, result["msg"]), result["msg"]
     assert not [name for name in entries(place, catalog) if not name.endswith(".partial")]
     following = run_module("pg_backup", params(place, catalog))

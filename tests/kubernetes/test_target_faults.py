@@ -261,6 +261,6 @@ def test_a_pod_that_goes_takes_its_jobs_along_and_that_is_said(place: Place) -> 
     place.until(
         lambda: not [pod for pod in place.listed("Pod", f"{RUN}={place.name}") if pod["metadata"]["name"] == name]
     )
-    with pytest.raises(WorkloadProblem, match="The pod is gone"):
+    with pytest.raises(WorkloadProblem, match="The pod no longer exists"):
         job.wait()
     target.close()

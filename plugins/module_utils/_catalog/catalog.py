@@ -7,7 +7,7 @@
     <backup_dir>/<database>/<id>.partial       being written: never a backup
     <backup_dir>/<database>/<id>.deleted       being removed: no longer a backup
     <backup_dir>/<database>/.lock              held while a backup is written or removed
-    <backup_dir>/<database>/.<id>.lock         held while a backup is read at length, so that nobody removes it
+    <backup_dir>/<database>/.<id>.lock         held while a backup is read at length, so that it is not removed
 
 A backup comes into being, and ceases to be, by one rename.
 """
@@ -75,7 +75,7 @@ class Entry:
 
     @property
     def trouble(self) -> RunbookError | None:
-        """Why nobody can count on it, as far as is seen without reading its data."""
+        """Why it cannot be relied on, as far as can be seen without reading its data."""
         if self.problem is not None or not self.differences:
             return self.problem
         more = len(self.differences) - 1
@@ -205,7 +205,7 @@ class Catalog:
         """The newest backup of a cluster that fits: what `latest` means where a server is at hand.
 
         Args:
-            cluster: its system identifier; None when nobody can be asked, and then all have to be of one cluster.
+            cluster: its system identifier; None when no server can be asked; then all backups must be of one cluster.
             wanted: what is looked for, in words, and `remedy` how to come by one.
 
         Raises:
@@ -240,7 +240,7 @@ class Catalog:
         return "this directory does not exist", "Check postgres_backup_dir, and whether its file system is mounted."
 
     def lock(self, database: str, purpose: str) -> AbstractContextManager[None]:
-        """Keep everybody else from writing or removing backups of this database."""
+        """Keep other runs from writing or removing backups of this database."""
         self._files.make_dir(self.directory(database))
         return self._files.lock(f"{self.directory(database)}/.lock", purpose)
 
@@ -286,15 +286,15 @@ class Catalog:
         return Draft(self._files, id_, path)
 
     def delete(self, entry: Entry) -> None:
-        """Remove a backup; only under the lock. It stops being one before anything of it is gone.
+        """Remove a backup; only under the lock. It stops being one before any of its files is removed.
 
         Raises:
-            Locked: somebody reads it just now; it stays.
+            Locked: another run reads it just now; it stays.
         """
         try:
             with self.use(entry, f"removal of {entry.id}"):
                 self._files.rename(entry.path, f"{entry.path}.deleted")
-        except NotEnoughSpace:  # for a lock file: then there is none, and nobody can hold it
+        except NotEnoughSpace:  # for a lock file: then there is none, and no run can hold it
             self._files.rename(entry.path, f"{entry.path}.deleted")
         self._files.remove_tree(f"{entry.path}.deleted")
         self._files.remove_tree(self._use_lock(entry))
@@ -325,7 +325,7 @@ class Catalog:
                     "A manifest belongs to another backup",
                     subject=at,
                     why=f"it is that of {manifest.id}, database {manifest.database!r}",
-                    remedy="Somebody moved it here. Do not restore it under this name.",
+                    remedy="It was moved here. Do not restore it under this name.",
                     details={"belongs_to": manifest.id},
                 )
             differences = compare_sizes(path, there, manifest)
@@ -335,7 +335,7 @@ class Catalog:
 
 
 class Draft:
-    """A backup that is being written. Until `commit` nobody can take it for one."""
+    """A backup that is being written. Until `commit` no run takes it for one."""
 
     def __init__(self, files: Files, id_: str, path: str) -> None:
         self._files = files

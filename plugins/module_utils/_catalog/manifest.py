@@ -41,8 +41,8 @@ class SourceDatabase:
     `bypassrls` are those that may, and `members` tells by role who has its rights. Manifests of before have none of it.
 
     Nor have they what follows: `comment` and `connection_limit` (-1: none) are those of the database, `role_settings`
-    by role those of ALTER ROLE IN DATABASE SET, and `grants` by role (`public`: everybody; no role can have that name)
-    the privileges on it, with ` WITH GRANT OPTION` behind those that may be passed on. None: nobody knows them.
+    by role those of ALTER ROLE IN DATABASE SET, and `grants` by role (`public`: PUBLIC; no role can have that name)
+    the privileges on it, with ` WITH GRANT OPTION` behind those that may be passed on. None: not known.
 
     Later came what content can depend on beside the database itself. `login_settings` are those of ALTER ROLE SET by
     role (empty: ALTER ROLE ALL SET), `server_settings` those of the server that a session could set as well, custom

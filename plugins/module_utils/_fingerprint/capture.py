@@ -54,9 +54,9 @@ class Recorder:
         """Plan it; nothing is done yet.
 
         Args:
-            alone: nobody else uses the database. Then it needs no locks, and one query may use parallel workers.
+            alone: no other session uses the database. Then it needs no locks, and one query may use parallel workers.
             keep_with: a psql and a directory of the target. Then that psql holds the snapshot, no table is locked, and
-                a connection that is lost is made anew. Without it our own session holds both.
+                a connection that is lost is made again. Without it our own session holds both.
             copied: the tables of the source that were read by COPY, when this is a copy of it.
         """
         self._server = server
@@ -121,7 +121,7 @@ class Recorder:
         self.source.update(server_settings.read(session))
 
     def _read(self, work: Callable[[Session], _T]) -> _T:
-        """Do some reading under the snapshot, in the session that holds it, or in one that can be made anew."""
+        """Do some reading under the snapshot, in the session that holds it, or in one that can be made again."""
         if self._session is not None:
             return work(self._session)
         return self._again(lambda session: self._under_snapshot(session, work))
@@ -273,7 +273,7 @@ def take(
     algorithm: str | None = None,
     copied: Collection[str] | None = None,
 ) -> Fingerprint:
-    """The fingerprint of a database that nobody else uses, with all the parallelism that the server has.
+    """The fingerprint of a database that no other session uses, with all the parallelism that the server has.
 
     A copy is read as its source was: with its `mode`, its `algorithm`, and by COPY where that one was (`copied`).
     """

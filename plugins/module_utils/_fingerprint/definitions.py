@@ -50,7 +50,7 @@ class Original:
 
     Attributes:
         fingerprint: the figures.
-        texts: reads the texts of the definitions; they are seldom needed.
+        texts: reads the texts of the definitions; they are rarely needed.
         tool_major: the major version of the pg_dump that wrote the backup.
     """
 

@@ -38,8 +38,8 @@ def locked_snapshot(session: Session, *, lock: bool) -> str:
     TRUNCATE and some ALTER TABLE are not MVCC-safe (https://www.postgresql.org/docs/current/mvcc-caveats.html): one
     that commits after the snapshot and before pg_dump has its own locks would show. So the locks come first; a snapshot
     is only taken by the first query after them (https://www.postgresql.org/docs/current/sql-lock.html). Tables that
-    were created in between are locked next; if one is gone already, all begins anew. Where the server's lock table has
-    no room for our locks beside pg_dump's, there are none, and `finish` looks whether that mattered.
+    were created in between are locked next; if one was dropped meanwhile, all of it begins again. Where its lock table
+    has no room for our locks beside pg_dump's, there are none, and `finish` looks whether that mattered.
     """
     for attempt in range(_LOCK_ATTEMPTS):
         names = [row.identity for row in session.query(sql.TABLES)] if lock else []
@@ -77,7 +77,7 @@ def storage(session: Session) -> dict[int, int]:
 
 
 def refuse_replaced(before: Mapping[int, int], after: Mapping[int, int]) -> None:
-    """Raise QueryFailed if a table has another file than before; one that is gone is fine."""
+    """Raise QueryFailed if a table has another file than before; one that was dropped is fine."""
     replaced = [oid for oid, file in before.items() if after.get(oid, file) != file]
     if replaced:
         raise QueryFailed(

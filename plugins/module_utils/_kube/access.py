@@ -73,7 +73,7 @@ def _allowed(cluster: Cluster, right: Right, verb: str) -> bool:
     try:
         answer = patiently(lambda: cluster.request("POST", _REVIEWS, body=body))  # it changes nothing
     except ObjectNotFound:
-        return True  # no such API here: whoever refuses will say so
+        return True  # no such API here: the request that is refused will say so
     except ClusterRefused as exc:
         if exc.details.get("status") == 403:
             return True

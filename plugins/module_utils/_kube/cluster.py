@@ -4,7 +4,7 @@
 """How to reach a cluster: configuration, login and REST by the `kubernetes` client.
 
 Only its `config`, `client.configuration` and `client.rest` are used: they cost a third of the whole package, whose
-generated models nobody here needs. Exec and port-forward are in `exec_stream` and `port_forward`.
+generated models that are not needed here. Exec and port-forward are in `exec_stream` and `port_forward`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from .._errors import ClusterRefused, ClusterUnreachable, InvalidInput, MissingLibrary, ObjectNotFound, RunbookError
 
-# Whoever can wait for an API server that restarts, waits this long, in seconds.
+# How long to wait for an API server that restarts, in seconds, where waiting is possible.
 PATIENCE_S = 60.0
 CONNECT_TIMEOUT_S = 15
 _RETRY_S = 1.0
@@ -93,7 +93,7 @@ class Cluster:
         """One request; the answer's JSON.
 
         Raises:
-            ClusterUnreachable: nobody answers. Whether a request that changes something was done is then unknown.
+            ClusterUnreachable: the API server does not answer. Whether a change was made is then unknown.
             ClusterRefused: 401, 403 or another refusal.
             ObjectNotFound: 404.
         """
@@ -106,7 +106,7 @@ class Cluster:
         return data.decode("utf-8", "replace")
 
     def as_somebody(self, attempt: Callable[[], _T]) -> _T:
-        """Attempt something; a login that has lapsed is read anew, once."""
+        """Attempt something; a login that has lapsed is read again, once."""
         try:
             return attempt()
         except ClusterRefused as exc:
@@ -178,7 +178,7 @@ class Cluster:
             raise _unreachable(self.host, str(exc) or type(exc).__name__) from None
 
     def _headers(self) -> dict[str, str]:
-        """Who we are; asked for anew for each request, since the client renews what it can."""
+        """Our credentials; asked for again for each request, since the client renews what it can."""
         headers = {"User-Agent": "godel.postgres_runbook"}
         for setting in self._configuration.auth_settings().values():
             if setting.get("value"):
@@ -229,7 +229,7 @@ def connect(params: Mapping[str, Any] | None) -> Iterator[Cluster]:
 
 
 def is_passing(exc: RunbookError) -> bool:
-    """Whether an error may be gone in a moment: nobody answers, or the server is overloaded."""
+    """Whether an error may pass in a moment: the API server does not answer, or is overloaded."""
     if isinstance(exc, ClusterUnreachable):
         return True
     return isinstance(exc, ClusterRefused) and exc.details.get("status") in _OVERLOADED

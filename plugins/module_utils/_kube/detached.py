@@ -30,7 +30,7 @@ _NO_PROGRAM, _NO_LOG, _NO_DIRECTORY, _BUSY, _NO_FLOCK = 3, 4, 5, 9, 6
 _FORCE_TICKS = 20  # between a lease that lapsed and force
 
 # Whether the lease is renewed: $idle counts the hundredths of a second since its number was another one. Once one of
-# those who watch it has found that it has lapsed, it is gone, and has lapsed for all of them.
+# those who watch it has found that it has lapsed, it is removed, and has lapsed for all of them.
 _TICK = """
         runbook_nap {seconds:g} {hundredths} 9>&-
         idle=$((idle + napped)) now=
@@ -44,7 +44,7 @@ _TIDY = 'rm -rf "$d" "$lease"; rmdir "${d%/*}"'
 # $1 directory, $2 log, $3 lease, $4 hundredths of a second, $5 signal, then the program.
 # The watcher is a child of the wrapper, as the program is. It looks for the program by its number and its parent, and
 # at no file: it ends with the program in every case, whatever has become of the directory, and ends the program when
-# that has gone.
+# that has ended.
 _START = f"""
 d=$1 log=$2 lease=$3 limit=$4 signal=$5; shift 5
 [ -d "$d" ] && exit 0  # done before the connection was cut
@@ -171,7 +171,7 @@ class PodJob:
         return self._status
 
     def wait(self, timeout: float | None = None) -> int | None:
-        # Asked more and more seldom: the longer it has run, the less a moment matters.
+        # Asked less and less often: the longer it has run, the less a moment matters.
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._status is None:
             now = time.monotonic()
@@ -265,7 +265,9 @@ def _take(pod: Pod, lease: Lease, path: str, directory: str, note: str) -> None:
             remedy=f"Wait for it to end, then run again. The lock ends {lease.duration_s:g} s after that process.",
         )
     if done.returncode == _NO_DIRECTORY:
-        raise FileProblem("A lock cannot be kept", subject=path, why=f"{lease_path} is gone, or the disk there is full")
+        raise FileProblem(
+            "A lock cannot be kept", subject=path, why=f"{lease_path} was removed, or the disk there is full"
+        )
     _refuse(done.returncode, pod, path, done.stderr)
 
 
@@ -292,7 +294,7 @@ def _hundredths(lease: Lease) -> str:
 
 
 def exit_status(code: int) -> int:
-    """A shell's `$?` in the words of Python's subprocess module: what is 128 and a signal's number is that signal."""
+    """A shell's `$?` as Python's subprocess module writes it: 128 plus the number of a signal is that signal."""
     with suppress(ValueError):
         return -signal.Signals(code - 128)
     return code

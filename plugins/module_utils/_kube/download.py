@@ -4,7 +4,7 @@
 """Files of a container as one sequence of bytes, of which none is lost, doubled or believed too early.
 
 Who sends stays until we say that all has arrived: what is not delivered ten seconds after a process has ended is cut
-off, and still reported as success. And it ends when we have gone: a `cat` alone would sleep for ever on a full pipe.
+off, and still reported as success. And it ends when we have ended: a `cat` alone would sleep forever on a full pipe.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _QUIET_S = 30.0  # between the end of a file in the container and the arrival of
 _NAMES_BYTES = 64 * 1024  # of one command line; the kernel takes 128 KiB and more
 _MESSAGES_BYTES = 64 * 1024
 
-_ARGV = ("sh", "-s", "download")  # the last word tells whoever looks at the processes there what this is
+_ARGV = ("sh", "-s", "download")  # the last word shows in the list of processes what this is
 # The sender is a child of a shell that waits for it, so that process 1 never has to take it over when it is ended:
 # PostgreSQL there would take it for a backend that has crashed. Our line on standard input is a receipt; its end
 # without a line means that we have gone. All is one command, so that the shell has read it when the receipt comes.
@@ -88,7 +88,7 @@ def download(
 ) -> None:
     """Pass on the content of files, one after the other, without the first `skip` bytes of it all.
 
-    A connection that is cut is made anew, and goes on with the next byte, until there was none for `patience_s`.
+    A connection that is cut is made again, and goes on with the next byte, until there was none for `patience_s`.
 
     Args:
         sizes: the paths, and how large they are.
@@ -182,7 +182,7 @@ class _Arrival:
                 "A file has another size than it had",
                 subject=subject,
                 why=f"{abs(self.missing)} bytes {'more' if self.missing < 0 else 'less'} came",
-                remedy="Somebody changed it. Find out who, and use another one.",
+                remedy="The file was changed after the backup. Find out which process did it, and use another backup.",
             )
         if self.status is None or self.missing:
             raise StreamCut(

@@ -80,7 +80,7 @@ class ExecStream:
                 yield data[0], data[1:]
 
     def send(self, data: bytes) -> None:
-        """Write to the command's standard input. Raises ClusterUnreachable if the connection is gone."""
+        """Write to the command's standard input. Raises ClusterUnreachable if the connection is lost."""
         view = memoryview(data)
         for at in range(0, len(view), _CHUNK):
             self._send(bytes([STDIN]) + view[at : at + _CHUNK])

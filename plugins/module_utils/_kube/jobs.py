@@ -80,7 +80,7 @@ def find_cron_job(cluster: Cluster, name: str) -> dict[str, Any] | None:
 
 
 def jobs_of(cluster: Cluster, cron_job: Mapping[str, Any]) -> list[Job]:
-    """The Jobs that a CronJob owns, those that were made by hand from it included, newest first."""
+    """The Jobs that a CronJob owns, those that an operator created from it included, newest first."""
     uid = cron_job["metadata"]["uid"]
     items = cluster.get(cluster.path("jobs", api=BATCH)).get("items") or []
     owned = [
@@ -156,7 +156,7 @@ def log_tail(cluster: Cluster, job: Job) -> list[str]:
         try:
             text = cluster.get_text(cluster.path("pods", meta["name"]) + "/log", query)
         except ObjectNotFound:
-            return []  # it has gone meanwhile
+            return []  # it was deleted meanwhile
         except ClusterRefused as exc:
             if exc.details.get("status") == 400:
                 return []  # it has not begun

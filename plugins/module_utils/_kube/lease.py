@@ -66,7 +66,7 @@ _REMOVE = 'rm -rf -- "$1"'
 class Lease:
     """A directory in the container, made for the first who needs it and removed with the last.
 
-    While somebody has it, nothing is done in the container (`Pod.check`) unless it is known not to have lapsed.
+    While a run holds it, nothing is done in the container (`Pod.check`) unless it is known not to have lapsed.
     """
 
     def __init__(self, pod: Pod, duration_s: float) -> None:

@@ -56,7 +56,7 @@ class Pod:
         lasting: bool = False,
         checked: bool = True,
     ) -> Ended:
-        """Run a script once. If the connection is cut meanwhile, nobody knows how it ended: that raises StreamCut.
+        """Run a script once. If the connection is cut meanwhile, it is not known how it ended: that raises StreamCut.
 
         Args:
             lasting: a cut connection does not end it, as `Shell.run` says.
@@ -173,4 +173,4 @@ class Pod:
 
 
 def _nothing(*_args: object) -> None:
-    """What is done with the output of a script that nobody wants."""
+    """Where output goes that is not wanted."""

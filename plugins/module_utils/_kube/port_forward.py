@@ -41,7 +41,7 @@ _READY = b"Z\0\0\0\5I"  # without it, libpq tells of the end of the connection i
 def forwarded(cluster: Cluster, pod: str, port: int, check: Callable[[], object]) -> Iterator[str]:
     """A directory with a Unix socket `.s.PGSQL.<port>` in it that leads to the port of the pod. Gone on exit.
 
-    To a connection that cannot be forwarded the reason is told in PostgreSQL's own words, so that libpq reports it.
+    A connection that cannot be forwarded gets the reason as an error of PostgreSQL's protocol, which libpq reports.
 
     Args:
         check: raises the RunbookError that forbids a connection.
@@ -171,7 +171,7 @@ def _down(remote: Any, client: socket.socket, greeted: set[int]) -> bool:
         greeted.add(channel)  # the port number
     elif channel == _DATA:
         client.sendall(data[1:])
-    else:  # nobody listens there
+    else:  # no process listens there
         _tell(client, data[1:].decode("utf-8", "replace"))
         return False
     return True

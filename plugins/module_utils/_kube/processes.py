@@ -4,14 +4,14 @@
 """How processes of a container are ended so that process 1 never takes one over that we have signalled.
 
 If PostgreSQL is process 1, it takes an orphan that ends by a signal, or with a status other than 0 or 1, for a backend
-that has crashed: it drops every connection and runs crash recovery. So nobody is signalled who has a child. It is
+that has crashed: it drops every connection and runs crash recovery. So no process is signalled that has a child. It is
 decided in the container itself, with nothing but a shell and /proc/<pid>/stat
 (https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html), so that what is left alone there can do it, too.
 """
 
 from __future__ import annotations
 
-# Functions for every script that a `Shell` runs, and for what it leaves behind.
+# Functions that every script needs of a `Shell`, and for what it leaves behind.
 #
 # runbook_nap SECONDS N   Sleeps, and sets $napped to the hundredths of a second that it took: N, or 100 where sleep
 #                         knows no fractions. Bounds count these, and ask no clock, which may be set meanwhile.

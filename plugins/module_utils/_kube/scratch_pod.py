@@ -1,11 +1,11 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A throwaway pod that sees what a pod sees at one path, and is gone afterwards.
+"""A throwaway pod that sees what a pod sees at one path, and is deleted afterwards.
 
 It has the image, the accounts and the tolerations of the other one, the volume of the path (read-only, at the same
 place), a disk of its own, limits, and neither labels nor ports that a service could choose. It ends by itself soon
-after nobody works in it any more; the next run deletes what is left.
+after no run works in it any more; the next run deletes what is left.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ SCRATCH_DIR = "/pg_runbook"  # also the value of TMPDIR
 SELECTOR = "app.kubernetes.io/managed-by=godel.postgres_runbook,app.kubernetes.io/component=scratch"
 LABELS = dict(pair.split("=") for pair in SELECTOR.split(",")) | {"sidecar.istio.io/inject": "false"}
 _ANNOTATIONS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
-_FORGOTTEN = timedelta(hours=1)  # who still waits for a node then has nobody who waits for it
+_FORGOTTEN = timedelta(hours=1)  # a pod that still waits for a node then has no run that waits for it
 _POLL_S = 0.3
 _GRACE_S = 5
 _GONE_TICKS = 10  # of two seconds; between two uses of one pod there are none
 _CONFLICT = 409
 _HOPELESS = ("InvalidImageName", "CreateContainerConfigError", "ErrImageNeverPull")
-# Whoever may schedule beside it can also mount them; other kinds end with their pod, or are not ours to share.
+# A pod that is scheduled beside it can also mount them; other kinds end with their pod, or are not ours to share.
 _SHARED = ("persistentVolumeClaim", "hostPath", "nfs", "cephfs", "glusterfs", "azureFile")
 _BOUND_TO_A_NODE = ("persistentVolumeClaim", "hostPath")
 _REQUESTS, _LIMITS = {"cpu": "100m", "memory": "512Mi"}, {"cpu": "2", "memory": "2Gi"}
 _MIB = 1024 * 1024
 
-# $1 how many ticks of two seconds a lease may stay as it is. One that has gone was let go, or has lapsed for those who
+# $1 how many ticks of two seconds a lease may stay as it is. A missing one was let go, or has lapsed for those that
 # watch it: then some seconds will do. A shell as process 1 takes every orphan's leave.
 _LIVE = f"""
 trap 'exit 0' TERM
@@ -59,7 +59,7 @@ exit 0
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the operator says about the pod, in the words of Kubernetes.
+    """What the operator says about the pod, named as in Kubernetes.
 
     Args:
         image: None means that of the other pod.

@@ -7,7 +7,7 @@
 was cut off. So one `sh` is started, whose standard input is its script, and it stays. After each script it prints an
 end mark of our own on both streams, and then waits for the next one: so that a slow reader loses nothing either. A
 stream that ends before its mark is cut, whatever the status says. And a script that is cut on its way never runs: its
-end is missing. What a cut leaves behind ends with its connection: it would run on, or sleep on a full pipe for ever.
+end is missing. What a cut leaves behind ends with its connection: it would run on, or sleep on a full pipe forever.
 
 Arguments and the environment travel in that standard input, too, where no process list shows them.
 """
@@ -165,7 +165,7 @@ class Shell:
         if status.get("code") in (401, 403, 404):
             return refusal(int(status["code"]), message, self._where)
         if "container not found" in message or "not running" in message or "is waiting to start" in message:
-            return WorkloadProblem("The container is gone", subject=self._where, why=message)
+            return WorkloadProblem("The container no longer exists", subject=self._where, why=message)
         if _NO_SHELL.search(message):
             return ProgramMissing(
                 "There is no shell in the container", subject=self._where, why=message, remedy="The image needs a sh."

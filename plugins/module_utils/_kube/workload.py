@@ -60,7 +60,7 @@ def refuse_another(cluster: Cluster, container: Container) -> None:
         pod = {}
     if not pod or pod["metadata"]["uid"] != container.pod_uid:
         raise WorkloadProblem(
-            f"The {what} is gone",
+            f"The {what} no longer exists",
             subject=where,
             why="it was deleted while this run worked in it",
             remedy=again or "See kubectl get events for what removed it. Once another pod is ready, run this again.",
@@ -131,7 +131,7 @@ def _listed(cluster: Cluster, selector: str) -> list[dict[str, Any]]:
 
 
 def selector_text(selector: Mapping[str, Any]) -> str:
-    """A selector of labels in the words of kubectl."""
+    """A selector of labels as kubectl writes it."""
     parts = [f"{name}={value}" for name, value in (selector.get("matchLabels") or {}).items()]
     for rule in selector.get("matchExpressions") or []:
         values = f" ({','.join(rule.get('values') or [])})"

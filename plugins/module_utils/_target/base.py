@@ -116,7 +116,7 @@ class Job(Protocol):
         """Wait until it ends, for at most `timeout` seconds; the status, or None if it still runs."""
 
     def stop(self, grace_s: float = 10.0) -> None:
-        """End it politely, and by force after `grace_s` seconds. Returns when it is gone; harmless afterwards."""
+        """End it politely, and by force after `grace_s` seconds. Returns when it has ended; harmless afterwards."""
 
     def tail(self, limit: int = 4096) -> str:
         """The last `limit` bytes of its messages as text."""
@@ -189,7 +189,7 @@ class Files(Protocol):
         """Hold an exclusive lock; it ends with us, however we end. Raises Locked, naming the holder, almost at once."""
 
     def lock_holder(self, path: str) -> str | None:
-        """Who holds the lock, in words, or None if nobody does. Asking keeps nobody from taking it."""
+        """The holder of the lock, in words, or None. Asking keeps no other run from taking it."""
 
 
 class Target(Protocol):

@@ -28,7 +28,7 @@ from .kubernetes_files import PodFiles
 
 # What runs detached in the pod outlives a lost connection by so many seconds. We give up as soon.
 LEASE_S = 300.0
-_LEAVE_S = 60.0  # how much longer a scratch pod without anybody lives
+_LEAVE_S = 60.0  # how much longer a scratch pod lives that no run uses
 _CHUNK = 256 * 1024
 _NOT_FOUND = 127
 _HERE = ("", "localhost", "127.0.0.1", "::1")
@@ -138,7 +138,7 @@ class KubernetesTarget:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Show in the container that somebody is at work."""
+        """Show in the container that a run is at work."""
         self._lease.acquire()
         try:
             yield

@@ -28,7 +28,7 @@ _CHUNK = 256 * 1024
 
 
 def file_problem(what: str, path: str, exc: OSError) -> RunbookError:
-    """The error for a path that the operating system refuses; a full disk is told apart."""
+    """The error for a path that the operating system refuses; a full disk is an error of its own."""
     reason = exc.strerror or str(exc)
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return NotEnoughSpace(what, subject=path, why=reason, remedy="Free some space there, then run again.")
@@ -63,7 +63,7 @@ def _sync_dir(path: str) -> None:
 
 
 def _open_file(path: str, flags: int) -> int:
-    """Open a regular file only: a FIFO would keep us waiting for ever."""
+    """Open a regular file only: a FIFO would keep us waiting forever."""
     fd = os.open(path, flags | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

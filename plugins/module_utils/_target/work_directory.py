@@ -34,7 +34,7 @@ def work_directory(target: Target, directory: str) -> Iterator[str]:
             try:
                 yield path
             finally:
-                with suppress(FileProblem):  # somebody removed it
+                with suppress(FileProblem):  # another process removed it
                     target.files.rename(path, aside)
     finally:
         target.files.remove_tree(aside)
@@ -45,7 +45,7 @@ def sweep(target: Target, directory: str) -> list[str]:
     removed = []
     parent = directory.rstrip("/")
     for home in target.files.glob(f"{_literal(parent)}/{PREFIX}*"):
-        # Somebody at work holds the lock; another account's leftovers are not ours; another run may sweep, too.
+        # A run at work holds the lock; another account's leftovers are not ours; another run may sweep, too.
         with suppress(Locked, FileProblem), target.files.lock(f"{home}/lock", "removal"):
             aside = f"{parent}/.{home.rsplit('/', 1)[-1]}"
             target.files.rename(home, aside)
@@ -53,7 +53,7 @@ def sweep(target: Target, directory: str) -> list[str]:
             removed.append(home)
     for aside in target.files.glob(f"{_literal(parent)}/.{PREFIX}*"):
         found = target.files.info(aside)
-        if found is not None and time.time() - found.modified > _ASIDE_S:  # else somebody is at it right now
+        if found is not None and time.time() - found.modified > _ASIDE_S:  # else another run removes it right now
             with suppress(FileProblem):
                 target.files.remove_tree(aside)
                 removed.append(aside)

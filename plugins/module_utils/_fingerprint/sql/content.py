@@ -59,15 +59,15 @@ _WIRE_CASES = "\n".join(
 )
 _DIRECT_LIST = ", ".join(f"'{name}'::regtype" for name in _HASHED_DIRECTLY)
 
-# A standby has nothing of unlogged relations, so that nobody can read them there and pg_dump leaves their rows out.
+# A standby has nothing of unlogged relations, so that they cannot be read there and pg_dump leaves their rows out.
 # https://www.postgresql.org/docs/current/sql-createtable.html#SQL-CREATETABLE-UNLOGGED
 _UNREAD = "c.relpersistence = 'u' AND pg_is_in_recovery()"
 
 # Each table whose rows pg_dump carries, with the expression list of its digest. All else than the types above goes
 # through its text form (an enum's hash is that of its OID, which a restore changes; json has none), that of a row where
-# somebody made a cast to text of his own. Columns stand in
+# a user may have made a cast to text. Columns stand in
 # the order of their names: a restored child of an inheritance may have them in another order. `counts_for`: where rows are
-# distributed by the hash of an enum, a restore distributes them anew (pg_dump loads them through the root), so that the
+# distributed by the hash of an enum, a restore distributes them again (pg_dump loads them through the root), so that the
 # partitions can only be compared as a whole.
 TABLES = f"""
 WITH RECURSIVE base AS (
