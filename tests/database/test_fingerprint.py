@@ -14,9 +14,13 @@ import psycopg2
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import QueryFailed
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint import capture
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.figures import Fingerprint, compare
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint import capture, tables
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.figures import (
+    Fingerprint,
+    TableFigure,
+    compare,
+)
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login, Session
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Server as OurServer
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from tests.support.changes import DEFINITIONS, PREPARE, ROLES, ROWS, VALUES, WITH_ICU
@@ -43,6 +47,29 @@ def taken(database: Database, algorithm: str | None = None, mode: str = "content
 def differences(source: Fingerprint, copy: Fingerprint) -> list[str]:
     """The differences as texts."""
     return [str(each) for each in compare(source, copy)]
+
+
+def recorded(database: Database, workers: int = 2) -> Fingerprint:
+    """The fingerprint of a database that others may write to."""
+    recorder = capture.Recorder(our(database.server), database.name, mode="content", workers=workers)
+    with recorder.open() as record:
+        record.record()
+        return record.finish()
+
+
+@pytest.fixture(name="small_ranges")
+def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Read tables in ranges of three blocks; returns the conditions under which they are read."""
+    monkeypatch.setattr(tables, "_RANGE_BLOCKS", 3)
+    conditions: list[str] = []
+    plain = tables.TableReader._by_query
+
+    def noting(reader: tables.TableReader, session: Session, part: tables._Part) -> TableFigure:
+        conditions.append(part.condition)
+        return plain(reader, session, part)
+
+    monkeypatch.setattr(tables.TableReader, "_by_query", noting)
+    return conditions
 
 
 @contextlib.contextmanager
@@ -74,6 +101,41 @@ def test_the_number_of_workers_makes_no_difference(zoo: Database) -> None:
     one = taken(zoo, workers=1)
     assert one == taken(zoo, workers=4)
     assert one.tables["zoo.many"].rows > 10000
+
+
+def test_ranges_of_blocks_make_no_difference(zoo: Database, small_ranges: list[str]) -> None:
+    whole = taken(zoo)
+    assert not any("ctid" in condition for condition in small_ranges)
+    assert recorded(zoo, workers=4) == whole
+    of_many = [condition for condition in small_ranges if "ctid" in condition]
+    assert len(of_many) > 20
+    assert any(condition.count("ctid") == 2 for condition in of_many)
+    small_ranges.clear()
+    assert recorded(zoo, workers=1) == whole  # one worker gains nothing by them
+    assert not any("ctid" in condition for condition in small_ranges)
+
+
+def test_a_range_is_read_without_the_rest_of_the_table(database: Database) -> None:
+    database.execute("CREATE TABLE t AS SELECT n, repeat('x', 500) AS v FROM generate_series(1, 5000) n; ANALYZE t")
+    for part in (tables._Part(None, 0, 10), tables._Part(None, 10, 20), tables._Part(None, 300)):
+        plan = database.query(f"EXPLAIN SELECT count(*) FROM ONLY t AS t {part.condition}")
+        assert "Tid Range Scan" in str(plan), part
+
+
+def test_a_large_table_that_a_query_cannot_read_is_read_by_copy_as_a_whole(
+    database: Database, small_ranges: list[str]
+) -> None:
+    database.execute(
+        "CREATE TABLE t AS SELECT n, repeat('x', 500) AS v FROM generate_series(1, 500) n",
+        "CREATE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1'",
+        "CREATE INDEX ON t (f(n))",
+        "CREATE OR REPLACE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1 / 0'",
+    )
+    found = recorded(database)
+    assert any("ctid" in condition for condition in small_ranges)
+    assert found.copied == ["public.t"]
+    assert found.tables["public.t"].rows == 500
+    assert found.tables == taken(database).tables
 
 
 def test_counts_are_the_content_without_digests(zoo: Database) -> None:
@@ -284,7 +346,7 @@ class Churn:
 
 
 def test_a_dump_beside_a_recording_has_its_fingerprint_whatever_happens_meanwhile(
-    any_database: Database, tmp_path: Path
+    any_database: Database, tmp_path: Path, small_ranges: list[str]
 ) -> None:
     any_database.execute(
         "CREATE TABLE kept (id serial PRIMARY KEY, v text); INSERT INTO kept (v) SELECT n FROM generate_series(1, 2000) n",
@@ -305,6 +367,7 @@ def test_a_dump_beside_a_recording_has_its_fingerprint_whatever_happens_meanwhil
             assert done.returncode == 0, done.stderr
             source = record.finish()
         assert churn.done > 20
+        assert any("ctid" in condition for condition in small_ranges)
     copy = new_database(server)
     try:
         copy.run("pg_restore", "--exit-on-error", f"--dbname={copy.name}", dump)

@@ -17,7 +17,7 @@ from . import definitions, server_settings
 from .figures import Fingerprint, LargeObjects, SequenceFigure
 from .snapshot import enter, held, locked_snapshot, refuse_replaced, storage
 from .sql import content as sql
-from .tables import TableReader, Tables, named
+from .tables import RANGES_SINCE, TableReader, Tables, named
 
 # By the oldest major that can compute it. `record` hashes a record (since 14), `text` its text form. All versions of
 # one hash rows alike; definitions are comparable since the third.
@@ -66,7 +66,8 @@ class Recorder:
         self._algorithm = algorithm
         self._settings = {**sql.PINNED_SETTINGS, "lock_timeout": str(round(lock_timeout_s * 1000))}
         self._locks = mode != "none" and not alone
-        if not alone:
+        self._shared = not alone
+        if self._shared:
             self._settings["max_parallel_workers_per_gather"] = "0"
         self._session: Session | None = None
         self._sessions: list[Session] = []
@@ -222,6 +223,7 @@ class Recorder:
             mode=self._mode,
             algorithm=self._algorithm or "",
             workers=self._workers,
+            ranges=self._shared and self.server_version >= RANGES_SINCE,
             stopped=self._stopped,
             copied=self._copied,
         )

@@ -24,6 +24,10 @@ _ROW_HASH = {
     "record": "pg_catalog.hashfloat8extended(pg_catalog.float8(pg_catalog.hash_record_extended(ROW({}), 0)), 0)",
     "text": "pg_catalog.hashtextextended(ROW({})::pg_catalog.text, 0)",
 }
+# A large table is read in ranges of so many blocks (128 MiB), so that all workers share it: digests are sums. Since 14
+# the server reads a range without the rest (TID Range Scan). https://www.postgresql.org/docs/14/release-14.html
+_RANGE_BLOCKS = 16384
+RANGES_SINCE = 140000
 # SQLSTATEs (classes) that say nothing of the table: connection, operator, resources, locks, transaction.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSING = ("08", "25", "40", "53", "55", "57")
@@ -60,8 +64,27 @@ def says_something(exc: QueryFailed) -> bool:
     return bool(state) and not exc.details.get("lost") and not state.startswith(_PASSING)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What one query reads: a table, or the rows in its blocks from `first` until before `end` (None: the last one).
+
+    A row that the snapshot sees stays where it is: what moves rows gives the table another file, which is noticed.
+    """
+
+    row: Any
+    first: int = 0
+    end: int | None = None
+
+    @property
+    def condition(self) -> str:
+        """A WHERE clause, or nothing."""
+        limits = [f"t.ctid >= '({self.first},0)'"] if self.first else []
+        limits += [f"t.ctid < '({self.end},0)'"] if self.end else []
+        return "WHERE " + " AND ".join(limits) if limits else str(self.row.condition)
+
+
 class TableReader:
-    """Reads tables in several sessions that share one snapshot, each table in a transaction of its own.
+    """Reads tables in several sessions that share one snapshot, each table in transactions of its own.
 
     A query on a table is planned with its indexes, whose expressions may call functions that fail: pg_dump, which uses
     COPY, does not notice. Such a table is read by COPY here as well, and its rows are hashed on this side.
@@ -75,6 +98,7 @@ class TableReader:
         mode: str,
         algorithm: str,
         workers: int,
+        ranges: bool,
         stopped: threading.Event,
         copied: Collection[str] | None = None,
     ) -> None:
@@ -82,6 +106,8 @@ class TableReader:
 
         Args:
             again: does something in a session of its own, and once more when the connection was lost.
+            ranges: read large tables in ranges of blocks. Not where one query may use parallel workers: of a range it
+                does not.
             copied: the tables whose source was read by COPY, when this is the copy of one; None for a source.
         """
         self._again = again
@@ -89,6 +115,7 @@ class TableReader:
         self._mode = mode
         self._algorithm = algorithm
         self._workers = workers
+        self._ranges = ranges and mode == "content" and workers > 1
         self._stopped = stopped
         self._copied = copied
 
@@ -100,11 +127,11 @@ class TableReader:
         """
         copied = set(self._copied or ())
         plain = [row for row in rows if _name(row) not in copied]
-        figures, refused = self._all(plain, self._by_query, last=False)
+        figures, refused = self._all(self._in_parts(plain), self._by_query, last=False)
         # Digests of partitions that count as a whole are added up, so that all of them have to be of one kind.
         names = {_name(row) for row in plain if row.identity in refused}
         copied |= names
-        read, unreadable = self._all([row for row in rows if _name(row) in copied], self._by_copy, last=True)
+        read, unreadable = self._all([_Part(row) for row in rows if _name(row) in copied], self._by_copy, last=True)
         figures.update(read)
         unread = {_name(row): unreadable[row.identity] for row in rows if row.identity in unreadable}
         found = _together([row for row in rows if _name(row) not in unread], figures)
@@ -117,29 +144,40 @@ class TableReader:
                 unread[name] = reasons[name]
         return Tables(found, sorted(copied & found.keys()), unread)
 
+    def _in_parts(self, rows: Iterable[Any]) -> list[_Part]:
+        """The tables, in the same order, with the large ones in ranges where that lets more workers share them."""
+        found: list[_Part] = []
+        for row in rows:
+            starts = range(0, int(row.blocks), _RANGE_BLOCKS) if self._ranges and row.expressions else ()
+            ends: Sequence[int | None] = [*starts[1:], None]
+            found += [_Part(row, start, end) for start, end in zip(starts or (0,), ends)]
+        return found
+
     def _all(
-        self, rows: Sequence[Any], read: Callable[[Session, Any], TableFigure], *, last: bool
+        self, parts: Sequence[_Part], read: Callable[[Session, _Part], TableFigure], *, last: bool
     ) -> tuple[dict[str, TableFigure], dict[str, str]]:
         """The figures by identity, and why the others were refused; `last` if there is no other way to read them."""
-        todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for row in rows:  # largest first, so that no worker is left with one at the end
-            todo.put(row)
+        todo: queue.SimpleQueue[_Part] = queue.SimpleQueue()
+        for part in parts:  # largest first, so that no worker is left with one at the end
+            todo.put(part)
         figures: dict[str, TableFigure] = {}
         refused: dict[str, str] = {}
-        ended = threading.Event()
+        ended, adding = threading.Event(), threading.Lock()
 
         def share(session: Session) -> None:
             while not self._stopped.is_set() and not ended.is_set():
-                row = todo.get_nowait()
+                part = todo.get_nowait()
+                name = part.row.identity
                 try:
-                    found = self._one(session, row, read, last=last)
+                    found = self._one(session, part, read, last=last)
                 except QueryFailed:
-                    todo.put(row)  # for the session after a lost connection
+                    todo.put(part)  # for the session after a lost connection
                     raise
-                if isinstance(found, TableFigure):
-                    figures[row.identity] = found
-                else:
-                    refused[row.identity] = found
+                with adding:
+                    if isinstance(found, TableFigure):
+                        figures[name] = _sum(figures[name], found) if name in figures else found
+                    else:
+                        refused[name] = found
 
         def work() -> None:
             try:
@@ -149,28 +187,29 @@ class TableReader:
                 ended.set()
                 raise
 
-        _at_once(work, min(self._workers, len(rows)))
+        _at_once(work, min(self._workers, len(parts)))
         return figures, refused
 
     def _one(
-        self, session: Session, row: Any, read: Callable[[Session, Any], TableFigure], *, last: bool
+        self, session: Session, part: _Part, read: Callable[[Session, _Part], TableFigure], *, last: bool
     ) -> TableFigure | str:
-        """The figure of a table, or why the server refuses to read it so."""
+        """The figure of a table or a part of it, or why the server refuses to read it so."""
         enter(session, self._snapshot)  # a transaction each: all tables and their indexes would fill the lock table
         try:
-            figure = read(session, row)
+            figure = read(session, part)
         except QueryFailed as exc:
             if not says_something(exc) or (last and exc.details["sqlstate"] == _NO_RIGHT):
-                raise named(row.identity, exc) from None
+                raise named(part.row.identity, exc) from None
             session.query("ROLLBACK")
             return exc.why
         session.query("COMMIT")
         return figure
 
-    def _by_query(self, session: Session, row: Any) -> TableFigure:
+    def _by_query(self, session: Session, part: _Part) -> TableFigure:
+        row = part.row
         if row.unread:
             return self._nothing(row)
-        source = f"FROM ONLY {row.identity} AS t {row.condition}"
+        source = f"FROM ONLY {row.identity} AS t {part.condition}"
         if self._mode == "counts" or not row.expressions:
             return TableFigure(session.query(f"SELECT pg_catalog.count(*) {source}")[0][0])
         # sum(bigint) adds up in 128 bits and cannot overflow; unlike an XOR it notices doubled rows.
@@ -179,8 +218,9 @@ class TableReader:
         found = session.query(f"SELECT {figures} {source}")[0]
         return TableFigure(found[0], found[1])
 
-    def _by_copy(self, session: Session, row: Any) -> TableFigure:
+    def _by_copy(self, session: Session, part: _Part) -> TableFigure:
         """As pg_dump reads it. Generated columns are left out: no dump has them."""
+        row = part.row
         if row.unread:
             return self._nothing(row)
         columns = f"({row.columns})" if row.columns else ""
@@ -241,7 +281,11 @@ def _together(rows: Iterable[Any], figures: Mapping[str, TableFigure]) -> dict[s
     found: dict[str, TableFigure] = {}
     for row in rows:
         name, figure = _name(row), figures[row.identity]
-        known = found.get(name, TableFigure(0, figure.digest and "0"))
-        digest = str(int(known.digest) + int(figure.digest)) if known.digest and figure.digest else None
-        found[name] = TableFigure(known.rows + figure.rows, digest)
+        found[name] = _sum(found.get(name, TableFigure(0, figure.digest and "0")), figure)
     return found
+
+
+def _sum(one: TableFigure, other: TableFigure) -> TableFigure:
+    """The figure of the rows of both: digests are sums. Without a digest if one has none."""
+    digest = str(int(one.digest) + int(other.digest)) if one.digest and other.digest else None
+    return TableFigure(one.rows + other.rows, digest)
