@@ -31,7 +31,7 @@ def passes(listing: bytes) -> list[tuple[bytes, bool]]:
     domain. A foreign key of one partition locks others, and workers lock each other up. So these come when all rows are
     there, one after the other. Foreign keys of other tables stay in parallel, since they take their time.
 
-    It restores rights in parallel as well, and may so use a right, as somebody who only has it through another grant,
+    It restores rights in parallel as well, and may so use a right as a role that only has it through another grant,
     before that is there. So rights come in the same pass, where they are the last. What needs them comes after that:
     contents of materialized views, and event triggers (RestorePass in src/bin/pg_dump/pg_backup_archiver.h).
     """

@@ -62,7 +62,7 @@ def of(session: Session, database: Database) -> DatabaseProperties:
 
 
 def of_source(session: Session, now: DatabaseProperties, like: SourceDatabase, notes: list[str]) -> DatabaseProperties:
-    """What a backup's source was like, as far as it can be had on this server; `notes` gets what cannot.
+    """What a backup's source was like, as far as this server can reproduce it; `notes` gets what it cannot.
 
     A manifest of before knows no grants: then they stay as they are.
     """

@@ -39,8 +39,8 @@ _NAME_BYTES = 63  # NAMEDATALEN - 1
 _STAMP = "%Y%m%dT%H%M%SZ"
 _REMEDIES = {
     "prepared_transaction": "COMMIT PREPARED or ROLLBACK PREPARED it.",
-    "replication_slot": "Stop its consumer and drop the slot; make it anew after the swap, with a new initial copy.",
-    "subscription": "DROP SUBSCRIPTION, and create it anew after the swap.",
+    "replication_slot": "Stop its consumer and drop the slot; create it again after the swap, with a new initial copy.",
+    "subscription": "Drop it with DROP SUBSCRIPTION, and create it again after the swap.",
     "publication": "See that it is in the backup as well, and that its subscribers get a new initial copy.",
     "event_trigger": "See that it is in the backup as well.",
     "running_procedure": "Wait until it ends: the swap ends its sessions, and it fails.",
@@ -56,7 +56,7 @@ class Mark:
     in), `live` (in production, restored from `backup`) or `replaced` (was in production until `at`, kept until
     `keep_until`). Times are RFC 3339.
     `rolled_back` says that it came back to production after something else had replaced it. `name` is the name that it
-    was given with the mark; `digest` is the SHA-256 of a backup made by hand, whose path says little;
+    was given with the mark; `digest` is the SHA-256 of a dump not taken by this collection, whose path says little;
     `connection_limit` and `is_template` are what a stage gets in production, when none is there by then; `lost` is what
     it lacks of its source, as the operator has accepted it; `loading` is what `loaded_stage` says of a loaded one.
     """
@@ -120,7 +120,7 @@ def list_databases(session: Session) -> dict[str, Database]:
 
 
 def _read(text: str | None) -> Mark | None:
-    with suppress(ValueError, TypeError):  # somebody else's words
+    with suppress(ValueError, TypeError):  # a text that is no mark of ours
         mark = Mark(**json.loads(text or ""))
         return mark if isinstance(mark.connection_limit, int) and isinstance(mark.is_template, bool) else None
     return None
@@ -137,7 +137,7 @@ def put_mark(session: Session, name: str, mark: Mark) -> None:
 
 
 def drop(session: Session, name: str) -> None:
-    """Drop a database, whoever is connected to it. The server keeps templates, so it is none from here on."""
+    """Drop a database and end the sessions with it. The server keeps templates, so it stops being one first."""
     if name in list_databases(session):
         session.execute(compose("ALTER DATABASE {} IS_TEMPLATE false", name))
     session.execute(compose("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
@@ -154,17 +154,17 @@ def find(session: Session, name: str) -> Database:
 def find_marked(session: Session, database: str, *states: str) -> list[Database]:
     """The databases that are marked for this one in one of these states, the newest first.
 
-    A mark goes with every rename. What has another name than it was marked under was renamed by somebody, to keep it or
-    to put it into production by hand: it is his, and not among these.
+    A mark goes with every rename. A database with another name than it was marked under was renamed by an operator, to
+    keep it or to put it into production by hand: it is not among these.
     """
     found = [item for item in _marked(session, database) if item.is_as_marked and item.name != database]
     return sorted((item for item in found if item.mark and item.mark.state in states), key=_age, reverse=True)
 
 
 def renamed(session: Session, database: str) -> list[str]:
-    """Sentences on those that somebody has renamed, apart from what is in production."""
+    """Sentences on those that were renamed since, apart from what is in production."""
     return [
-        f"{item.name} is marked as {item.mark.name or 'another one'} ({item.mark.state}), but was renamed by somebody:"
+        f"{item.name} is marked as {item.mark.name or 'another one'} ({item.mark.state}), but was renamed since:"
         " it is not touched."
         for item in _marked(session, database)
         if item.mark and item.mark.state != "live" and not item.is_as_marked and item.name != database

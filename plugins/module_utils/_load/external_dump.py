@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Backups made by hand: what a file is, judged by its content, and what it needs to be restored."""
+"""Dumps not taken by this collection: what a file is, judged by its content, and what it needs to be restored."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _CONNECT = re.compile(rf"^\\connect (?:-reuse-previous=on \"dbname='(.+)'\"|{_NA
 
 @dataclass(frozen=True)
 class ExternalDump:
-    """A hand-made backup: where and what it is, what it needs, and whether it ends as a dump ends.
+    """An external dump: where and what it is, what it needs, and whether it ends as a dump ends.
 
     `database` is set when the dump creates and enters a database of its own (`pg_dump --create`); `tool_major` is the
     version of the pg_dump that wrote it; `encoding` when its text fits only a database of that encoding; `subscribes`
@@ -99,7 +99,7 @@ def identify(target: Target, path: str) -> Dump:
     """
     if not path.startswith("/"):
         raise InvalidInput(
-            "The path of a hand-made backup is not absolute", subject=path, remedy="Begin it with a slash."
+            "Invalid path of a dump", subject=path, why="it is not absolute", remedy="Begin it with a slash."
         )
     found = target.files.info(path)
     if found is None:
@@ -163,7 +163,7 @@ def _head(target: Target, argv: list[str], path: str) -> bytes:
 
 
 def examine(target: Target, programs: Programs, dump: Dump) -> ExternalDump:
-    """Read through a hand-made backup for what a restore of it needs."""
+    """Read through an external dump for what a restore of it needs."""
     pg_restore = programs.path("pg_restore")
     if dump.format == "plain":
         script = [_SIFT_PACKED, "sift", dump.path, dump.unpacker] if dump.unpacker else [_SIFT_FILE, "sift", dump.path]

@@ -67,7 +67,7 @@ class Loaded:
 
 
 def absent_from(manifest: Manifest) -> tuple[str, ...]:
-    """What template0 brings that was dropped in the source. No dump says that it is gone."""
+    """What template0 brings that was dropped in the source. No dump says so."""
     found = []
     if "plpgsql" not in manifest.source.extensions:
         found.append("EXTENSION IF EXISTS plpgsql")
@@ -94,7 +94,7 @@ def load(
     """Load the dump, going on after statements that are refused. `before` is what starts the program, such as `nice`.
 
     With `pause`, an archive is loaded in pieces of some tables or indexes, and `pause` is called before each. What does
-    not load in parallel is loaded once more, one after the other, into a database that is made anew.
+    not load in parallel is loaded once more, one after the other, into a database that is created again.
 
     Raises:
         RestoreRefused: it did not load to its end.

@@ -14,13 +14,13 @@ from .._errors import ProgramMissing, RunbookError
 from .._target.base import Job, Target, describe_status
 from .refusals import Refusal
 
-# A decompressor that is told to write to standard output, by the suffix that pg_dump and people use.
+# A decompressor that writes to standard output, by the suffix that pg_dump and people use.
 UNPACKERS = {".gz": "gzip", ".zst": "zstd", ".lz4": "lz4", ".bz2": "bzip2", ".xz": "xz"}
 # The Debian package of each, which most distributions call the same.
 PACKAGES = {"gzip": "gzip", "zstd": "zstd", "lz4": "lz4", "bzip2": "bzip2", "xz": "xz-utils"}
 
 _READ = 'if [ -n "$1" ]; then "$1" -dc -- "$2"; else cat -- "$2"; fi'
-# $1 unpacker or nothing, $2 dump, $3 directory for what follows, $4 line to add, in the words of printf, $5 edits for
+# $1 unpacker or nothing, $2 dump, $3 directory for what follows, $4 line to add, as a format of printf, $5 edits for
 # sed or nothing. sh has no pipefail: the left side leaves its status in a file. A reader that has enough early (tar
 # archives end in blanks) leaves the rest to `cat`, so that the unpacker does its own check to the end.
 _FEED = f"""
@@ -103,7 +103,7 @@ class RestoreRefused(RunbookError):
 class Dump:
     """A dump on the target: its path, its format (`directory`, `custom`, `tar` or `plain`), and how it is packed.
 
-    `absent` is what a new database has and the source had not, in the words of DROP. With `tablespaces`, relations go
+    `absent` is what a new database has and the source had not, as DROP names it. With `tablespaces`, relations go
     into those of the source; the others stay in the default one of the database. `enters` is the database that a script
     creates for itself.
     """
@@ -159,7 +159,7 @@ class Runner:
         """Run it. A packed dump, or one that is edited or to which `more` is added, is fed to standard input.
 
         Args:
-            more: what comes after the dump, in the words of printf.
+            more: what comes after the dump, as a format of printf.
             edit: what sed does to the dump; file names in it are those of the work directory.
             room: bytes of messages that are expected of a load without errors.
 

@@ -18,7 +18,7 @@ from . import databases, source_database
 PREFIX = "pg_runbook_verify_"
 _KEY = "SELECT {} (hashtextextended(%s, 0))"
 
-# Ours, and nobody connected: what a killed run left. Its advisory lock ended with it.
+# Ours, without sessions: what a killed run left. Its advisory lock ended with it.
 _LEFT = """
 SELECT d.datname FROM pg_catalog.pg_database d
 WHERE starts_with(d.datname, %s) AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
@@ -57,7 +57,7 @@ def sweep(server: Server, session: Session) -> list[str]:
     dropped = []
     for row in session.query(_LEFT, (PREFIX,)):
         if session.value(_KEY.format("pg_catalog.pg_try_advisory_lock"), (row.datname,)):
-            with suppress(QueryFailed, ConnectionFailed):  # one that cannot be dropped is in nobody's way
+            with suppress(QueryFailed, ConnectionFailed):  # one that cannot be dropped does no harm
                 _drop_subscriptions(server, session, row.datname)
                 session.execute(compose("DROP DATABASE IF EXISTS {}", row.datname))
                 dropped.append(row.datname)

@@ -75,7 +75,7 @@ SELECT current_setting('max_connections')::int - current_setting('superuser_rese
        pg_catalog.pg_is_in_recovery() AS standby
 """
 
-# What a rename takes away from somebody; each by the database's OID ($1) or name ($2). `blocks`: it would break.
+# What a rename takes away from its users; each by the database's OID ($1) or name ($2). `blocks`: it would break.
 # https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS
 DEPENDENTS = f"""
 SELECT 'prepared_transaction' AS kind, gid AS subject, true AS blocks

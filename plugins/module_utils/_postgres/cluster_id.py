@@ -76,7 +76,7 @@ def cluster_of(server: Server, db: str) -> str:
 
 
 def cluster_if_known(server: Server, db: str, notes: list[str]) -> str | None:
-    """The same where the work can be done without the server; then a note says what nobody looked at."""
+    """The same where the work can be done without the server; then a note says what was not checked."""
     try:
         return cluster_of(server, db)
     except (ConnectionFailed, QueryFailed) as exc:

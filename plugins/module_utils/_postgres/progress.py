@@ -24,7 +24,7 @@ class Progress:
         relation: on what, quoted where it has to be; the OID if it is in another database; or empty.
         phase: in the server's words.
         done: in `unit` (`blocks`, `rows`, `indexes`, `bytes`, `transactions` that are waited for).
-        total: likewise, or None when nobody knows.
+        total: likewise, or None when it is not known.
         share: of this phase, 0 to 1, or None.
     """
 
@@ -93,7 +93,7 @@ SELECT pid, datname, relid, 'VACUUM' AS command, phase,
 FROM pg_catalog.pg_stat_progress_vacuum
 """
 
-# Of VACUUM FULL as well. Scanning an index counts rows, of which nobody knows how many there are.
+# Of VACUUM FULL as well. Scanning an index counts rows, whose number is not known.
 _OTHERS = """
 SELECT pid, datname, relid, command, phase,
        CASE WHEN heap_blks_total > 0 THEN heap_blks_scanned ELSE heap_tuples_scanned END,

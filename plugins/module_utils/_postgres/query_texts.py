@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Texts of statements: what kind of statement one is, and which parts of it nobody should see."""
+"""Texts of statements: what kind of statement one is, and which parts of it must not be shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MASK = "********"
 _BLANKS = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)*")
 _PLANNED = re.compile(r"(?:\(\s*)*(SELECT|WITH|VALUES|TABLE|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 
-# What a text is made of, in the words of https://www.postgresql.org/docs/current/sql-syntax-lexical.html. One that was
+# What a text is made of, as named in https://www.postgresql.org/docs/current/sql-syntax-lexical.html. One that was
 # cut ends anywhere.
 _TOKEN = re.compile(
     r"""(?P<blank> \s+ | --[^\n]*)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restore a dump where it harms nobody, and read what came out."""
+"""Restore a dump where it does no harm, and read what came out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CRAMPED = "The disk that it was loaded on was full, or nearly full, meanwhile"
 
 
 class CannotTell(Exception):
-    """The rehearsal says nothing about the backup; `reason` tells what this place lacks."""
+    """The throwaway restore says nothing about the backup; `reason` tells what this place lacks."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class CannotTell(Exception):
 
 
 class StepTimer:
-    """Measures the steps of a rehearsal, in seconds."""
+    """Measures the steps of a throwaway restore, in seconds."""
 
     def __init__(self) -> None:
         self.steps: dict[str, float] = {}
@@ -60,7 +60,7 @@ class StepTimer:
 
 @dataclass(frozen=True)
 class ScratchLocation:
-    """Where to rehearse: in a scratch `instance`, or in a scratch `database` of the server itself."""
+    """Where to restore: in a scratch `instance`, or in a scratch `database` of the server itself."""
 
     where: str
     scratch_dir: str

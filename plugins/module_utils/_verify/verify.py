@@ -31,7 +31,7 @@ from .verdict import Verdict, judge, judge_external, name_differences
 if TYPE_CHECKING:  # it takes the libraries for Kubernetes with it, which a plain host has not
     from .scratch_pod import ScratchPod
 
-# A hand-made file does not say how large its database was; text packs to a tenth at best.
+# An external dump does not say how large its database was; text packs to a tenth at best.
 _PACKED_FACTOR = 10
 _PLAIN_FACTOR = 2
 
@@ -46,7 +46,7 @@ class VerifyPlan:
     place: ScratchLocation
 
 
-# The backup to prove: an entry of the catalog, or a dump made by hand.
+# The backup to prove: an entry of the catalog, or an external dump.
 Subject = Union[Entry, load.Dump]
 
 
@@ -90,7 +90,7 @@ def hold_backup(catalog: Catalog, subject: Subject) -> AbstractContextManager[No
     """Keep retention from removing the backup for as long as it is read.
 
     Raises:
-        Locked: somebody else reads it just now.
+        Locked: another run reads it just now.
     """
     return catalog.use(subject, f"verification of {subject.id}") if isinstance(subject, Entry) else nullcontext()
 
@@ -149,7 +149,7 @@ def _workshop(
 
 
 def _space(target: Target, plan: VerifyPlan, subject: Subject) -> int | None:
-    """The bytes that the restored copy may take; None when nobody wants to know."""
+    """The bytes that the restored copy may take; None when it is not needed."""
     if not plan.place.check_space:
         return None
     if isinstance(subject, Entry):
@@ -160,7 +160,7 @@ def _space(target: Target, plan: VerifyPlan, subject: Subject) -> int | None:
 
 
 def record(catalog: Catalog, subject: Subject, verdict: Verdict, now: datetime, clock: StepTimer) -> None:
-    """Write the verdict into the catalog; a hand-made file has no place for it."""
+    """Write the verdict into the catalog; an external dump has no place for it."""
     if isinstance(subject, Entry):
         details = {**verdict.as_dict(), "steps": clock.steps}
         catalog.record(subject, Verification(verdict.verdict, to_rfc3339(now), verdict.reason, details))
@@ -211,7 +211,7 @@ def _verify_external(target: Target, server: Server, plan: VerifyPlan, dump: loa
 
 
 def requirements_of_external(found: external_dump.ExternalDump) -> RestoreRequirements:
-    """What a backup made by hand needs; how large its database was is a guess."""
+    """What an external dump needs; how large its database was is a guess."""
     packed = found.dump.unpacker is not None or found.dump.format in ("custom", "directory")
     return RestoreRequirements(
         tool_major=found.tool_major,
@@ -238,7 +238,7 @@ def _about(subject: Subject, db: str) -> dict[str, object]:
 
 
 def report(verdict: Verdict | None, subject: Subject, db: str, checked_at: str | None) -> dict[str, object]:
-    """The values of a module's result. No verdict: a rehearsal in check mode found nothing against the backup."""
+    """The values of a module's result. No verdict: check mode found nothing against the backup."""
     about = _about(subject, db)
     name = str(about["id"] or about["path"])
     if verdict is None:
