@@ -80,9 +80,11 @@ def bars(backups: Results, restores: Results, idle: Results, bare: str, others: 
     for fingerprint, limit in (("none", 1.05), ("counts", 1.35), ("content", 1.35)):
         promise = f"backup with fingerprint {fingerprint} to bare `pg_dump`"
         judge(backups, promise, limit, fingerprint, bare, "module's process, same flags")
+    promise = "backup to bare `pg_dump` beside the digest queries"
+    judge(backups, promise, 1.1, "playbook", "beside", "whole playbook, same flags; at 2 GB or more")
     promise = "verification to bare `pg_restore` and digest queries"
-    judge(restores, promise, 1.15, "verify", "digests", "module's process, equal scratch server")
-    judge(idle, "backup with nothing to do to one ping", 1.5, "idle", "ping", "whole playbooks")
+    judge(restores, promise, 1.05, "verify", "digests", "module's process, equal scratch server")
+    judge(idle, "backup with nothing to do to one ping", 1.3, "idle", "ping", "whole playbooks")
     judge(pods, "dump in a pod to the same by `kubectl exec`", 1.1, "pod-none", "kubectl-dump", "module's process")
     note = "1 GiB, with a SHA-256"
     judge(pods, "speed of a stream to `kubectl exec ... cat`", 0.9, "kubectl-cat", "stream", note, at_most=False)

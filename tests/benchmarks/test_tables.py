@@ -29,12 +29,13 @@ def test_a_series_counts_by_its_median_and_its_largest_peak() -> None:
 
 
 def test_bars_hold_on_their_own_side_of_the_limit() -> None:
-    times = {"runbook": 40, "playbook": 10, "fast": 10, "none": 10.5, "counts": 13.6, "content": 13.5}
+    times = {"runbook": 40, "playbook": 10, "fast": 10, "none": 10.5, "counts": 13.6, "content": 13.5, "beside": 9}
     assert [(promise.limit, promise.holds) for promise in judged(**times)] == [
         (4, True),  # times faster than the runbook
         (1.05, True),  # fingerprint none
         (1.35, False),  # counts
         (1.35, True),  # content
+        (1.1, False),  # beside the digest queries
         (100, True),  # memory
     ]
     assert not judged(**{**times, "playbook": 10.1})[0].holds
