@@ -123,8 +123,8 @@ def test_what_only_a_human_knows_is_a_threshold(database: Database) -> None:
     [
         ({"servre": {}}, "The sections are server, activity"),
         ({"server": {"hit": 1}}, "It may have freeze_factor, min_hit_ratio"),
-        ({"server": {"min_hit_ratio": "high"}}, "thresholds.server.min_hit_ratio is not a number"),
-        ({"replication": {"lag_s": {"warning": "x"}}}, "thresholds.replication.lag_s.warning is not a number"),
+        ({"server": {"min_hit_ratio": "high"}}, "Invalid thresholds.server.min_hit_ratio ('high')"),
+        ({"replication": {"lag_warning_s": "x"}}, "Invalid thresholds.replication.lag_warning_s"),
     ],
 )
 def test_a_wrong_threshold_is_refused_with_the_right_names(database: Database, thresholds: Any, told: str) -> None:
@@ -184,7 +184,7 @@ def test_earlier_samples_tell_the_growth_and_a_damaged_one_takes_nothing_away(
     }
     result = expect_success("pg_health_info", {**words, **odd, "sections": SECTIONS})
     assert states(result) == dict.fromkeys(SECTIONS, "read")
-    assert "baseline is no sample of queries" in " ".join(result["sections"]["queries"]["notes"])
+    assert "Invalid baseline: it is not a sample of queries" in " ".join(result["sections"]["queries"]["notes"])
     assert "of no use" in " ".join(result["sections"]["storage"]["notes"])
 
 
