@@ -12,24 +12,36 @@ import re
 from collections.abc import Sequence
 
 from .._errors import ConnectionFailed, QueryFailed
+from . import sqlstate
 
 _LONGEST_CONTEXT = 300
 # The server's C functions by which code in a database raises an error with an SQLSTATE of its own choice.
 _RAISING = ("exec_stmt_raise", "exec_stmt_assert", "PLy_elog_impl", "PLy_elog", "PLy_output")
 # A library that each session is to load, and that the server does not have.
 _NO_LIBRARY = re.compile("could not (?:access file|load library)")
-# By SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _REMEDIES = {
-    "22021": "A name in a database of the encoding SQL_ASCII is not UTF-8: rename it.",
-    "40001": "On a standby, replay needed what the statement was reading: run it on the primary, or set"
-    " hot_standby_feedback or a longer max_standby_streaming_delay on the standby.",
-    "42501": "Log in as the owner or as a superuser, or GRANT the login what is missing. From PostgreSQL 17 on,"
-    " MAINTAIN is enough for VACUUM, ANALYZE and REINDEX.",
-    "53200": "The server is short of memory, or of locks: then raise max_locks_per_transaction (needs a restart).",
-    "53300": "The server has too few connections: lower jobs.",
-    "57014": "If no session cancelled it, it took longer than statement_timeout: see pg_locks, or raise that.",
-    "55P03": "It waited for a lock for longer than lock_timeout: see pg_locks, wait, or raise lock_timeout.",
+    sqlstate.CHARACTER_NOT_IN_REPERTOIRE: "A name in a database of the encoding SQL_ASCII is not UTF-8: rename it.",
+    sqlstate.SERIALIZATION_FAILURE: (
+        "On a standby, replay needed what the statement was reading: run it on the primary, or set"
+        " hot_standby_feedback or a longer max_standby_streaming_delay on the standby."
+    ),
+    sqlstate.INSUFFICIENT_PRIVILEGE: (
+        "Log in as the owner or as a superuser, or GRANT the login what is missing. From PostgreSQL 17 on,"
+        " MAINTAIN is enough for VACUUM, ANALYZE and REINDEX."
+    ),
+    sqlstate.OUT_OF_MEMORY: (
+        "The server is short of memory, or of locks: then raise max_locks_per_transaction (needs a restart)."
+    ),
+    sqlstate.TOO_MANY_CONNECTIONS: "The server has too few connections: lower jobs.",
+    sqlstate.QUERY_CANCELED: (
+        "If no session cancelled it, it took longer than statement_timeout: see pg_locks, or raise that."
+    ),
+    sqlstate.LOCK_NOT_AVAILABLE: (
+        "It waited for a lock for longer than lock_timeout: see pg_locks, wait, or raise lock_timeout."
+    ),
 }
+# A transaction was idle, or took, for longer than a setting of the server allows: the server ends the session.
+_ENDS_THE_SESSION = ("57P", "08", sqlstate.IDLE_IN_TRANSACTION_SESSION_TIMEOUT, sqlstate.TRANSACTION_TIMEOUT)
 
 
 def refused(exc: Exception, *, relayed: bool = False) -> QueryFailed:
@@ -43,8 +55,7 @@ def refused(exc: Exception, *, relayed: bool = False) -> QueryFailed:
     code: str = getattr(exc, "pgcode", None) or ""
     primary = getattr(diagnostics, "message_primary", None) or str(exc).strip() or type(exc).__name__
     hint = getattr(diagnostics, "message_hint", None)
-    # 25P03, 25P04: a transaction was idle, or took, for longer than a setting of the server allows.
-    lost = not code or code.startswith(("57P", "08", "25P03", "25P04"))
+    lost = not code or code.startswith(_ENDS_THE_SESSION)
     if relayed and not code:
         return QueryFailed(
             "The connection through the API server was lost",
@@ -67,7 +78,7 @@ def refused(exc: Exception, *, relayed: bool = False) -> QueryFailed:
 
 def locked(exc: QueryFailed) -> QueryFailed:
     """The error as it should read if a read has failed: only ACCESS EXCLUSIVE locks, held or waited for, stop one."""
-    if exc.details.get("sqlstate") != "55P03":
+    if exc.details.get("sqlstate") != sqlstate.LOCK_NOT_AVAILABLE:
         return exc
     return QueryFailed(
         "A table stays locked",
