@@ -189,6 +189,7 @@ TLS = Reason(
     "no TLS connection can be made",
     "Check ssl_mode, ca_cert, ssl_cert and ssl_key, and whether the server offers SSL.",
     cause="tls",
+    passes=True,  # a connection that is cut may look like it
 )
 NOT_POSTGRES = Reason(
     "not_postgres",
@@ -204,7 +205,17 @@ PASSED = Reason(
 )
 OTHER = Reason("other", "", f"{_WHERE} The server's log has more.", NO_RESPONSE, passes=True)
 REFUSED_OTHERWISE = Reason(
-    "refused_otherwise", "the server refuses the session", "See the server's log for the reason."
+    "refused_otherwise",
+    "the server refuses the session",
+    "See the server's log for the reason.",
+    passes=True,
+)
+NOT_PASSED_ON = Reason(
+    "not_passed_on",
+    "what stands before the server cannot reach it",
+    f"{_WHERE} Through a port-forward or a pooler, check that, too.",
+    NO_RESPONSE,
+    passes=True,
 )
 REASONS: Mapping[str, Reason] = {each.word: each for each in list(globals().values()) if isinstance(each, Reason)}
 
@@ -229,6 +240,7 @@ _BY_REFUSAL: Mapping[str, Mapping[str, Reason]] = {
     sqlstate.INVALID_PARAMETER_VALUE: {"": SETTINGS},
     sqlstate.UNDEFINED_OBJECT: {"": SETTINGS},
 }
+_NOT_OF_THE_SERVER = "08"  # connection exceptions: of our port-forward (`_kube/port_forward.py`) and of poolers
 _LOADS_LIBRARIES = ("internal_load_library", "incompatible_module_error", "load_libraries")
 _BY_ERRNO: Sequence[tuple[int, Reason]] = (
     (errno.ECONNREFUSED, REFUSED),
@@ -245,8 +257,8 @@ _BY_LIBPQ: Sequence[tuple[tuple[str, ...], Reason]] = (
     (("could not translate host name",), UNKNOWN_HOST),
     (("timeout expired",), TIMEOUT),
     (("invalid response to", "expected authentication request"), NOT_POSTGRES),
+    (("server closed the connection unexpectedly", "SSL SYSCALL error", "SSL negotiation packet"), CLOSED),
     (("SSL", "certificate", "private key"), TLS),
-    (("server closed the connection unexpectedly",), CLOSED),
 )
 
 
@@ -313,6 +325,8 @@ def classify(answer: Answer, *, socket: bool = False) -> Reason:
 def _by_refusal(refusal: Refusal, answer: Answer, socket: bool) -> Reason:
     if refusal.function in _LOADS_LIBRARIES:
         return LIBRARY
+    if refusal.sqlstate.startswith(_NOT_OF_THE_SERVER):
+        return NOT_PASSED_ON
     known = _BY_REFUSAL.get(refusal.sqlstate, {})
     reason = known.get(refusal.function) or known.get("") or REFUSED_OTHERWISE
     # The methods over a socket that ask for no password ask for the account.
