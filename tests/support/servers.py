@@ -56,8 +56,14 @@ class Server:
         settings: Mapping[str, object] | None = None,
         password: str = PASSWORD,
         own_identity: bool = False,
+        language: str = "",
     ) -> None:
-        """Describe a server; ``own_identity`` runs initdb again for a system identifier of its own."""
+        """Describe a server.
+
+        Args:
+            own_identity: run initdb again, for a system identifier of its own.
+            language: what gettext is to speak, for example ``de``; needs ``lc_messages`` other than ``C``.
+        """
         self.installation = installation or default_installation()
         self.major = self.installation.major
         self.bin_dir = self.installation.bin_dir
@@ -73,6 +79,7 @@ class Server:
         self.socket_dir = self.folder / "s"
         self._log_file = self.folder / "log"
         self._own_identity = own_identity
+        self._language = {"LANGUAGE": language} if language else {}
         self._owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -285,7 +292,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.data_dir,
-                env={**without_pg_variables(), "LC_ALL": "C"},
+                env={**without_pg_variables(), "LC_ALL": "C", **self._language},
                 start_new_session=True,  # Ctrl-C is for the tests; they then stop the server in order
                 preexec_fn=die_with_the_parent,  # noqa: PLW1509
                 **_as_run_user(),

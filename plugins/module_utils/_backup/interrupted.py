@@ -9,26 +9,15 @@ import time
 from dataclasses import dataclass
 
 from .._errors import CommandFailed, ConnectionFailed, QueryFailed, RunbookError
+from .._postgres import sqlstate
 from .._postgres.connection import Server
+from .._postgres.login_failure import NOT_READY, reason_of
+from . import pg_dump
 from .sql import LIFE
 
 _PATIENCE_S = 10.0  # a server that restarts or recovers needs some time
 _RETRY_S = 0.5
 _COUNTED_AFTER_S = 1.5  # before 15 the server counts with some delay
-# Texts of the server in English, which a superuser's pg_dump always gets; sessions of ours have SQLSTATEs as well.
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
-_CONFLICT = ("due to conflict with recovery",)
-_CANCELLED = ("canceling statement due to user request",)
-_CRASHED = ("because of crash of another server process", "57P02", "in recovery mode")
-_TERMINATED = ("terminating connection due to administrator command", "57P01")
-_NO_HOLDER = ("invalid snapshot identifier", "could not import the requested snapshot", "lost its snapshot")
-_LOST = (
-    "closed the connection",
-    "connection to server",
-    "no connection to the server",
-    "57P03",
-    "could not receive data",
-)
 _SPARE = (
     "See in the server's log which operator or program ends sessions, and let it spare those whose application_name "
     "begins with pg_runbook. Then run this again."
@@ -99,15 +88,15 @@ def explain(server: Server, db: str, error: RunbookError, before: Life) -> Runbo
     """
     if not isinstance(error, (QueryFailed, CommandFailed, ConnectionFailed)):
         return error
-    text = " ".join(str(each) for each in (error.what, error.why, *map(error.details.get, ("messages", "sqlstate"))))
+    signs = _signs(error)
     now = None
-    cause = _at_once(error, text)
-    if cause is None and _ended(error, text):
+    cause = _at_once(signs)
+    if cause is None and signs.ended:
         now = _look(server, db)
-        cause = _by_life(text, before, now)
+        cause = _by_life(signs, before, now)
         if cause is _ON_THE_WAY:
             time.sleep(_COUNTED_AFTER_S)
-            cause = _by_life(text, before, _look(server, db))
+            cause = _by_life(signs, before, _look(server, db))
     if cause is None:
         return error
     which = str(error.details.get("program") or "the session that reads or holds the snapshot")
@@ -121,35 +110,59 @@ def explain(server: Server, db: str, error: RunbookError, before: Life) -> Runbo
     )
 
 
-def _has(text: str, signs: tuple[str, ...]) -> bool:
-    return any(sign in text for sign in signs)
+@dataclass(frozen=True)
+class _Signs:
+    """What an error tells of the end of a session: of ours by SQLSTATE, of a program by its messages."""
+
+    conflict: bool
+    cancelled: bool
+    crashed: bool
+    terminated: bool
+    ended: bool
 
 
-def _at_once(error: RunbookError, text: str) -> Cause | None:
-    """The cause, where the server's words are enough."""
-    if _has(text, _CONFLICT):
+def _signs(error: QueryFailed | CommandFailed | ConnectionFailed) -> _Signs:
+    details = error.details
+    state = str(details.get("sqlstate") or "")
+    by_session = bool(state) or isinstance(error, ConnectionFailed)
+    text = "" if by_session else f"{error.why} {details.get('messages', '')}"
+
+    def printed(*signs: str) -> bool:
+        return any(sign in text for sign in signs)
+
+    # A server that accepts no connections for a moment, under the same postmaster, recovers from a crash.
+    recovers = isinstance(error, ConnectionFailed) and reason_of(error) is NOT_READY
+    crashed = recovers or state == sqlstate.CRASH_SHUTDOWN or printed(*pg_dump.CRASHED)
+    no_holder = bool(details.get("snapshot_lost")) or printed(*pg_dump.NO_SNAPSHOT)
+    terminated = no_holder or state == sqlstate.ADMIN_SHUTDOWN or printed(*pg_dump.TERMINATED)
+    lost = bool(details.get("lost")) or isinstance(error, ConnectionFailed) or printed(*pg_dump.LOST)
+    return _Signs(
+        conflict=bool(details.get("conflict")) or printed(*pg_dump.CONFLICT),
+        # Sessions of the backup have no statement_timeout, and a lock_timeout has another SQLSTATE.
+        cancelled=state == sqlstate.QUERY_CANCELED or printed(*pg_dump.CANCELLED),
+        crashed=crashed,
+        terminated=terminated,
+        ended=lost or crashed or terminated,
+    )
+
+
+def _at_once(signs: _Signs) -> Cause | None:
+    """The cause, where what was said is enough."""
+    if signs.conflict:
         return _STANDBY
-    # Sessions of the backup have no statement_timeout, and a lock_timeout has another SQLSTATE.
-    if _has(text, _CANCELLED) or (error.details.get("sqlstate") == "57014" and not error.details.get("program")):
-        return _BY_CANCEL
-    return None
+    return _BY_CANCEL if signs.cancelled else None
 
 
-def _ended(error: RunbookError, text: str) -> bool:
-    lost = bool(error.details.get("lost")) or isinstance(error, ConnectionFailed)
-    return lost or _has(text, (*_LOST, *_TERMINATED, *_CRASHED, *_NO_HOLDER))
-
-
-def _by_life(text: str, before: Life, now: Life | None) -> Cause:
-    """The cause, by how the server runs: a fast shutdown uses the words of pg_terminate_backend()."""
+def _by_life(signs: _Signs, before: Life, now: Life | None) -> Cause:
+    """The cause, by how the server runs: a fast shutdown has the SQLSTATE of pg_terminate_backend()."""
     if now is None:
         return _STOPPED
     if now.since != before.since:
         return _RESTARTED
-    if _has(text, _CRASHED) or now.processes != before.processes:
+    if signs.crashed or now.processes != before.processes:
         return _CRASH
     killed = now.killed is not None and before.killed is not None and now.killed > before.killed
-    return _BY_TERMINATE if killed or _has(text, (*_TERMINATED, *_NO_HOLDER)) else _ON_THE_WAY
+    return _BY_TERMINATE if killed or signs.terminated else _ON_THE_WAY
 
 
 def _look(server: Server, db: str) -> Life | None:

@@ -19,26 +19,35 @@ _SUFFIXES = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
 # Level 1 of each: the dump is then as fast as the server can send, and higher levels of gzip cost far more time than
 # they save space (docs/benchmarks.md).
 _PREFERRED = ("zstd:1", "lz4:1", "gzip:1")
+# What pg_dump prints, since it prints no SQLSTATE. Texts of libpq and of its own are in English, as it runs under
+# LC_ALL=C; those of the server are in English where the login may set lc_messages, as a superuser may.
+CONFLICT = ("due to conflict with recovery",)
+CANCELLED = ("canceling statement due to user request",)
+CRASHED = ("because of crash of another server process", "in recovery mode")
+TERMINATED = ("terminating connection due to administrator command",)
+NO_SNAPSHOT = ("invalid snapshot identifier", "could not import the requested snapshot")
+LOST = ("closed the connection", "connection to server", "no connection to the server", "could not receive data")
+_DENIED = ("permission denied", "row-level security")
+_ENDED = ("server closed the connection", "terminating connection", "snapshot")
+_LOCKED = ("lock timeout", "Query was: LOCK TABLE", "could not obtain lock")  # it waits by statement_timeout
+_TOO_MANY_CONNECTIONS = ("too many clients", "connection slots are reserved", "too many connections")
+_TOO_MANY_LOCKS = ("out of shared memory",)
+_DISK_FULL = ("No space left on device",)
+
 _REMEDIES = (
     (
-        ("conflict with recovery",),
+        CONFLICT,
         "Replay on the standby needed what was read: set hot_standby_feedback = on there, or back up from the primary.",
     ),
+    (_DENIED, "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS."),
+    (_ENDED, "See the server's log for the reason."),  # `interrupted` finds out why
     (
-        ("permission denied", "row-level security"),
-        "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS.",
-    ),
-    (
-        ("server closed the connection", "terminating connection", "snapshot"),  # `interrupted` finds out why
-        "See the server's log for the reason.",
-    ),
-    (
-        ("lock timeout", "Query was: LOCK TABLE", "could not obtain lock"),  # pg_dump waits by statement_timeout
+        _LOCKED,
         "Another session holds, or waits for, an exclusive lock on a table: see pg_locks, wait, or raise lock_timeout.",
     ),
-    (("too many clients", "connection slots are reserved"), "The server has too few connections: lower jobs."),
+    (_TOO_MANY_CONNECTIONS, "The server has too few connections: lower jobs."),
     (
-        ("out of shared memory",),
+        _TOO_MANY_LOCKS,
         "The server's table of locks is full: raise max_locks_per_transaction (restart), or use fingerprint: none.",
     ),
 )
@@ -155,7 +164,7 @@ def dump_failure(target: Target, job: Job, program: str, path: str) -> RunbookEr
     """What a program's bad end means, from its status, its messages and the disk."""
     status = job.poll()
     messages = _without_queries(job.tail(_TAIL_BYTES))[-_MESSAGES_CHARS:]
-    if "No space left on device" in messages or target.files.space(path).free_bytes < _FULL_DISK_BYTES:
+    if any(sign in messages for sign in _DISK_FULL) or target.files.space(path).free_bytes < _FULL_DISK_BYTES:
         return NotEnoughSpace(
             "The disk filled up while the backup was written",
             subject=path,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from .._errors import QueryFailed
+from .._postgres import sqlstate
 from .._postgres.connection import Server, Session
 from .._postgres.connection_errors import locked
 from .sql import content as sql
@@ -58,7 +59,7 @@ def locked_snapshot(session: Session, *, lock: bool) -> str:
             session.query("ROLLBACK")
         except QueryFailed as exc:
             session.query("ROLLBACK")
-            dropped_meanwhile = exc.details.get("sqlstate") in ("42P01", "3F000")
+            dropped_meanwhile = exc.details.get("sqlstate") in (sqlstate.UNDEFINED_TABLE, sqlstate.INVALID_SCHEMA_NAME)
             if dropped_meanwhile and attempt + 1 < _LOCK_ATTEMPTS:
                 continue
             raise locked(exc) from None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._errors import QueryFailed
+from .._postgres import sqlstate
 from .._postgres.connection import Session
 from .figures import TableFigure
 from .snapshot import enter
@@ -31,7 +32,7 @@ RANGES_SINCE = 140000
 # SQLSTATEs (classes) that say nothing of the table: connection, operator, resources, locks, transaction.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSING = ("08", "25", "40", "53", "55", "57")
-_NO_RIGHT = "42501"
+_NO_RIGHT = sqlstate.INSUFFICIENT_PRIVILEGE
 _READS_ALL = "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS."
 
 

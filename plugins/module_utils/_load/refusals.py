@@ -13,6 +13,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .._postgres import sqlstate
+
 _STATEMENT_CHARS = 160
 _TOLD = 5
 # How psql reports with VERBOSITY=verbose and ECHO=errors. Notices and warnings look the same, with their own classes.
@@ -34,7 +36,24 @@ _NAMES_ROLES = re.compile(
     re.S,
 )
 # Undefined function, table, column, object, schema: often because the statement before was refused.
-_UNDEFINED = ("42883", "42P01", "42703", "42704", "3F000")
+_UNDEFINED = (
+    sqlstate.UNDEFINED_FUNCTION,
+    sqlstate.UNDEFINED_TABLE,
+    sqlstate.UNDEFINED_COLUMN,
+    sqlstate.UNDEFINED_OBJECT,
+    sqlstate.INVALID_SCHEMA_NAME,
+)
+# Of a role, a collation, a setting: it is not there, or has no such value.
+_UNKNOWN = (sqlstate.UNDEFINED_OBJECT, sqlstate.INVALID_PARAMETER_VALUE)
+_UNKNOWN_OR_DENIED = (*_UNKNOWN, sqlstate.INSUFFICIENT_PRIVILEGE)
+# What the server answers where a library is not preloaded, or cannot be.
+_NOT_PRELOADED = (
+    sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE,
+    sqlstate.INTERNAL_ERROR,
+    sqlstate.RAISE_EXCEPTION,
+    sqlstate.FEATURE_NOT_SUPPORTED,
+    sqlstate.UNDEFINED_FILE,
+)
 
 # Where to mend it, and what else can be done, by the place of the load.
 _WHERE = {
@@ -57,13 +76,13 @@ _MAJOR = (
 )
 _BY_STATE = (
     (("58", "F0"), _FILES),
-    (("08", "28", "2F003", "HV"), _OTHER_SERVERS),
+    (("08", "28", sqlstate.PROHIBITED_SQL_STATEMENT_ATTEMPTED, "HV"), _OTHER_SERVERS),
     (("0A",), _BUILD),
     (("53",), _RESOURCES),
-    (("57", "25006"), _OPERATOR),
-    (("40", "55P03"), _OTHER_SESSIONS),
-    (("42501",), _PRIVILEGE),
-    (("XX001", "XX002"), _STORAGE),
+    (("57", sqlstate.READ_ONLY_SQL_TRANSACTION), _OPERATOR),
+    (("40", sqlstate.LOCK_NOT_AVAILABLE), _OTHER_SESSIONS),
+    ((sqlstate.INSUFFICIENT_PRIVILEGE,), _PRIVILEGE),
+    ((sqlstate.DATA_CORRUPTED, sqlstate.INDEX_CORRUPTED), _STORAGE),
 )
 
 # What an empty database of today brings, and what older dumps create all the same.
@@ -207,12 +226,12 @@ def _remedy(refusal: Refusal, around: Circumstances) -> str | None:
     state = refusal.sqlstate
     if around.other_major:
         return _MAJOR
-    if "preload" in f"{refusal.reason} {refusal.more}" and state in ("55000", "XX000", "P0001", "0A000", "58P01"):
+    if "preload" in f"{refusal.reason} {refusal.more}" and state in _NOT_PRELOADED:
         return _PRELOAD
-    if state in ("42704", "22023") and _NAMES_ROLES.match(refusal.statement):
+    if state in _UNKNOWN and _NAMES_ROLES.match(refusal.statement):
         # A role that the source does not have either is missing everywhere.
         return "Create the roles that the source has: {roles}." if around.absent_roles else None
-    if state in ("42704", "22023"):
+    if state in _UNKNOWN:
         return None if refusal.inside else _NAMES
     return next((remedy for states, remedy in _BY_STATE if state.startswith(states)), None)
 
@@ -221,12 +240,19 @@ def harmless(refusal: Refusal) -> bool:
     """Whether the rows and definitions of a dump are all there without the statement, as far as it tells by itself."""
     statement, state = refusal.statement, refusal.sqlstate
     return (
-        state == "42P06"  # the schema is there
-        or (state in ("42710", "42723") and bool(_BROUGHT.match(statement)))
-        or (state in (*_UNDEFINED, "3D000") and bool(_TAKES_AWAY.match(statement)) and not refusal.inside)
-        or (state in ("42704", "22023", "42501") and bool(_SETS.match(statement)))
-        or (state in ("42704", "22023", "42501") and bool(_NAMES_ROLES.match(statement)))
-        or (state in ("42501", "42704") and bool(_ON_THE_BROUGHT.match(statement)))
-        or (state == "42601" and _BEFORE_THE_DUMP in statement)
+        state == sqlstate.DUPLICATE_SCHEMA  # the schema is there
+        or (state in (sqlstate.DUPLICATE_OBJECT, sqlstate.DUPLICATE_FUNCTION) and bool(_BROUGHT.match(statement)))
+        or (
+            state in (*_UNDEFINED, sqlstate.INVALID_CATALOG_NAME)
+            and bool(_TAKES_AWAY.match(statement))
+            and not refusal.inside
+        )
+        or (state in _UNKNOWN_OR_DENIED and bool(_SETS.match(statement)))
+        or (state in _UNKNOWN_OR_DENIED and bool(_NAMES_ROLES.match(statement)))
+        or (
+            state in (sqlstate.INSUFFICIENT_PRIVILEGE, sqlstate.UNDEFINED_OBJECT)
+            and bool(_ON_THE_BROUGHT.match(statement))
+        )
+        or (state == sqlstate.SYNTAX_ERROR and _BEFORE_THE_DUMP in statement)
         or bool(_UNKNOWN_TO_PSQL.match(refusal.reason) and not state)
     )

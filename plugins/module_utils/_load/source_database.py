@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 
 from .._catalog.manifest import SourceDatabase
 from .._errors import InvalidInput, QueryFailed
+from .._postgres import sqlstate
 from .._postgres.connection import Server, Session
 from .._postgres.statements import compose, together
 from . import database_properties, databases
@@ -24,8 +24,14 @@ DEFAULT = "pg_default"
 BOUND_TO_A_NAME = {"pg_cron": "contrib_regression"}
 _SETTINGS_OF_BOUND = {"pg_cron": "cron.database_name"}
 
-# What CREATE DATABASE says of a locale that this server, or its operating system, has not.
-_NO_SUCH_LOCALE = re.compile("locale|collator|ICU")
+# What CREATE DATABASE raises for a locale, or a provider, that this server or its operating system does not have.
+_NO_SUCH_LOCALE = (
+    sqlstate.WRONG_OBJECT_TYPE,
+    sqlstate.INVALID_PARAMETER_VALUE,
+    sqlstate.INVALID_OBJECT_DEFINITION,
+    sqlstate.FEATURE_NOT_SUPPORTED,
+    sqlstate.SYNTAX_ERROR,
+)
 # https://www.postgresql.org/docs/current/predefined-roles.html
 _REACHES_THE_HOST = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
 _MADE = """
@@ -66,7 +72,9 @@ def create_database(
         session.execute(compose(template + clauses, *names, **values))
         return []
     except QueryFailed as exc:
-        if not _NO_SUCH_LOCALE.search(exc.why):
+        state = exc.details.get("sqlstate")
+        unknown_to_icu = state == sqlstate.INTERNAL_ERROR and like.locale_provider == "i"  # up to 15
+        if state not in _NO_SUCH_LOCALE and not unknown_to_icu:
             raise
         session.execute(compose(template + plain, *names, **values))
         locale = like.locale if like.locale_provider in ("i", "b") else like.collate

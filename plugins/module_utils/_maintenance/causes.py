@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._errors import RunbookError
+from .._postgres import sqlstate
 from .._postgres.connection import Session
 from . import sql
 
@@ -27,7 +28,12 @@ BLOCK_VACUUM = (
 BLOCK_REWRITE = ("AccessShareLock", "RowShareLock", "RowExclusiveLock", *BLOCK_VACUUM)
 _SAFE_SEARCH_PATH = 170000
 # What a name that the search_path does not lead to ends in: of a schema, a table, a function, an operator or a type.
-_NOT_FOUND = ("3F000", "42P01", "42883", "42704")
+_NOT_FOUND = (
+    sqlstate.INVALID_SCHEMA_NAME,
+    sqlstate.UNDEFINED_TABLE,
+    sqlstate.UNDEFINED_FUNCTION,
+    sqlstate.UNDEFINED_OBJECT,
+)
 
 
 def state_of(exc: RunbookError) -> str:

@@ -22,6 +22,7 @@ from datetime import datetime
 from typing import Any
 
 from .._errors import InvalidInput, QueryFailed, RunbookError
+from .._postgres import sqlstate
 from .._postgres.connection import Session
 from .._postgres.directories import places
 from .._postgres.sql import REPLICAS
@@ -210,7 +211,7 @@ class Brakes:
             timeout_s: the statement_timeout it had, if any.
         """
         in_time = not timeout_s or self._watched_s < timeout_s - _SAME_INSTANT_S
-        if self.stopped_by is None and in_time and causes.state_of(exc) == "57014":
+        if self.stopped_by is None and in_time and causes.state_of(exc) == sqlstate.QUERY_CANCELED:
             self.cancelled = True
             self.stopped_by = f"Another session cancelled the work on {subject}: {exc.why}."
         return self.stopped_by is not None

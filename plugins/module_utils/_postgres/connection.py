@@ -19,8 +19,9 @@ from typing import Any
 
 from .._errors import ConnectionFailed, InvalidInput, MissingLibrary, QueryFailed
 from .._target.base import Target
+from . import login_failure
 from .any_text import as_bytes, escaped, readable
-from .connection_errors import database_is_missing, not_connected, refused
+from .connection_errors import refused
 from .statements import local_settings, with_values
 
 try:  # not when it is needed: a signal that comes while it is loaded would be lost
@@ -28,6 +29,8 @@ try:  # not when it is needed: a signal that comes while it is loaded would be l
     import psycopg2.extensions
     import psycopg2.extras
     from psycopg2 import sql
+
+    from . import login_probe
 
     _MISSING = ""
 except ImportError as exc:
@@ -338,10 +341,11 @@ class Server:
             parameters["port"] = str(endpoint.port)
             parameters["client_encoding"] = "UTF8"
             os.environ.update(_NO_SETTINGS)
+            began = time.monotonic()
             try:
                 connection = psycopg2.connect(**parameters)
             except (psycopg2.Error, UnicodeError, ValueError) as exc:
-                raise self._connection_failed(db, str(exc), parameters) from None
+                raise self._connection_failed(db, exc, parameters, time.monotonic() - began) from None
             stack.callback(connection.close)
             connection.autocommit = True
             # psycopg2 keeps all other threads waiting while it cancels, and so would wait for our own port-forward.
@@ -376,21 +380,13 @@ class Server:
                     raise exc from None
             yield session
 
-    def _connection_failed(self, db: str, text: str, parameters: Mapping[str, Any]) -> ConnectionFailed:
+    def _connection_failed(
+        self, db: str, exc: Exception, parameters: Mapping[str, Any], took_s: float
+    ) -> ConnectionFailed:
         where = self.login.unix_socket or self.login.host or "the default socket"
         subject = f"database {db!r} on {where}, port {self.login.port}, as {self.login.user}"
-        names = _databases(parameters) if database_is_missing(text) else []
-        return not_connected(subject, db, self.login.user, text, names)
-
-
-def _databases(parameters: Mapping[str, Any]) -> list[str]:
-    """The names of the server's databases, to find the one that was meant; empty when it cannot be asked."""
-    for db in (MAINTENANCE_DB, _LAST_DB):
-        with (
-            suppress(psycopg2.Error),
-            closing(psycopg2.connect(**{**parameters, "dbname": db})) as connection,
-            connection.cursor() as cursor,
-        ):
-            cursor.execute("SELECT datname::text FROM pg_catalog.pg_database WHERE NOT datistemplate")
-            return [str(row[0]) for row in cursor.fetchall()]
-    return []
+        through_us = self.target.connections_may_break
+        failure = login_probe.explain(exc, parameters, took_s, forwarded=through_us)
+        missing = failure.reason is login_failure.NO_DATABASE
+        names = login_probe.databases(parameters, (MAINTENANCE_DB, _LAST_DB)) if missing else []
+        return login_failure.not_connected(subject, db, self.login.user, failure, names)

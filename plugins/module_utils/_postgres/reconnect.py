@@ -10,21 +10,18 @@ crashes the server would crash it again.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from .._errors import ConnectionFailed, QueryFailed
 from .connection import Server
+from .login_failure import NOT_READY, reason_of
 
 # How long a connection may stay away, and how often one may be lost in the same work.
 PATIENCE_S = 300.0
 _MOST_LOSSES = 5
 _RETRY_S = 1.0
-_RECOVERS = re.compile("the database system is (?:starting up|in recovery mode|not yet accepting)")
-# Time does not mend these.
-_FINAL = re.compile("authentication failed|does not exist|pg_hba.conf|no password supplied|permission denied")
 _T = TypeVar("_T")
 
 
@@ -52,9 +49,10 @@ class Losses:
             self._away_since = now  # until then it was there
         elif self._away_since is None:
             self._away_since = now
-        if _FINAL.search(exc.why):
+        reason = reason_of(exc) if isinstance(exc, ConnectionFailed) else None
+        if reason is not None and not reason.passes:
             raise exc
-        if self._number and _RECOVERS.search(exc.why):
+        if self._number and reason is NOT_READY:
             raise QueryFailed(
                 "The server restarted while this run had a session there",
                 subject=self._target.name,

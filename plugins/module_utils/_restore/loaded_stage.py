@@ -21,6 +21,7 @@ from .._load.databases import Database, Mark
 from .._load.load import Loaded
 from .._load.refusals import Refusal
 from .._load.source_settings import Lack
+from .._postgres import sqlstate
 
 # The mark is a setting, which every session with the stage gets.
 _MOST_CHARS = 64 * 1024
@@ -28,7 +29,7 @@ _MOST_CHARS = 64 * 1024
 # statements that read rows, and errors that may quote them. These errors name objects and resources only.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _READS_ROWS = re.compile(r"COPY |INSERT |UPDATE |SELECT |REFRESH |CREATE MATERIALIZED |.*['$]", re.S)
-_NAMES_OBJECTS = ("0A", "22023", "2B", "3D", "3F", "42", "53", "55", "57", "58")
+_NAMES_OBJECTS = ("0A", sqlstate.INVALID_PARAMETER_VALUE, "2B", "3D", "3F", "42", "53", "55", "57", "58")
 
 
 @dataclass(frozen=True)

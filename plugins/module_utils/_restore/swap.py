@@ -24,6 +24,7 @@ from .._errors import ConnectionFailed, InvalidInput, Locked, ObjectNotFound, Qu
 from .._findings import Finding
 from .._load import databases, sql
 from .._load.databases import NO_LIMIT, Database, Mark
+from .._postgres import sqlstate
 from .._postgres.connection import Server, Session
 from .._postgres.statements import compose, together
 from .._units import human_duration, to_rfc3339
@@ -36,7 +37,7 @@ _CALM_EVERY_S = 0.05
 _PAUSE_S = 0.5
 _LOOK_PATIENCE_S = 120.0
 # Somebody is still connected; a lock was not to be had; it took too long.
-_TRY_AGAIN = ("55006", "55P03", "57014")
+_TRY_AGAIN = (sqlstate.OBJECT_IN_USE, sqlstate.LOCK_NOT_AVAILABLE, sqlstate.QUERY_CANCELED)
 _REPLACEMENTS = {"staged": ("staged",), "replaced": ("replaced",)}
 
 

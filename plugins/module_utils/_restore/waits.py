@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from .._errors import ConnectionFailed, QueryFailed
 from .._findings import Finding
+from .._postgres import sqlstate
 from .._postgres.connection import Server, Session
 from . import sql
 
@@ -94,7 +95,7 @@ def _too_long(wait: Wait, waited_s: float) -> QueryFailed:
         why=f"for {waited_s:.0f} s it waited for {wait}",
         remedy="Wait until that has ended, or end the session with the playbook "
         "godel.postgres_runbook.terminate_sessions, then run this again. Production was not touched.",
-        details={"sqlstate": "57014", "lost": False, "waited_for": str(wait)},
+        details={"sqlstate": sqlstate.QUERY_CANCELED, "lost": False, "waited_for": str(wait)},
     )
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from ..._errors import QueryFailed
 from ..._findings import SEVERITIES, Finding
+from ..._postgres import sqlstate
 from ..._postgres.connection import Session
 from ..._units import human_duration, to_rfc3339
 from . import judgement
@@ -20,7 +21,7 @@ from .statistics import Facts, Query, Statistics, read, read_facts, sample, with
 
 __all__ = ["Baseline", "QueriesPlan", "QueriesReport", "collect", "describe"]
 
-_NO_RIGHT = "42501"
+_NO_RIGHT = sqlstate.INSUFFICIENT_PRIVILEGE
 
 
 @dataclass(frozen=True)

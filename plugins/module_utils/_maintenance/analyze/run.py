@@ -14,7 +14,7 @@ from typing import Any
 
 from ..._errors import InvalidInput, QueryFailed
 from ..._findings import Finding
-from ..._postgres import primary
+from ..._postgres import primary, sqlstate
 from ..._postgres.connection import Server, Session
 from ..._postgres.statements import compose
 from ..._target.base import Target
@@ -29,7 +29,7 @@ _ONLY, _BUFFER_LIMIT = 180000, 160000
 _SHARED_STATISTICS = 150000  # before it, a collector writes them every half second
 _COLLECTOR_PATIENCE_S = 5.0
 _LOOK_EVERY_S = 0.05
-_LOCKED = "55P03"
+_LOCKED = sqlstate.LOCK_NOT_AVAILABLE
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..._errors import QueryFailed
+from ..._postgres import sqlstate
 from ..._postgres.connection import Session
 from . import sql
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # which imports us
 
 SAMPLE_PAGES = 2000
 _WORTH_SKIPPING = 0.5  # of the pages all-visible: then pgstattuple_approx reads less than half of the table
-_UNDEFINED_TABLE = "42P01"
+_UNDEFINED_TABLE = sqlstate.UNDEFINED_TABLE
 
 
 @dataclass(frozen=True)

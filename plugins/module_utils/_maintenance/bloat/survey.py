@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..._errors import QueryFailed
+from ..._postgres import sqlstate
 from ..._postgres.connection import Session
 from . import estimate, measure, pages, sql
 from .estimate import Estimate
@@ -31,7 +32,7 @@ _PLANNING = {"jit": "off", "max_parallel_workers_per_gather": "0", "enable_hashj
 _CLOCK_SLACK_S = 0.05
 _SHORTEST_MS = 100  # of time for one measurement; with less there is no point in beginning
 _TRIES = 5
-_TIMEOUT, _LOCKED, _NO_RIGHT = "57014", "55P03", "42501"
+_TIMEOUT, _LOCKED, _NO_RIGHT = sqlstate.QUERY_CANCELED, sqlstate.LOCK_NOT_AVAILABLE, sqlstate.INSUFFICIENT_PRIVILEGE
 _THERE = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_class WHERE oid = %s"
 _TIMEOUT_MS = "SELECT setting::pg_catalog.int4 FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'"
 

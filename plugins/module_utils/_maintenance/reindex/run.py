@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from ..._errors import Locked, QueryFailed
-from ..._postgres import primary
+from ..._postgres import primary, sqlstate
 from ..._postgres.connection import Server, Session
 from ..._postgres.statements import compose
 from ..._target.base import Target
@@ -37,9 +37,14 @@ _CLEAN_TIMEOUT_S = 5.0
 _LONGEST_TIMEOUT_MS = 2**31 - 1
 _SET_LOCK_TIMEOUT = "SELECT pg_catalog.set_config('lock_timeout', %s, false)"
 # A lock was not to be had in time; a deadlock, which waiting for each other's snapshots can be.
-_LOCKED, _DEADLOCK = "55P03", "40P01"
-_CANCELLED, _NOT_UNIQUE, _EXCLUDED, _NO_RIGHT = "57014", "23505", "23P01", "42501"
-_FULL = "53100"
+_LOCKED, _DEADLOCK = sqlstate.LOCK_NOT_AVAILABLE, sqlstate.DEADLOCK_DETECTED
+_CANCELLED, _NOT_UNIQUE, _EXCLUDED, _NO_RIGHT = (
+    sqlstate.QUERY_CANCELED,
+    sqlstate.UNIQUE_VIOLATION,
+    sqlstate.EXCLUSION_VIOLATION,
+    sqlstate.INSUFFICIENT_PRIVILEGE,
+)
+_FULL = sqlstate.DISK_FULL
 _MORE_ROOM = "Free space, or rebuild smaller indexes first: they are done all the same."
 _AGAIN = "Run it again later."
 _IN_THE_WAY = "Run it again when that is over, or raise lock_timeout, retries or max_transaction_age."

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..._errors import CommandFailed, InvalidInput, ProgramMissing, QueryFailed
+from ..._postgres import sqlstate
 from ..._postgres.connection import Server, Session
 from ..._postgres.statements import compose, together
 from ..._target import work_directory
@@ -137,7 +138,7 @@ class Repack:
                 while (status := job.poll()) is None:
                     if stop() or (deadline is not None and time.monotonic() > deadline):
                         job.stop(_GRACE_S)
-                        raise CommandFailed("pg_repack was stopped", details={"sqlstate": "57014"})
+                        raise CommandFailed("pg_repack was stopped", details={"sqlstate": sqlstate.QUERY_CANCELED})
                     time.sleep(_POLL_S)
                 messages = job.tail()
             finally:

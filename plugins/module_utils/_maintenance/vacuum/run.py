@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ..._errors import ConnectionFailed, QueryFailed, RunbookError
-from ..._postgres import primary
+from ..._postgres import primary, sqlstate
 from ..._postgres.connection import Server, Session
 from ..._target.base import Target
 from ..._units import human_duration, human_size, to_rfc3339
@@ -298,9 +298,9 @@ class Vacuum:
         if exc.details.get("lost"):
             raise exc
         state, table = causes.state_of(exc), done.task.table
-        if state == "57014":
+        if state == sqlstate.QUERY_CANCELED:
             return self._cancelled(done, exc)
-        if state == "53100":
+        if state == sqlstate.DISK_FULL:
             self._outcome.broken = True
             self._outcome.stopped_by = (
                 f"The disk is full: {exc.why.rstrip('.')} ({table.title}). Nothing was lost:"
@@ -317,7 +317,7 @@ class Vacuum:
 
     def _refusal(self, task: Task, exc: RunbookError) -> str:
         """Why the server refused it, and what helps; sentences."""
-        if causes.state_of(exc) == "55P03" and not causes.in_function(exc):
+        if causes.state_of(exc) == sqlstate.LOCK_NOT_AVAILABLE and not causes.in_function(exc):
             why = f"It was locked for longer than lock_timeout ({human_duration(self._plan.lock_timeout_s)})"
             holders = self._locked_by(task)
             return why + (f", by {holders}." if holders else "; the lock is free now.")
