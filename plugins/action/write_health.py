@@ -33,9 +33,6 @@ SPEC = {
     "keep": {"type": "int", "default": 400},
 }
 PROMETHEUS_FILE = "godel_postgres.prom"
-# A sample of queries is large, and is compared with after days: half of these, which are not thinned, are of one week.
-_QUERIES_APART_S = 6 * 3600
-_MOST_OF_QUERIES = 60
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
@@ -91,14 +88,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             base = os.path.join(folders[host.host], "health")
             self._write(f"{base}.json", host.as_json())
             self._write(f"{base}.md", _health_page.markdown(host))
-            self._write(f"{base}.html", _health_page.render(host, overview=True))
+            self._write(f"{base}.html", _health_page.html(host, overview=True))
             if host.reachable and not self._task.check_mode:
                 _keep(folders[host.host], host, keep)
         base = os.path.join(os.path.abspath(os.path.expanduser(folder)), "health")
         texts = {
             "json": _health_fleet.as_json(hosts, to_rfc3339(now)),
             "md": _health_fleet.markdown(hosts, to_rfc3339(now)),
-            "html": _health_fleet.render(hosts, to_rfc3339(now)),
+            "html": _health_fleet.html(hosts, to_rfc3339(now)),
         }
         for suffix, text in texts.items():
             self._write(f"{base}.{suffix}", text)
@@ -114,12 +111,10 @@ def _keep(folder: str, host: HostHealth, keep: int) -> None:
     """Add to the histories, those of other playbooks included, which may keep more than we do."""
     now = utc_now()
     _history_files.add(_history_files.path_of(folder, "health"), host.sample, keep, now)
-    for name, sample in host.other_samples.items():
-        path = _history_files.path_of(folder, name)
-        if "queries" not in sample:
-            _history_files.add(path, sample, keep, now, spare=True)
-        elif _age_s(path) >= _QUERIES_APART_S:
-            _history_files.add(path, sample, min(keep, _MOST_OF_QUERIES), now, spare=True)
+    for each in host.other_samples:
+        path = _history_files.path_of(folder, each.name)
+        if not each.apart_s or _age_s(path) >= each.apart_s:
+            _history_files.add(path, each.sample, min(keep, each.most or keep), now, spare=True)
 
 
 def _age_s(path: str) -> float:

@@ -66,13 +66,13 @@ def test_a_host_of_which_nothing_was_read_is_critical_on_every_page() -> None:
     ):
         host = build("db1", result, now="2026-02-06T03:04:05Z")
         assert host.severity == "critical", result
-        assert "All is well" not in host.message
+        assert "No problems" not in host.message
         assert 'health_severity{host="db1"} 3' in _prometheus.render([host]).replace('database="",', "")
 
 
 def test_no_host_at_all_is_critical() -> None:
     assert _health_fleet.severity([]) == "critical"
-    assert "All is well" not in _health_fleet.message([])
+    assert "No problems" not in _health_fleet.message([])
 
 
 @pytest.mark.parametrize("states", [[], ["failed", "failed"], ["not read"]])
