@@ -42,7 +42,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Write the pages, and say where and how bad it is."""
+        """Write the pages; the result has their paths and the severity of each host."""
         outcome: dict[str, Any] = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(argument_spec=SPEC)
         now, folder = utc_now(), options["directory"]
@@ -70,8 +70,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 self._write(path, _prometheus.render(hosts))
         except OSError as exc:
             raise AnsibleActionFail(
-                f"The pages cannot be written on the controller ({where}): {exc.strerror}. Let postgres_report_dir and "
-                "health_prometheus_dir name directories that the account that runs Ansible can write to."
+                f"Writing the pages failed on the controller ({where}): {exc.strerror}. Set postgres_report_dir and "
+                "health_prometheus_dir to directories that the account that runs Ansible can write to."
             ) from None
         outcome.update(
             changed=False,
@@ -134,7 +134,7 @@ def _read_history(folder: str) -> list[dict[str, Any]]:
 
 
 def _told(host: HostHealth, fail_at: str) -> dict[str, Any]:
-    """How a host is for the play: whether it fails, and with which words."""
+    """How a host is for the play: whether it fails, and why."""
     bad = fail_at != "never" and SEVERITIES.index(host.severity) >= SEVERITIES.index(fail_at)
     serious = [
         " ".join(part for part in (str(each["message"]), str(each.get("remedy") or "")) if part)
@@ -146,5 +146,5 @@ def _told(host: HostHealth, fail_at: str) -> dict[str, Any]:
         "reachable": host.reachable,
         "message": host.message,
         "fails": bad,
-        "reasons": serious[:5] + ([f"{len(serious) - 5} more are on the page."] if len(serious) > 5 else []),
+        "reasons": serious[:5] + ([f"{len(serious) - 5} more on the page."] if len(serious) > 5 else []),
     }

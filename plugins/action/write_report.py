@@ -55,8 +55,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                     replace_text(path, texts[suffix])
             except OSError as exc:
                 raise AnsibleActionFail(
-                    f"The report cannot be written on the controller ({folder}): {exc.strerror}. "
-                    "Let postgres_report_dir name a directory that the account that runs Ansible can write to."
+                    f"Writing the report failed on the controller ({folder}): {exc.strerror}. "
+                    "Set postgres_report_dir to a directory that the account that runs Ansible can write to."
                 ) from None
         # A report tells the time of the run, so that it is new each time; what the play is about has not changed by it.
         outcome.update(changed=False, severity=report.severity, paths=paths)

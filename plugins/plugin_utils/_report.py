@@ -93,7 +93,7 @@ def build(result: Mapping[str, Any], about: About, columns: Mapping[str, Sequenc
     if result.get("failed") or result.get("unreachable"):
         findings.append(_failure(result, about))
     elif not any(name for name in result if name not in _SAYS_NOTHING):
-        findings.append(_failure({"msg": "Nothing was looked at or done: there is no result."}, about))
+        findings.append(_failure({"msg": "There is no result: the playbook read and changed nothing."}, about))
     findings.sort(key=lambda finding: -SEVERITIES.index(finding["severity"]))
     return Report(
         about=about,

@@ -38,10 +38,10 @@ def bad_night(hostile: str = HOSTILE, when: str = NOW) -> dict[str, Any]:
                 "Session 4711 (app, psql) holds up 12 others, the first for 7 min 3 s.",
                 "Run the playbook godel.postgres_runbook.terminate_sessions."),
         finding("warning", "maintenance_dead_rows", "maintenance", LONG,
-                f"1,250,000 rows of {LONG} are dead (38%), and not removed.",
+                f"{LONG} has 1,250,000 dead rows (38% of its rows).",
                 "Run the playbook godel.postgres_runbook.vacuum."),
         finding("info", "server_pending_restart", "server", "shared_buffers",
-                "What was set takes effect at the next restart only: shared_buffers.",
+                "Changed settings that wait for a restart: shared_buffers.",
                 "Restart the server in a maintenance window."),
         finding("ok", "connections", "activity", "max_connections",
                 "87 of 97 connections that ordinary roles may have are in use (90%)."),
@@ -77,7 +77,7 @@ def bad_night(hostile: str = HOSTILE, when: str = NOW) -> dict[str, Any]:
         "statements": 23,
         "duration_s": 0.31,
         "severity": "critical",
-        "msg": "7 sections in 310 ms: 2 critical, 2 warning.",
+        "msg": "7 sections in 310 ms: 2 critical findings, 2 warnings.",
         "findings": findings,
         "sections": {
             "server": section("info", "PostgreSQL 17.2, primary, up for 41 d 3 h, 3 databases.", {

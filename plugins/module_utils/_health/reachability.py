@@ -30,7 +30,6 @@ from .._postgres.connection import Server, Session
 
 ACCEPTING, REJECTING, NO_RESPONSE, NO_ATTEMPT = "accepting", "rejecting", "no response", "no attempt"
 _PING_S = 3.0
-_HERE = ("", "localhost", "127.0.0.1", "::1")
 _SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # noqa: S108  # where libpq looks, as Debian and as others build it
 # By SQLSTATE: what the server says before, or instead of, a login.
 _CAUSES = {"57P03": "starting_up", "53300": "too_many_connections", "28000": "login_refused", "28P01": "login_refused"}
@@ -120,20 +119,6 @@ def pod_needed() -> Iterator[None]:
         raise Unreachable(error, Reachability(NO_ATTEMPT, "pod", error.message)) from None
 
 
-def cores(server: Server, given: int | None) -> tuple[int | None, str]:
-    """How many cores the server's machine or pod has, and from where that is known; None when it is not."""
-    if given is not None:
-        return given, "the option cores"
-    parameters = server.login.parameters("-")
-    host = parameters.get("hostaddr") or parameters.get("host", "")
-    if not host.startswith("/") and host not in _HERE:
-        return None, ""
-    try:
-        return server.target.cpus(), server.target.name
-    except RunbookError:  # no right to run programs in the pod, say: the advice is worth no failure
-        return None, ""
-
-
 @contextlib.contextmanager
 def reach(server: Server, db: str, statement_timeout_s: float) -> Iterator[Session]:
     """A session for reading, in which no statement takes longer than this.
@@ -176,7 +161,7 @@ def _seconds(text: str) -> int:
 
 
 def _ping(host: str, port: int, why: str) -> Reachability:
-    """Ask for a session in the name of nobody, and read no more than the first answer."""
+    """Ask for a session as a role that need not exist, and read no more than the first answer."""
     try:
         with contextlib.closing(_dial(host, port)) as peer:
             names = b"user\0pg_isready\0database\0postgres\0\0"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from .._errors import QueryFailed, RunbookError
 from .._postgres.connection import Login, Server, Session
@@ -18,6 +18,7 @@ _LOCK_TIMEOUT_S = 1.0
 # libpq's own floor for connect_timeout.
 _CONNECT_FLOOR_S = 2
 _MAX_LOST = 2
+T = TypeVar("T")
 
 
 class _Watched(Session):
@@ -51,7 +52,7 @@ class Line:
     _session: _Watched | None = field(default=None, repr=False)
     _stack: ExitStack = field(default_factory=ExitStack, repr=False)
 
-    def use(self, work: Callable[[Session], Any]) -> Any:
+    def use(self, work: Callable[[Session], T], /) -> T:
         """Do something with a session.
 
         Raises:

@@ -36,7 +36,7 @@ def test_damaged_lines_are_left_out_and_told() -> None:
     ]
     samples, notes = _history.parse(b"\n".join([*lines, b"", good]))
     assert samples == [sample(1)]
-    assert notes == ["6 damaged lines of the history were left out: 1, 2, 3, 4, 5, ...."]
+    assert notes == ["6 damaged lines of the history left out: 1, 2, 3, 4, 5, ...."]
     assert _history.parse(b"[" * 100_000)[0] == []
 
 

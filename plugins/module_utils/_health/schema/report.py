@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..._diagnostics.section import Section, by_session
 from ..._findings import Finding
 from ..._maintenance.reindex import advice, indexes
 from ..._postgres.connection import Session
 from . import sql
 from .judgement import SchemaPlan, judge
 
-__all__ = ["SchemaPlan", "SchemaReport", "collect", "describe"]
+__all__ = ["SECTION", "SchemaPlan", "SchemaReport", "collect", "describe"]
 
 _MOST_SEQUENCES = 20_000
 _MOST_TABLES = 200
@@ -102,3 +103,6 @@ def describe(report: SchemaReport) -> str:
     more = f" And {len(bad) - 2} more." if len(bad) > 2 else ""
     head = f"{figures['tables']:,} tables and {figures['sequences']:,} sequences."
     return " ".join([head, *bad[:2]]) + more
+
+
+SECTION = Section("schema", by_session(collect), describe, SchemaPlan())
