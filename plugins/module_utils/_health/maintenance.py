@@ -107,8 +107,8 @@ def _judge(figures: Mapping[str, Any], most_dead: list[dict[str, Any]], plan: Ma
         first = ", ".join(figures["invalid_index_names"][:3])
         yield Finding(
             "maintenance_invalid_indexes", "warning", first, figures["invalid_indexes"], 0,
-            f"{counted(figures['invalid_indexes'], 'invalid index', 'invalid indexes')}: {first}. No query uses them, but "
-            "each write maintains them.",
+            f"{counted(figures['invalid_indexes'], 'invalid index', 'invalid indexes')}: {first}. No query can use them, "
+            "and writes still update them.",
             "Run the playbook godel.postgres_runbook.reindex.",
         )  # fmt: skip
 
