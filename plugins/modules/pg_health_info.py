@@ -149,7 +149,7 @@ sections:
           description: A summary, or the error of a section that failed.
           type: str
         notes:
-          description: What the login cannot see, and how to read the figures.
+          description: Figures that the login cannot see, and how to read the others.
           type: list
           elements: str
         duration_s:

@@ -24,7 +24,7 @@ IGNORED = ["server_fsync", "server_full_page_writes"]
 
 @pytest.fixture
 def closed_port() -> int:
-    """A port of this machine where nobody listens."""
+    """A port of this machine where no process listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])

@@ -32,7 +32,7 @@ def bad_night(hostile: str = HOSTILE, when: str = NOW) -> dict[str, Any]:
                 "The file system with data, wal (/var/lib/postgresql) is 96% full: 4.0 GiB of 100.0 GiB are free.",
                 "Run the playbook godel.postgres_runbook.disk_space."),
         finding("critical", "replication_slot_inactive", "replication", hostile,
-                f"Nobody has used the slot {hostile}; it holds 41.2 GiB of WAL. Nothing limits it: max_slot_wal_keep_size is -1.",
+                f"The slot {hostile} is not in use; it holds 41.2 GiB of WAL. Nothing limits it: max_slot_wal_keep_size is -1.",
                 "Start its consumer. If there is none any more: SELECT pg_drop_replication_slot('standby2');"),
         finding("warning", "blocking", "activity", "4711",
                 "Session 4711 (app, psql) holds up 12 others, the first for 7 min 3 s.",

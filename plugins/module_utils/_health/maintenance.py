@@ -107,8 +107,8 @@ def _judge(figures: Mapping[str, Any], most_dead: list[dict[str, Any]], plan: Ma
         first = ", ".join(figures["invalid_index_names"][:3])
         yield Finding(
             "maintenance_invalid_indexes", "warning", first, figures["invalid_indexes"], 0,
-            f"{counted(figures['invalid_indexes'], 'invalid index', 'invalid indexes')}: {first}. No query can use them, "
-            "and writes still update them.",
+            f"{counted(figures['invalid_indexes'], 'invalid index', 'invalid indexes')}, of no use to queries and a cost "
+            f"to writes: {first}.",
             "Run the playbook godel.postgres_runbook.reindex.",
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a server can be reached, in the words of pg_isready, and if not, why.
+"""Whether a server can be reached, by the terms of pg_isready, and if not, why.
 
 Only a connection that failed is looked into: the first answer to a bare startup packet carries an SQLSTATE, which is
 the same in every language, and needs neither a password nor an encrypted connection.
@@ -57,7 +57,7 @@ class Reachability:
         status: `accepting`, `rejecting`, `no response` or `no attempt`.
         cause: a stable word, empty when there is a session: `starting_up`, `login_refused`, `no_database`,
             `too_many_connections`, `refused`, `timeout`, `tls`, `pod` or `other`.
-        reason: the same in the words of the server or the library.
+        reason: the message of the server or the library.
     """
 
     status: str
@@ -108,7 +108,7 @@ class Unreachable(ConnectionFailed):
 
 @contextlib.contextmanager
 def pod_needed() -> Iterator[None]:
-    """Takes a cluster or a pod that is not to be had for a server that cannot be reached.
+    """Takes a cluster or a pod that is not available for a server that cannot be reached.
 
     Raises:
         Unreachable: in place of the cluster's own errors.
@@ -152,7 +152,7 @@ def _diagnose(server: Server, db: str, error: ConnectionFailed, took_s: float) -
 
 
 def _seconds(text: str) -> int:
-    """As libpq takes a connect_timeout: 1 is 2, and 0 is for ever."""
+    """As libpq takes a connect_timeout: 1 is 2, and 0 is no limit."""
     try:
         number = int(text)
     except ValueError:

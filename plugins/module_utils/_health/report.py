@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The health of one server: every subject in turn over one connection. What fails is told, and the rest goes on."""
+"""The health of one server: each section in turn, over one connection. One that fails is a finding."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Health:
 
     @property
     def findings(self) -> list[dict[str, object]]:
-        """All of them, the worst first, each with its section; what two sections say alike is told once."""
+        """All of them, the worst first, each with its section; a finding that two sections have alike stands once."""
         told: dict[tuple[str, str], dict[str, object]] = {}
         if self.unproven is not None:
             told[(self.unproven.subject, self.unproven.message)] = {**self.unproven.as_dict(), "section": ""}

@@ -55,7 +55,7 @@ class ServerPlan:
         freeze_factor: the share of autovacuum_freeze_max_age at which a database is named; twice that is a warning.
         min_hit_ratio: share of blocks that were found in shared buffers.
         max_rollback_ratio: share of transactions that were rolled back.
-        deadlocks_per_day: from which on they are told.
+        deadlocks_per_day: from this rate on they are a finding.
         restarted_s: a server that is younger has just been started.
         limit: how many databases to list.
         earlier: what to compare with; None when there is nothing.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way to a server for many questions: a session that is lost is made anew, but not for ever."""
+"""The way to a server for many questions: a session that is lost is replaced, at most twice."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Watched(Session):
 
 @dataclass
 class Line:
-    """The way to one server: a session when it is first wanted, and a new one after it was lost, but not for ever."""
+    """The way to one server: a session when first needed, and another one after it was lost, at most twice."""
 
     target: Target
     login: Login

@@ -1,4 +1,4 @@
-"""What is told of a server's health, once all sections are read."""
+"""The health of a server, once all sections are read."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Storage as a section of `health`: how it grows is told by what earlier runs have kept."""
+"""Storage as a section of `health`: its growth follows from the samples of earlier runs."""
 
 from __future__ import annotations
 
