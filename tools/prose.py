@@ -4,7 +4,8 @@
 """Reject words and sentence openings that hide who acts, in what users read and in what developers read.
 
 Looked at: Markdown outside of code, YAML of roles, playbooks and changelog fragments, Jinja2 templates, and in Python
-the texts (documentation, messages, docstrings) and the comments. The list is in CONTRIBUTING.md as rules; here it is as patterns.
+the texts (documentation, messages, docstrings) and the comments. The list is in CONTRIBUTING.md as rules; here it is as
+patterns.
 """
 
 from __future__ import annotations

@@ -105,10 +105,10 @@ def _judge(figures: Mapping[str, Any], most_dead: list[dict[str, Any]], plan: Ma
         )  # fmt: skip
     if figures["invalid_indexes"]:
         first = ", ".join(figures["invalid_index_names"][:3])
+        told = f"{counted(figures['invalid_indexes'], 'invalid index', 'invalid indexes')}: {first}"
         yield Finding(
             "maintenance_invalid_indexes", "warning", first, figures["invalid_indexes"], 0,
-            f"{counted(figures['invalid_indexes'], 'invalid index', 'invalid indexes')}, of no use to queries and a cost "
-            f"to writes: {first}.",
+            f"{told}. Queries cannot use an invalid index, and writes still update it.",
             "Run the playbook godel.postgres_runbook.reindex.",
         )  # fmt: skip
 
