@@ -86,17 +86,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         now = utc_now()
         for host in hosts:
             base = os.path.join(folders[host.host], "health")
-            self._write(f"{base}.json", host.as_json())
-            self._write(f"{base}.md", _health_page.markdown(host))
-            self._write(f"{base}.html", _health_page.html(host, overview=True))
+            for suffix, text in _health_page.texts(host).items():
+                self._write(f"{base}.{suffix}", text)
             if host.reachable and not self._task.check_mode:
                 _keep(folders[host.host], host, keep)
         base = os.path.join(os.path.abspath(os.path.expanduser(folder)), "health")
-        texts = {
-            "json": _health_fleet.as_json(hosts, to_rfc3339(now)),
-            "md": _health_fleet.markdown(hosts, to_rfc3339(now)),
-            "html": _health_fleet.html(hosts, to_rfc3339(now)),
-        }
+        texts = _health_fleet.texts(hosts, to_rfc3339(now))
         for suffix, text in texts.items():
             self._write(f"{base}.{suffix}", text)
         return {suffix: f"{base}.{suffix}" for suffix in texts}

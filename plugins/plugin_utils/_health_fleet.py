@@ -82,7 +82,7 @@ def message(hosts: Sequence[HostHealth]) -> str:
     return f"{total}: {', '.join(parts)}." if parts else f"No problems found on {total}."
 
 
-def as_json(hosts: Sequence[HostHealth], now: str) -> str:
+def _json(hosts: Sequence[HostHealth], now: str) -> str:
     """All rows for programs, and all findings that are more than a hint, each with its host."""
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -124,14 +124,14 @@ def _page(host: HostHealth) -> str:
     return quote(one_part(host.host), errors="surrogateescape") + "/health.html"
 
 
-def html(hosts: Sequence[HostHealth], now: str) -> str:
-    """The page."""
-    return render("health/fleet.html.j2", page=_fleet(hosts, now))
-
-
-def markdown(hosts: Sequence[HostHealth], now: str) -> str:
-    """The same as text."""
-    return render("health/fleet.md.j2", page=_fleet(hosts, now))
+def texts(hosts: Sequence[HostHealth], now: str) -> dict[str, str]:
+    """The overview: `json`, `md` and `html`."""
+    page = _fleet(hosts, now)
+    return {
+        "json": _json(hosts, now),
+        "md": render("health/fleet.md.j2", page=page),
+        "html": render("health/fleet.html.j2", page=page),
+    }
 
 
 def _fleet(hosts: Sequence[HostHealth], now: str) -> FleetPage:

@@ -31,7 +31,7 @@ class ShownTile:
 
 @dataclass(frozen=True)
 class HostPage:
-    """Everything that a page shows. `overview`: there is one of all hosts, to lead back to."""
+    """Everything that a page shows."""
 
     title: str
     host: str
@@ -39,7 +39,6 @@ class HostPage:
     collected_at: str
     severity: str
     message: str
-    overview: bool
     tiles: Sequence[ShownTile]
     findings: Sequence[ShownFinding]
     more_findings: int
@@ -47,17 +46,17 @@ class HostPage:
     sections: Sequence[ShownSection]
 
 
-def html(host: HostHealth, overview: bool) -> str:
-    """The page. `overview`: there is one of all hosts, to lead back to."""
-    return render("health/host.html.j2", page=_page(host, overview))
+def texts(host: HostHealth) -> dict[str, str]:
+    """The page of a host: `json`, `md` and `html`."""
+    page = _page(host)
+    return {
+        "json": host.as_json(),
+        "md": render("health/host.md.j2", page=page),
+        "html": render("health/host.html.j2", page=page),
+    }
 
 
-def markdown(host: HostHealth) -> str:
-    """The same as text."""
-    return render("health/host.md.j2", page=_page(host, False))
-
-
-def _page(host: HostHealth, overview: bool) -> HostPage:
+def _page(host: HostHealth) -> HostPage:
     found = [_health_findings.shown(host.host, each) for each in host.findings]
     problems = [each for each in found if each.severity != "ok"]
     return HostPage(
@@ -67,7 +66,6 @@ def _page(host: HostHealth, overview: bool) -> HostPage:
         collected_at=host.collected_at,
         severity=host.severity,
         message=host.message,
-        overview=overview,
         tiles=[*_tiles(host)],
         findings=problems[:MOST_FINDINGS],
         more_findings=max(0, len(problems) - MOST_FINDINGS),

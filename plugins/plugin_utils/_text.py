@@ -52,7 +52,10 @@ def text(key: str, value: object) -> str:
         )
     if isinstance(value, (list, tuple)):
         return ", ".join(text(key, part) for part in value) or NOTHING
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
+    told = str(value)
+    if told.isprintable():
+        return told
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in told)
 
 
 def percent(share: object, digits: int = 0) -> str:

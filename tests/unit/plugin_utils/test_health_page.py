@@ -45,14 +45,14 @@ def host(result: dict[str, Any] | None = None, **over: Any) -> HostHealth:
 
 def pages(known: HostHealth) -> list[str]:
     """The HTML of a host and of the overview."""
-    return [_health_page.html(known, overview=True), _health_fleet.html([known], NOW)]
+    return [_health_page.texts(known)["html"], _health_fleet.texts([known], NOW)["html"]]
 
 
 # --- what is said ---------------------------------------------------------------------------------------
 
 
 def test_the_worst_is_told_first_with_what_to_do_and_what_to_type() -> None:
-    page = _health_page.html(host(), overview=True)
+    page = _health_page.texts(host())["html"]
     told = re.findall(r'<li class="finding (\w+)">', page)
     assert told == ["critical", "critical", "warning", "warning", "info"]
     assert "2 critical findings, 2 warnings." in page
@@ -73,7 +73,7 @@ def test_a_command_has_the_option_that_the_remedy_names() -> None:
 
 
 def test_a_name_that_a_shell_or_ansible_would_read_otherwise_is_not_offered_for_typing() -> None:
-    page = _health_page.html(host(name="db1:!db2;reboot"), overview=True)
+    page = _health_page.texts(host(name="db1:!db2;reboot"))["html"]
     assert "ansible-playbook" not in page
     assert "Run the playbook godel.postgres_runbook.disk_space." in page
 
@@ -107,7 +107,7 @@ def test_facts_are_those_of_the_worst_disk_replica_and_backup() -> None:
 def test_a_host_without_a_result_has_a_page_that_says_why(result: dict[str, Any], told: str) -> None:
     known = build("db1", result, now=NOW)
     assert (known.severity, known.reachable, known.worst and known.worst["check"]) == ("critical", False, "health_host")
-    for text in (*pages(known), _health_page.markdown(known), _health_fleet.markdown([known], NOW)):
+    for text in (*pages(known), _health_page.texts(known)["md"], _health_fleet.texts([known], NOW)["md"]):
         assert told in text
 
 
@@ -115,17 +115,17 @@ def test_an_overview_has_the_worst_host_first_and_says_how_many_are_critical() -
     well = build("db0", {**bad_night(), "findings": []}, now=NOW)
     hosts = _health_fleet.sort([well, host(), build("db9", {}, now=NOW)])
     assert [each.host for each in hosts] == ["db1", "db9", "db0"]
-    document = json.loads(_health_fleet.as_json(hosts, NOW))
+    document = json.loads(_health_fleet.texts(hosts, NOW)["json"])
     assert document["message"] == "3 hosts: 2 critical."
     assert [row["severity"] for row in document["sections"]["hosts"]] == ["critical", "critical", "ok"]
     assert {each["host"] for each in document["findings"]} == {"db1", "db9"}
     assert document["collected_at"] == NOW
-    assert "No problems found on 1 host." in _health_fleet.html([well], NOW)
+    assert "No problems found on 1 host." in _health_fleet.texts([well], NOW)["html"]
 
 
 def test_lines_over_time_begin_with_the_third_point_and_say_it_in_words() -> None:
-    few = _health_page.html(host(history=history(1)), overview=True)
-    many = _health_page.html(host(history=history(30)), overview=True)
+    few = _health_page.texts(host(history=history(1)))["html"]
+    many = _health_page.texts(host(history=history(30)))["html"]
     assert ("polyline" in few, many.count("<polyline")) == (False, 4)
     assert "<title>Connections over time: 30 to 87 in 36 d; lowest 30, highest 87</title>" in many
 
@@ -136,7 +136,7 @@ def test_a_damaged_history_takes_no_page_away() -> None:
         {"collected_at": NOW, "connections": True},
         {"collected_at": NOW},
     ]
-    assert "polyline" not in _health_page.html(host(history=odd), overview=True)
+    assert "polyline" not in _health_page.texts(host(history=odd))["html"]
 
 
 # --- charts ---------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_hostile_names_are_shown_harmlessly_everywhere() -> None:
     for source in pages(known):
         check_harmless(source)
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in source
-    for source in (_health_page.markdown(known), _health_fleet.markdown([known], NOW)):
+    for source in (_health_page.texts(known)["md"], _health_fleet.texts([known], NOW)["md"]):
         cells_of_markdown(source)
         assert "\x1b" not in source
     assert json.loads(known.as_json())["host"] == HOSTILE
@@ -209,8 +209,8 @@ def test_a_megabyte_of_query_is_cut_for_people_only() -> None:
     result = bad_night()
     result["sections"]["queries"]["data"]["queries"][0]["query"] = "x" * 1_000_000
     known = host(result)
-    assert len(_health_page.html(known, overview=True)) < 100_000
-    assert len(_health_page.markdown(known)) < 100_000
+    assert len(_health_page.texts(known)["html"]) < 100_000
+    assert len(_health_page.texts(known)["md"]) < 100_000
     assert "x" * 1_000_000 in known.as_json()
 
 

@@ -20,8 +20,8 @@ from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _hea
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health import build
 host = build("db1", {}, now="2026-02-06T03:04:05Z")
 report = _report.build({"msg": "Done."}, _report.About("backup", "Backup", "db1", "app", "now"))
-for text in (_health_page.html(host, overview=True), _health_page.markdown(host), _health_fleet.html([host], "now"),
-             _health_fleet.markdown([host], "now"), report.as_html(), report.as_markdown()):
+for text in (_health_page.texts(host)["html"], _health_page.texts(host)["md"], _health_fleet.texts([host], "now")["html"],
+             _health_fleet.texts([host], "now")["md"], report.as_html(), report.as_markdown()):
     assert "db1" in text
 print(_health_page.__file__)
 """
