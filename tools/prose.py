@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reject words and sentence openings that hide who acts, in what users read and in what developers read.
 
-Looked at: Markdown outside of code, YAML of roles, playbooks and changelog fragments, and in Python the texts
-(documentation, messages, docstrings) and the comments. The list is in CONTRIBUTING.md as rules; here it is as patterns.
+Looked at: Markdown outside of code, YAML of roles, playbooks and changelog fragments, Jinja2 templates, and in Python
+the texts (documentation, messages, docstrings) and the comments. The list is in CONTRIBUTING.md as rules; here it is as
+patterns.
 """
 
 from __future__ import annotations
@@ -78,7 +79,14 @@ def python(text: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno + offset, PHRASE + plain if id(node) in docstrings else plain
 
 
-READERS = {".md": markdown, ".yml": yaml, ".yaml": yaml, ".py": python}
+def template(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a Jinja2 template, without tags, expressions and comments."""
+    plain = re.sub(r"\{[{%#].*?[}%#]\}|<[^>]*>", _blank, text, flags=re.DOTALL)
+    for number, line in enumerate(plain.splitlines(), 1):
+        yield number, line.lstrip(" #*|·-")
+
+
+READERS = {".md": markdown, ".yml": yaml, ".yaml": yaml, ".py": python, ".j2": template}
 
 
 def findings(path: Path) -> Iterator[tuple[int, str, str]]:

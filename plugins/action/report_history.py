@@ -52,13 +52,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             raise AnsibleActionFail(exc.message) from None
         except (ValueError, TypeError):
             raise AnsibleActionFail(
-                f"The sample says it was collected at {sample.get('collected_at')!r}, which is no time. "
-                "Leave collected_at out, or write it like 2026-02-06T03:04:05Z."
+                f"Invalid collected_at in sample: {sample.get('collected_at')!r}. "
+                "Leave it out, or write it like 2026-02-06T03:04:05Z."
             ) from None
         except OSError as exc:
             raise AnsibleActionFail(
-                f"The history cannot be kept on the controller ({path}): {exc.strerror}. "
-                "Let postgres_report_dir name a directory that the account that runs Ansible can write to."
+                f"Keeping the history failed on the controller ({path}): {exc.strerror}. "
+                "Set postgres_report_dir to a directory that the account that runs Ansible can write to."
             ) from None
         outcome.update(changed=False, path=path, sample_count=len(samples), notes=notes)
         most = len(samples) if options["most_samples"] is None else options["most_samples"]

@@ -33,9 +33,6 @@ SPEC = {
     "keep": {"type": "int", "default": 400},
 }
 PROMETHEUS_FILE = "godel_postgres.prom"
-# A sample of queries is large, and is compared with after days: half of these, which are not thinned, are of one week.
-_QUERIES_APART_S = 6 * 3600
-_MOST_OF_QUERIES = 60
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
@@ -45,7 +42,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Write the pages, and say where and how bad it is."""
+        """Write the pages; the result has their paths and the severity of each host."""
         outcome: dict[str, Any] = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(argument_spec=SPEC)
         now, folder = utc_now(), options["directory"]
@@ -73,8 +70,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 self._write(path, _prometheus.render(hosts))
         except OSError as exc:
             raise AnsibleActionFail(
-                f"The pages cannot be written on the controller ({where}): {exc.strerror}. Let postgres_report_dir and "
-                "health_prometheus_dir name directories that the account that runs Ansible can write to."
+                f"Writing the pages failed on the controller ({where}): {exc.strerror}. Set postgres_report_dir and "
+                "health_prometheus_dir to directories that the account that runs Ansible can write to."
             ) from None
         outcome.update(
             changed=False,
@@ -89,17 +86,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         now = utc_now()
         for host in hosts:
             base = os.path.join(folders[host.host], "health")
-            self._write(f"{base}.json", host.as_json())
-            self._write(f"{base}.md", _health_page.markdown(host))
-            self._write(f"{base}.html", _health_page.render(host, overview=True))
+            for suffix, text in _health_page.texts(host).items():
+                self._write(f"{base}.{suffix}", text)
             if host.reachable and not self._task.check_mode:
                 _keep(folders[host.host], host, keep)
         base = os.path.join(os.path.abspath(os.path.expanduser(folder)), "health")
-        texts = {
-            "json": _health_fleet.as_json(hosts, to_rfc3339(now)),
-            "md": _health_fleet.markdown(hosts, to_rfc3339(now)),
-            "html": _health_fleet.render(hosts, to_rfc3339(now)),
-        }
+        texts = _health_fleet.texts(hosts, to_rfc3339(now))
         for suffix, text in texts.items():
             self._write(f"{base}.{suffix}", text)
         return {suffix: f"{base}.{suffix}" for suffix in texts}
@@ -114,12 +106,10 @@ def _keep(folder: str, host: HostHealth, keep: int) -> None:
     """Add to the histories, those of other playbooks included, which may keep more than we do."""
     now = utc_now()
     _history_files.add(_history_files.path_of(folder, "health"), host.sample, keep, now)
-    for name, sample in host.other_samples.items():
-        path = _history_files.path_of(folder, name)
-        if "queries" not in sample:
-            _history_files.add(path, sample, keep, now, spare=True)
-        elif _age_s(path) >= _QUERIES_APART_S:
-            _history_files.add(path, sample, min(keep, _MOST_OF_QUERIES), now, spare=True)
+    for each in host.other_samples:
+        path = _history_files.path_of(folder, each.name)
+        if not each.apart_s or _age_s(path) >= each.apart_s:
+            _history_files.add(path, each.sample, min(keep, each.most or keep), now, spare=True)
 
 
 def _age_s(path: str) -> float:
@@ -139,7 +129,7 @@ def _read_history(folder: str) -> list[dict[str, Any]]:
 
 
 def _told(host: HostHealth, fail_at: str) -> dict[str, Any]:
-    """How a host is for the play: whether it fails, and with which words."""
+    """How a host is for the play: whether it fails, and why."""
     bad = fail_at != "never" and SEVERITIES.index(host.severity) >= SEVERITIES.index(fail_at)
     serious = [
         " ".join(part for part in (str(each["message"]), str(each.get("remedy") or "")) if part)
@@ -151,5 +141,5 @@ def _told(host: HostHealth, fail_at: str) -> dict[str, Any]:
         "reachable": host.reachable,
         "message": host.message,
         "fails": bad,
-        "reasons": serious[:5] + ([f"{len(serious) - 5} more are on the page."] if len(serious) > 5 else []),
+        "reasons": serious[:5] + ([f"{len(serious) - 5} more on the page."] if len(serious) > 5 else []),
     }

@@ -13,7 +13,6 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import to_rfc3339, utc_now
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _html, _markdown
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._files import host_folder, one_part, replace_text
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, build
 
@@ -46,7 +45,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             time=to_rfc3339(utc_now()),
         )
         report = build(options["result"], about, options["columns"])
-        texts = {"json": report.as_json(), "md": _markdown.render(report), "html": _html.render(report)}
+        texts = {"json": report.as_json(), "md": report.as_markdown(), "html": report.as_html()}
         folder = host_folder(options["directory"], host)
         paths = {suffix: os.path.join(folder, f"{one_part(about.playbook)}.{suffix}") for suffix in texts}
         if not self._task.check_mode:
@@ -56,8 +55,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                     replace_text(path, texts[suffix])
             except OSError as exc:
                 raise AnsibleActionFail(
-                    f"The report cannot be written on the controller ({folder}): {exc.strerror}. "
-                    "Let postgres_report_dir name a directory that the account that runs Ansible can write to."
+                    f"Writing the report failed on the controller ({folder}): {exc.strerror}. "
+                    "Set postgres_report_dir to a directory that the account that runs Ansible can write to."
                 ) from None
         # A report tells the time of the run, so that it is new each time; what the play is about has not changed by it.
         outcome.update(changed=False, severity=report.severity, paths=paths)

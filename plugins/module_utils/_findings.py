@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
@@ -46,3 +47,12 @@ def worst(findings: Iterable[Finding]) -> str:
 def judged(findings: Collection[Finding]) -> dict[str, object]:
     """The return values `findings` and `severity`, which every module that judges has."""
     return {"findings": [finding.as_dict() for finding in findings], "severity": worst(findings)}
+
+
+def summary(severities: Iterable[str]) -> str:
+    """How many findings ask for action: `2 critical findings, 1 warning`, or `no problems found`."""
+    counts = Counter(severities)
+    critical, warnings = counts["critical"], counts["warning"]
+    parts = [f"{critical:,} critical {'finding' if critical == 1 else 'findings'}"] if critical else []
+    parts += [f"{warnings:,} {'warning' if warnings == 1 else 'warnings'}"] if warnings else []
+    return ", ".join(parts) or "no problems found"

@@ -58,6 +58,11 @@ def human_duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun: `1 index`, `2,000 indexes`. `many` is `one` with an `s` if left out."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def parse_size(text: object, option: str) -> int:
     """Bytes of a size such as `65536`, `64kB`, `16MB` or `1.5GB`, in the binary units of PostgreSQL.
 

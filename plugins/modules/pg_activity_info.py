@@ -366,8 +366,9 @@ msg:
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, between, duration, ratio
 from ..module_utils._diagnostics.activity import report as activity
+from ..module_utils._diagnostics.activity.cores import cores
 from ..module_utils._findings import judged
-from ..module_utils._health.reachability import Unreachable, cores, pod_needed, reach
+from ..module_utils._health.reachability import Unreachable, pod_needed, reach
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._postgres.login_failure import ACCEPTING

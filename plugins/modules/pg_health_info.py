@@ -7,71 +7,72 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_health_info
-short_description: Judge the health of a PostgreSQL server, in one look at everything
+short_description: Judge the health of a PostgreSQL server, all subjects at once
 version_added: 0.1.0
 description:
-  - Looks at the server and its settings, its sessions, queries, storage, disks, replication, maintenance and backups, over one connection and
-    in at most 30 statements. Each section has what the module of its subject returns.
-  - Every statement has its time, kept by the server (O(statement_timeout)), and two seconds later by the module itself, so that a server that
-    hangs does not keep anybody waiting.
-  - A section that fails is told as a finding, and the others are read all the same. A connection that is lost is made anew, once.
+  - Reads the server and its settings, sessions, queries, storage, disks, replication, maintenance, schema and backups, over one connection
+    and in at most 30 statements. Each section has what the module of its subject returns.
+  - The server limits the time of each statement (O(statement_timeout)). Two seconds later the module itself ends the connection, so that
+    it returns even if the server hangs.
+  - A section that fails becomes a finding, and the other sections are read all the same. The module connects again once when the connection
+    is lost.
   - A server of which no section could be read is critical, whatever O(ignore) says (C(health_nothing_read)).
-  - A server that cannot be reached is no failure of the task. It is a critical finding, and RV(reachable) is false.
+  - The task does not fail when the server cannot be reached. The result has a critical finding, and RV(reachable) is false.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   sections:
-    description: What to look at.
+    description: The sections to read.
     type: list
     elements: str
     choices: [server, activity, queries, storage, disk, replication, maintenance, schema, backups]
     default: [server, activity, queries, storage, disk, replication, maintenance, schema, backups]
   ignore:
     description:
-      - Checks whose findings are left out, by their C(check), for what is well known and accepted. For example V(server_fsync)
-        for a server of tests.
-      - How many were left out stands in the notes of their section.
+      - Checks whose findings are left out because they are known and accepted, by their C(check). For example V(server_fsync)
+        for a test server.
+      - The notes of a section have the number of findings left out.
     type: list
     elements: str
     default: []
   thresholds:
     description:
-      - "What is too much, by section. For example C({server: {min_hit_ratio: 0.95}, maintenance: {dead_rows: 100000}})."
-      - A wrong name is refused with the list of the right ones. Values are numbers; their units stand in the names.
-      - "What only you can know is a threshold, too, as C({replication: {expected_replicas: 2}}), C({disk: {min_free_bytes: 10737418240}})
+      - "Thresholds by section. For example C({server: {min_hit_ratio: 0.95}, maintenance: {dead_rows: 100000}})."
+      - Values are numbers; the names have their units. An unknown name is an error that lists the known ones.
+      - "Facts about the site are thresholds, too: C({replication: {expected_replicas: 2}}), C({disk: {min_free_bytes: 10737418240}})
         and C({activity: {cores: 8}})."
     type: dict
     default: {}
   storage_history:
     description:
-      - Earlier values of C(sections.storage.data.sample), in any order, to tell how the databases grow and when the disk will be full. It
-        takes two of them, over six hours. They are those of M(godel.postgres_runbook.pg_storage_info), too.
+      - Earlier values of C(sections.storage.data.sample), in any order, to compute how the databases grow and when the disk will be full.
+        Two of them, over six hours, are needed. Samples of M(godel.postgres_runbook.pg_storage_info) have the same form.
     type: list
     elements: dict
     default: []
   queries_baseline:
     description:
-      - An earlier value of C(sections.queries.data.sample), to tell what got slower. It is that of M(godel.postgres_runbook.pg_query_info),
-        too.
+      - An earlier value of C(sections.queries.data.sample), to find queries that got slower. A sample of
+        M(godel.postgres_runbook.pg_query_info) has the same form.
     type: dict
   server_baseline:
     description:
-      - An earlier sample with C(collected_at) and C(deadlocks), to tell how many deadlocks are new. M(godel.postgres_runbook.write_health)
-        keeps them. Without it that is only known while the server says since when it counts.
+      - An earlier sample with C(collected_at) and C(deadlocks), to find how many deadlocks are new. M(godel.postgres_runbook.write_health)
+        keeps such samples. Without one, the number is known only if the server reports since when it has counted.
     type: dict
   backup_dir:
     description:
-      - Directory that holds the backups of all databases, the catalog. Those of the database, and its file system, are looked at, too. There
-        is no section C(backups) without it. Only backups of the server's own cluster count.
+      - Directory that holds the backups of all databases, the catalog. The module checks the backups of the database O(db), and the file
+        system of the directory. There is no section C(backups) without it. Only backups of the server's own cluster count.
     type: path
   backup_rpo:
-    description: How old the newest usable backup may be. It is not judged when it is left out.
+    description: Maximum age of the newest usable backup. The age is not judged without it.
     type: str
   backup_verified_within:
-    description: Within what time a backup must have been verified. It is not judged when it is left out.
+    description: Maximum time since a backup was last verified. Verification is not judged without it.
     type: str
   statement_timeout:
-    description: How long each statement, and connecting, may take.
+    description: Maximum time of each statement, and of connecting.
     type: str
     default: 5s
 extends_documentation_fragment:
@@ -80,7 +81,8 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 notes:
-  - The role C(pg_monitor) is enough. A login without it sees less, which is the warning C(server_rights), and RV(sections) says of what.
+  - The role C(pg_monitor) is sufficient. A login without it sees less. The warning C(server_rights) reports this, and the notes of
+    RV(sections) say what is hidden.
   - Dead rows, tables and indexes are those of the database O(db); sessions, disks and replication are those of the whole server.
 seealso:
   - module: godel.postgres_runbook.write_health
@@ -94,12 +96,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at everything
+- name: Read all sections
   godel.postgres_runbook.pg_health_info:
     db: godel_production
   register: health
 
-- name: Say the worst
+- name: Show the worst finding
   ansible.builtin.debug:
     msg: "{{ (health.findings | first).message }} {{ (health.findings | first).remedy }}"
   when: health.findings | length > 0
@@ -107,7 +109,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 collected_at:
-  description: When it was read, RFC 3339 in UTC.
+  description: Time of the collection, RFC 3339 in UTC.
   returned: success
   type: str
   sample: "2026-02-06T03:04:05Z"
@@ -116,17 +118,17 @@ reachable:
   returned: success
   type: bool
 statements:
-  description: How many statements the server was sent.
+  description: Number of statements sent to the server.
   returned: success
   type: int
   sample: 23
 duration_s:
-  description: How long it took.
+  description: Time that it took, in seconds.
   returned: success
   type: float
   sample: 0.4
 sections:
-  description: What was read, by the name of the section, in the order in which it was read.
+  description: The sections by name, in the order in which they were read.
   returned: success
   type: dict
   contains:
@@ -138,20 +140,20 @@ sections:
       type: dict
       contains:
         state:
-          description: V(read), V(failed), or V(not read) when the server was gone already.
+          description: V(read), V(failed), or V(not read) if the connection was lost before.
           type: str
         severity:
           description: The worst of its findings, V(ok), V(info), V(warning) or V(critical).
           type: str
         message:
-          description: What it says in a sentence, or why it says nothing.
+          description: A summary, or the error of a section that failed.
           type: str
         notes:
-          description: What cannot be seen, and how figures are to be read.
+          description: Figures that the login cannot see, and how to read the others.
           type: list
           elements: str
         duration_s:
-          description: How long it took.
+          description: Time that it took, in seconds.
           type: float
         data:
           description: The figures.
@@ -173,7 +175,7 @@ sections:
         - Its C(data) are the tables with most dead rows (C(most_dead)), those that were never analyzed, and invalid indexes, of the database.
       type: dict
 findings:
-  description: What needs somebody, of all sections, the worst first. C(section) says of which.
+  description: The findings of all sections, the worst first. C(section) is the section of a finding.
   returned: success
   type: list
   elements: dict
@@ -193,15 +195,14 @@ severity:
   returned: success
   type: str
 msg:
-  description: How many findings there are, and the worst, for people.
+  description: The number of findings, and the worst one.
   returned: success
   type: str
 """
 
 from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, duration
 from ..module_utils._health import plan as health_plan
-from ..module_utils._health import report
-from ..module_utils._health.past import Past
+from ..module_utils._health import report, sections
 from ..module_utils._health.session import line
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login
@@ -213,8 +214,8 @@ SPEC = ArgumentSpec(
         "sections": {
             "type": "list",
             "elements": "str",
-            "choices": list(report.SECTIONS),
-            "default": list(report.SECTIONS),
+            "choices": list(sections.NAMES),
+            "default": list(sections.NAMES),
         },
         "ignore": {"type": "list", "elements": "str", "default": []},
         "thresholds": {"type": "dict", "default": {}},
@@ -232,12 +233,7 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Look at all of it, and judge it."""
     params = call.params
-    plan = report.HealthPlan.from_params(
-        params,
-        plans=health_plan.plans(params["thresholds"], params["backup_dir"]),
-        backups=health_plan.backups(params),
-        past=Past.from_params(params),
-    )
+    plan = report.HealthPlan.from_params(params, plans=health_plan.plans(params))
     timeout_s = params["statement_timeout"]
     with line(create_target(params), Login.from_params(params, "health"), params["db"], timeout_s) as way:
         return Result(False, report.collect(way, plan, utc_now()).values())

@@ -10,34 +10,33 @@ module: report_history
 short_description: Keep samples over time on the controller
 version_added: 0.1.0
 description:
-  - Reads the samples that earlier runs have kept for a host, and adds one. So a playbook can compare with last week, or forecast.
-  - The file has one JSON document a line, and is replaced at once, so that a run that is cut off loses nothing. Two runs at once do not lose
-    each other's samples.
-  - A missing file is an empty history. A damaged line is left out, and said in RV(notes).
+  - Reads the samples that earlier runs have kept for a host, and adds one, for comparisons with last week and for forecasts.
+  - The file has one JSON document a line, and is replaced atomically, so that an interrupted run loses nothing. Concurrent runs do not lose
+    samples.
+  - A missing file is an empty history. A damaged line is left out, and mentioned in RV(notes).
   - The playbooks of this collection use it when C(postgres_report_dir) is set.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   directory:
     description:
-      - Directory on the controller. The file is C(<directory>/<inventory_hostname>/history/<name>.jsonl). Directories are created
-        if need be.
+      - Directory on the controller. The file is C(<directory>/<inventory_hostname>/history/<name>.jsonl). Missing directories are created.
     type: str
     required: true
   name:
-    description: What the samples are of, a playbook for example.
+    description: Name of the history, such as that of a playbook.
     type: str
     required: true
   sample:
     description:
-      - What to add, with the time as C(collected_at), like V(2026-02-06T03:04:05Z). The time is added when it is not there.
-      - One that is there already, with the same time, is not added again.
-      - Nothing is written when it is left out.
+      - Sample to add, with its time as C(collected_at), like V(2026-02-06T03:04:05Z). A missing time is set to the present.
+      - A sample that the history has already, with the same time, is not added again.
+      - Nothing is written without it.
     type: dict
   keep:
     description:
-      - How many samples to keep. Beyond that the older half is thinned, those first that stand closest together, so that the past
-        grows coarse but reaches far back.
+      - Number of samples to keep. Beyond that the older half is thinned, closest samples first, so that the history becomes coarse
+        but reaches far back.
     type: int
     default: 400
   older_than:
@@ -116,7 +115,7 @@ path:
   type: str
   sample: /srv/reports/db1/history/query_performance.jsonl
 notes:
-  description: What could not be read, as sentences.
+  description: Lines that could not be read, as sentences.
   returned: success
   type: list
   elements: str

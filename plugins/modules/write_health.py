@@ -10,16 +10,17 @@ module: write_health
 short_description: Write pages about the health of all hosts on the controller
 version_added: 0.1.0
 description:
-  - Writes a page for each host as HTML, Markdown and JSON, with the worst findings on top and what to do about each, and one overview of all
-    hosts with a row for each.
-  - A host that could not be reached, and one whose module failed, has a page and a row, too.
-  - The HTML is one file that loads nothing and runs nothing. It can be read on a phone, in the dark, on paper, and by a screen reader.
-    Everything that came from a server is escaped.
-  - Earlier runs are kept in C(<directory>/<inventory_hostname>/history/health.jsonl), so that a page shows lines over time from the third on.
-  - What was read of storage and of queries is kept beside it, as C(storage.jsonl) and C(query_performance_<database>.jsonl), at most one
-    sample of queries in six hours. The playbooks of these subjects keep theirs in the same files. M(godel.postgres_runbook.report_history) reads
-    them for the next run. Two runs at once do not lose each other's samples.
-  - It is meant to run once for all hosts (C(run_once)).
+  - Writes a page for each host as HTML, Markdown and JSON, with the worst findings and their remedies on top, and one overview with a row
+    for each host.
+  - A host that could not be reached, or whose module failed, has a page and a row, too.
+  - The HTML is one file that loads nothing and runs nothing. It suits phones, dark mode, paper and screen readers. All text from servers
+    is escaped.
+  - Samples of earlier runs are kept in C(<directory>/<inventory_hostname>/history/health.jsonl). From the third run on a page has charts
+    over time.
+  - Samples of storage and queries are kept in C(storage.jsonl) and C(query_performance_<database>.jsonl) beside it, at most one sample of
+    queries in six hours. The playbooks C(storage) and C(query_performance) use the same files. M(godel.postgres_runbook.report_history)
+    reads them for the next run. Concurrent runs do not lose samples.
+  - Run it once for all hosts (C(run_once)).
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -34,7 +35,7 @@ options:
   directory:
     description:
       - Directory on the controller. The files are C(<directory>/<inventory_hostname>/health.html), C(.md) and C(.json), and
-        C(<directory>/health.html), C(.md) and C(.json) for the overview. Directories are created if need be.
+        C(<directory>/health.html), C(.md) and C(.json) for the overview. Missing directories are created.
       - No page is written when it is empty.
     type: str
     default: ""
@@ -45,14 +46,14 @@ options:
     type: str
     default: ""
   fail_at:
-    description: From which severity on a host is said to fail, in RV(hosts).
+    description: The lowest severity at which a host fails, in RV(hosts).
     type: str
     choices: [never, warning, critical]
     default: never
   keep:
     description:
-      - How many samples of earlier runs to keep for each host. Of queries it is 60 at most.
-      - Of storage and queries no more are dropped than are added, since another playbook may keep more of them.
+      - Number of samples of earlier runs to keep for each host. At most 60 samples of queries are kept.
+      - No more samples of storage and queries are dropped than are added, since another playbook may keep more of them.
     type: int
     default: 400
 attributes:
@@ -60,7 +61,7 @@ attributes:
     description: Runs on the controller, and asks nothing of the host.
     support: full
   check_mode:
-    description: Writes nothing, and says where it would.
+    description: Writes nothing, and returns the paths.
     support: full
   diff_mode:
     description: Shows no difference.
@@ -70,7 +71,7 @@ attributes:
     platforms: posix
     support: full
 notes:
-  - It never reports a change. A page tells the time of the run, so that it is new each time.
+  - It never reports a change, although each page has the time of its run.
 seealso:
   - module: godel.postgres_runbook.pg_health_info
   - module: godel.postgres_runbook.report_history
@@ -78,7 +79,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at everything
+- name: Read all sections
   godel.postgres_runbook.pg_health_info:
     db: godel_production
   register: health
@@ -98,23 +99,23 @@ severity:
   type: str
   sample: warning
 msg:
-  description: How many hosts need somebody.
+  description: The number of hosts with critical findings and with warnings.
   returned: success
   type: str
-  sample: Of 50 hosts 2 need somebody now, 5 need somebody soon.
+  sample: "50 hosts: 2 critical, 5 with warnings."
 hosts:
-  description: Each host by its name. C(fails) is as O(fail_at) says, and C(reasons) are the findings for it, at most five.
+  description: The hosts by name. C(fails) follows O(fail_at); C(reasons) has the findings that cause it, at most five.
   returned: success
   type: dict
   sample:
     db1:
       severity: ok
       reachable: true
-      message: All is well.
+      message: No problems found.
       fails: false
       reasons: []
 paths:
-  description: The files of the overview, C(json), C(md) and C(html), and C(prometheus). Those that were not asked for are not there.
+  description: The files of the overview, C(json), C(md) and C(html), and C(prometheus). Files that were not requested are absent.
   returned: success
   type: dict
   sample:

@@ -10,10 +10,9 @@ module: write_report
 short_description: Write the result of a module as JSON, Markdown and HTML on the controller
 version_added: 0.1.0
 description:
-  - Turns the result of any module of this collection into a report, findings first and the worst of them on top.
-  - A failed result makes a report as well, with the failure as its worst finding, so that an old report never stands
-    for a new failure.
-  - The HTML is one file that loads nothing. Everything that came from a server is escaped.
+  - Turns the result of any module of this collection into a report, with the worst finding on top.
+  - A failed result makes a report as well, with the failure as its worst finding, so that an old report never hides a new failure.
+  - The HTML is one file that loads nothing. All text from servers is escaped.
   - The playbooks of this collection use it when C(postgres_report_dir) is set.
 author:
   - The godel.postgres_runbook authors (@godel)
@@ -21,7 +20,7 @@ options:
   directory:
     description:
       - Directory on the controller. The files are C(<directory>/<inventory_hostname>/<playbook>.json), C(.md) and
-        C(.html). Directories are created if need be.
+        C(.html). Missing directories are created.
     type: str
     required: true
   playbook:
@@ -33,18 +32,17 @@ options:
     type: str
     required: true
   result:
-    description: What the module returned, as C(register) keeps it.
+    description: The result of the module, as C(register) keeps it.
     type: dict
     required: true
   database:
-    description: The database, if there is one that all of it is about.
+    description: The database that the result is about, if it is about one.
     type: str
     default: ""
   columns:
     description:
-      - Which columns a table shows in Markdown and HTML, by the name of the return value. A value that is not named
-        here shows all of them.
-      - The JSON has everything.
+      - The columns of tables in Markdown and HTML, by the name of the return value. Other tables show all columns.
+      - The JSON file has all values.
     type: dict
     default: {}
 attributes:
@@ -52,7 +50,7 @@ attributes:
     description: Runs on the controller, and asks nothing of the host.
     support: full
   check_mode:
-    description: Writes nothing, and says where it would.
+    description: Writes nothing, and returns the paths.
     support: full
   diff_mode:
     description: Shows no difference.
@@ -62,7 +60,7 @@ attributes:
     platforms: posix
     support: full
 notes:
-  - It never reports a change. A report tells the time of the run, so that it is new each time.
+  - It never reports a change, although each report has the time of its run.
 seealso:
   - module: godel.postgres_runbook.pg_backup_info
 """
@@ -74,7 +72,7 @@ EXAMPLES = r"""
     rpo: 1h
   register: catalog
 
-- name: Write a page for people and a document for programs
+- name: Write the report
   godel.postgres_runbook.write_report:
     directory: /srv/reports
     playbook: nightly

@@ -1,112 +1,136 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Charts as inline SVG. Every figure of a chart is a text beside it as well, so that nobody needs the picture.
+"""Charts as inline SVG: where each part of a chart lies. `templates/charts.html.j2` draws them.
 
-Names and figures are HTML and no part of the SVG: so they wrap on a phone, keep their size, and can be copied.
+Every figure of a chart is a text beside it as well. Names and figures are HTML and no part of the SVG: so they wrap on
+a phone, keep their size, and can be copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Union
 
-from ._html import safe
+from ._text import clipped
 
 _COLOURS = 6
 _WIDTH, _HEIGHT = 600.0, 90.0
 _LONGEST_NAME = 90
+_LONGEST_LEGEND = 40
+MOST_BARS = 10
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its name, how long it is (0 to 1 of the whole width), what it says, and how bad that is."""
+    """One bar: its name, its length (0 to 1 of the whole width), the figure as text, and its severity."""
 
     name: str
     share: float
     told: str
     severity: str = ""
 
+    @property
+    def shown(self) -> str:
+        """The name, cut if it is too long."""
+        return clipped(self.name, _LONGEST_NAME)
+
+    @property
+    def width(self) -> str:
+        """The length in per cent, never beyond the track."""
+        return f"{100 * min(1.0, max(0.0, self.share)):.2f}%"
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A bar for each row, as a table: so a screen reader says name and figure, and leaves the picture out."""
+
+    title: str
+    rows: Sequence[Bar]
+    kind: str = "bars"
+
 
 @dataclass(frozen=True)
 class Part:
-    """A part of one bar: its name, its size, and what it says."""
+    """A part of one bar: its name, its size, and the figure as text."""
 
     name: str
     size: float
     told: str
 
 
-def clipped(text: str, limit: int = _LONGEST_NAME) -> str:
-    """The text, cut where it is too long, and then it says so."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "\u2026"
+@dataclass(frozen=True)
+class Placed:
+    """A part where it is drawn, in per cent of the bar."""
+
+    shown: str
+    told: str
+    colour: str
+    x: str
+    width: str
 
 
-def bars(title: str, rows: Sequence[Bar]) -> str:
-    """A bar for each row, as a table: so a screen reader says name and figure, and leaves the picture out."""
-    if not rows:
-        return ""
-    lines = []
-    for row in rows:
-        kind = f"fill {safe(row.severity)}" if row.severity else "fill"
-        width = 100 * min(1.0, max(0.0, row.share))
-        lines.append(
-            f'<tr><th scope="row">{safe(clipped(row.name))}</th><td class="told">{safe(row.told)}</td>'
-            '<td class="drawn" aria-hidden="true"><svg class="bar" width="100%" height="12" focusable="false">'
-            '<rect class="track" width="100%" height="12" rx="3"></rect>'
-            f'<rect class="{kind}" width="{width:.2f}%" height="12" rx="3"></rect>'
-            "</svg></td></tr>"
-        )
-    return (
-        f'<figure class="chart"><table class="bars"><caption>{safe(title)}</caption>'
-        f"<tbody>{''.join(lines)}</tbody></table></figure>"
-    )
+@dataclass(frozen=True)
+class Stack:
+    """One bar of several parts, with all figures in a legend. `rest` names what is free."""
+
+    title: str
+    parts: Sequence[Placed]
+    rest: str
+    kind: str = "stack"
 
 
-def stack(title: str, parts: Sequence[Part], total: float, rest: str) -> str:
-    """One bar of several parts, as far as it is filled, with all figures in a legend. `rest` names what is free."""
+@dataclass(frozen=True)
+class Line:
+    """A line over time, in a picture of `width` by `height`. `told` says it in words."""
+
+    title: str
+    told: str
+    points: str
+    width: str = f"{_WIDTH:g}"
+    height: str = f"{_HEIGHT:g}"
+    floor: str = f"{_HEIGHT - 3:g}"
+    kind: str = "line"
+
+
+Chart = Union[Bars, Stack, Line]
+
+
+def bars(title: str, rows: Sequence[Bar]) -> Bars | None:
+    """Bars whose lengths are known; None when there are none."""
+    return Bars(title, rows) if rows else None
+
+
+def ranked(title: str, rows: Iterable[tuple[object, float, str]]) -> Bars | None:
+    """A bar for each name, size and figure; the largest fills the track. The first ten at most."""
+    few = [*rows][:MOST_BARS]
+    most = max((size for dummy, size, told in few), default=0) or 1
+    return bars(title, [Bar(str(name), size / most, told) for name, size, told in few])
+
+
+def stack(title: str, parts: Sequence[Part], total: float, rest: str) -> Stack | None:
+    """Parts of one bar side by side, as far as it is filled; None when there is nothing to show."""
     if total <= 0 or not parts:
-        return ""
+        return None
     at = 0.0
-    drawn, legend = [], []
+    placed = []
     for number, part in enumerate(parts):
-        colour = f"c{number % _COLOURS + 1}"
         width = min(100 - at, 100 * max(0.0, part.size) / total)
-        drawn.append(f'<rect class="{colour}" x="{at:.2f}%" width="{width:.2f}%" height="26"></rect>')
+        colour = f"c{number % _COLOURS + 1}"
+        placed.append(Placed(clipped(part.name, _LONGEST_LEGEND), part.told, colour, f"{at:.2f}%", f"{width:.2f}%"))
         at += width
-        legend.append(
-            '<li><svg class="swatch" width="12" height="12" aria-hidden="true" focusable="false">'
-            f'<rect class="{colour}" width="12" height="12" rx="2"></rect></svg> '
-            f"{safe(clipped(part.name, 40))} <strong>{safe(part.told)}</strong></li>"
-        )
-    if rest:
-        legend.append(
-            '<li><svg class="swatch" width="12" height="12" aria-hidden="true" focusable="false">'
-            f'<rect class="track" width="12" height="12" rx="2"></rect></svg> {safe(rest)}</li>'
-        )
-    return (
-        f'<figure class="chart"><figcaption>{safe(title)}</figcaption>'
-        '<svg class="stack" width="100%" height="26" aria-hidden="true" focusable="false">'
-        f'<rect class="track" width="100%" height="26"></rect>{"".join(drawn)}</svg>'
-        f'<ul class="legend">{"".join(legend)}</ul></figure>'
-    )
+    return Stack(title, placed, rest)
 
 
-def trend(title: str, points: Sequence[tuple[float, float]], told: str, ceiling: float | None = None) -> str:
-    """A line over time; x are seconds. `told` says it in words. It begins at 0, so that a ripple is no wave."""
+def line(title: str, points: Sequence[tuple[float, float]], told: str, ceiling: float | None = None) -> Line | None:
+    """A line over time; x are seconds. It begins at 0, so that a ripple is no wave. None below three points."""
     if len(points) < 3:
-        return ""
+        return None
     first, last = points[0][0], points[-1][0]
     top = max([*(y for dummy, y in points), ceiling or 0.0]) or 1.0
     span = (last - first) or 1.0
     placed = " ".join(
         f"{(x - first) / span * _WIDTH:.1f},{_HEIGHT - 4 - max(0.0, y) / top * (_HEIGHT - 10):.1f}" for x, y in points
     )
-    return (
-        f'<figure class="chart"><figcaption>{safe(title)}: <span class="muted">{safe(told)}</span></figcaption>'
-        f'<svg class="trend" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" preserveAspectRatio="none" role="img">'
-        f"<title>{safe(title)}: {safe(told)}</title>"
-        f'<line class="axis" x1="0" x2="{_WIDTH:g}" y1="{_HEIGHT - 3:g}" y2="{_HEIGHT - 3:g}"></line>'
-        f'<polygon class="area" points="0,{_HEIGHT - 3:g} {placed} {_WIDTH:g},{_HEIGHT - 3:g}"></polygon>'
-        f'<polyline class="line" points="{placed}"></polyline></svg></figure>'
-    )
+    return Line(title, told, placed)

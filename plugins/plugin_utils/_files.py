@@ -23,7 +23,7 @@ def one_part(name: str) -> str:
 
 
 def replace_text(path: str, text: str) -> None:
-    """Replace the file at once: whoever reads it sees the old one or the new one."""
+    """Replace the file at once: a reader sees the old one or the new one."""
     handle, draft = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -37,7 +37,7 @@ def replace_text(path: str, text: str) -> None:
 
 @contextmanager
 def alone(folder: str) -> Iterator[None]:
-    """Be the only one who reads a file of the folder and replaces it, so that nobody's work is lost.
+    """Be the only process that reads a file of the folder and replaces it, so that no sample is lost.
 
     The lock ends with us, even if we are killed.
     """

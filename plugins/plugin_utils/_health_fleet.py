@@ -6,31 +6,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from ..module_utils._findings import SEVERITIES
-from . import _health_html as html
-from ._charts import clipped
 from ._files import one_part
 from ._health import SCHEMA_VERSION, HostHealth
-from ._health_html import figure, percent
-from ._html import safe
-from ._markdown import as_table, escape
-from ._report import NOTHING, Table
+from ._health_page import ShownTile
+from ._health_sections.all_sections import SECTIONS
+from ._report import Table
+from ._templates import render
+from ._text import NOTHING, clipped
 
-_HEAD = (
-    "Severity",
-    "Host",
-    "Worst finding",
-    "Connections",
-    "Databases",
-    "Disk used",
-    "Lag",
-    "PostgreSQL",
-    "Last good backup",
-)
-_NUMERIC = (3, 4, 5, 6, 8)
+_LONGEST_FINDING = 240
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """A row of the overview; `cells` are those of the sections' columns."""
+
+    severity: str
+    host: str
+    link: str
+    worst: str
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True)
+class FleetPage:
+    """Everything that the overview shows. `kinds` are the CSS classes of the columns."""
+
+    title: str
+    time: str
+    severity: str
+    message: str
+    tiles: Sequence[ShownTile]
+    headings: Sequence[str]
+    kinds: Sequence[str]
+    rows: Sequence[HostRow]
+
+    @property
+    def table(self) -> Table:
+        """The rows as one table of texts."""
+        head = ["Severity", "Host", "Worst finding", *self.headings]
+        return Table("", head, [[row.severity, row.host, row.worst, *row.cells] for row in self.rows])
 
 
 def sort(hosts: Sequence[HostHealth]) -> list[HostHealth]:
@@ -46,24 +66,23 @@ def sort(hosts: Sequence[HostHealth]) -> list[HostHealth]:
 
 
 def severity(hosts: Sequence[HostHealth]) -> str:
-    """The worst of all; without a host nothing is known, and that is never well."""
+    """The worst of all; critical without a host, since nothing is known."""
     return max((host.severity for host in hosts), key=SEVERITIES.index, default="critical")
 
 
 def message(hosts: Sequence[HostHealth]) -> str:
-    """How many of them need somebody."""
+    """How many hosts have critical findings, and how many more have warnings."""
     if not hosts:
-        return "No host was looked at: nothing is known."
-    bad = sum(host.severity == "critical" for host in hosts)
-    soon = sum(host.severity == "warning" for host in hosts)
-    if not bad and not soon:
-        return f"All is well on {len(hosts):,} {'host' if len(hosts) == 1 else 'hosts'}."
-    parts = [f"{bad:,} need somebody now"] if bad else []
-    parts += [f"{soon:,} need somebody soon"] if soon else []
-    return f"Of {len(hosts):,} {'host' if len(hosts) == 1 else 'hosts'} {', '.join(parts)}."
+        return "No host was checked, so the state of all servers is unknown."
+    total = f"{len(hosts):,} {'host' if len(hosts) == 1 else 'hosts'}"
+    critical = sum(host.severity == "critical" for host in hosts)
+    warning = sum(host.severity == "warning" for host in hosts)
+    parts = [f"{critical:,} critical"] if critical else []
+    parts += [f"{warning:,} with warnings"] if warning else []
+    return f"{total}: {', '.join(parts)}." if parts else f"No problems found on {total}."
 
 
-def as_json(hosts: Sequence[HostHealth], now: str) -> str:
+def _json(hosts: Sequence[HostHealth], now: str) -> str:
     """All rows for programs, and all findings that are more than a hint, each with its host."""
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -105,75 +124,35 @@ def _page(host: HostHealth) -> str:
     return quote(one_part(host.host), errors="surrogateescape") + "/health.html"
 
 
-def _cells(host: HostHealth) -> list[str]:
-    facts = host.facts
-    worst = host.worst
-    version = str(facts["version"] or "").split(" ", maxsplit=1)[0]
-    return [
-        host.severity,
-        host.host,
-        clipped(str(worst["message"]), 240) if worst else NOTHING,
-        percent(facts["connection_share"]),
-        figure("size_bytes", facts["databases_size_bytes"]),
-        percent(facts["disk_used_share"]),
-        _lag(host),
-        f"{version} {facts['role']}" if version else NOTHING,
-        figure("age_s", facts["backup_age_s"]),
-    ]
+def texts(hosts: Sequence[HostHealth], now: str) -> dict[str, str]:
+    """The overview: `json`, `md` and `html`."""
+    page = _fleet(hosts, now)
+    return {
+        "json": _json(hosts, now),
+        "md": render("health/fleet.md.j2", page=page),
+        "html": render("health/fleet.html.j2", page=page),
+    }
 
 
-def _lag(host: HostHealth) -> str:
-    size, age = host.facts["lag_bytes"], host.facts["lag_s"]
-    if size is None:
-        return NOTHING
-    return figure("lag_bytes", size) + (f", {figure('lag_s', age)}" if age else "")
-
-
-def render(hosts: Sequence[HostHealth], now: str) -> str:
-    """The page."""
+def _fleet(hosts: Sequence[HostHealth], now: str) -> FleetPage:
     counted = [(word, sum(host.severity == word for host in hosts)) for word in reversed(SEVERITIES)]
-    head = [
-        "<h1>Health of all hosts</h1>",
-        f'<p class="about">{safe(now)}</p>',
-        html.verdict(severity(hosts), message(hosts)),
-        html.tiles([html.Tile(word.capitalize(), f"{count:,}", "", word if count else "") for word, count in counted]),
-    ]
-    return html.document(
-        f"{severity(hosts)}: health of {len(hosts)} hosts",
-        head,
-        [*_table(hosts)],
-        "Each host has a page of its own. The same for programs is in health.json beside this page.",
-        "fleet",
+    columns = [column for section in SECTIONS for column in section.overview]
+    return FleetPage(
+        title=f"{severity(hosts)}: health of {len(hosts):,} {'host' if len(hosts) == 1 else 'hosts'}",
+        time=now,
+        severity=severity(hosts),
+        message=message(hosts),
+        tiles=[ShownTile(word.capitalize(), f"{count:,}", "", word if count else "ok") for word, count in counted],
+        headings=[column.heading for column in columns],
+        kinds=[column.kind for column in columns],
+        rows=[
+            HostRow(
+                severity=host.severity,
+                host=host.host,
+                link=_page(host),
+                worst=clipped(str(host.worst["message"]), _LONGEST_FINDING) if host.worst else NOTHING,
+                cells=[column.cell(host.facts) for column in columns],
+            )
+            for host in hosts
+        ],
     )
-
-
-def _table(hosts: Sequence[HostHealth]) -> Iterator[str]:
-    yield '<h2 id="hosts">Hosts</h2><div class="scroll" role="region" aria-labelledby="hosts" tabindex="0">'
-    yield '<table class="data wide">'
-    heads = (f'<th scope="col"{_class(at)}>{safe(cell)}</th>' for at, cell in enumerate(_HEAD))
-    yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
-    for host in hosts:
-        cells = _cells(host)
-        yield f"<tr><td>{html.badge(host.severity)}</td>"
-        yield f'<th scope="row" class="host"><a href="{safe(_page(host))}">{safe(host.host)}</a></th>'
-        yield "".join(f"<td{_class(at)}>{safe(cell)}</td>" for at, cell in enumerate(cells) if at > 1) + "</tr>"
-    yield "</tbody></table></div>"
-
-
-def _class(at: int) -> str:
-    return (
-        ' class="n"' if at in _NUMERIC else {1: ' class="host"', 2: ' class="worst"', 7: ' class="short"'}.get(at, "")
-    )
-
-
-def markdown(hosts: Sequence[HostHealth], now: str) -> str:
-    """The same as text."""
-    rows = as_table(Table("", _HEAD, [_cells(host) for host in hosts]))
-    lines = [
-        "# Health of all hosts",
-        "",
-        f"**{severity(hosts).upper()}** {escape(message(hosts))}",
-        "",
-        f"- Time: {escape(now)}",
-    ]
-    return "\n".join([*lines, "", *rows]) + "\n"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..module_utils._units import from_rfc3339, to_rfc3339
+from ..module_utils._units import counted, from_rfc3339, to_rfc3339
 
 Sample = dict[str, Any]
 
@@ -33,7 +33,7 @@ def parse(content: bytes) -> tuple[list[Sample], list[str]]:
     if not damaged:
         return samples, []
     lines = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
-    return samples, [f"{len(damaged)} damaged lines of the history were left out: {lines}."]
+    return samples, [f"{counted(len(damaged), 'damaged line')} of the history left out: {lines}."]
 
 
 def moment(sample: Mapping[str, Any]) -> datetime:

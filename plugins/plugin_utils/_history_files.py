@@ -36,7 +36,7 @@ def read(path: str) -> tuple[list[Sample], list[str]]:
 def add(
     path: str, sample: Mapping[str, Any], keep: int, now: datetime, spare: bool = False
 ) -> tuple[list[Sample], list[str]]:
-    """Add a sample, whoever else does so at the same time, and return what `read` did before.
+    """Add a sample, also while other runs add theirs, and return what `read` returned before.
 
     Args:
         path: the file.

@@ -10,34 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from ..module_utils._findings import SEVERITIES
 from ..module_utils._units import from_rfc3339
-from ._health import HostHealth
+from ._health import HostHealth, data_of
+from ._health_sections.all_sections import SECTIONS
 
 _PREFIX = "godel_postgres_"
 # Figures of a host that are known under another name.
-_FACTS = (
-    ("uptime_seconds", "Since when the server runs.", "uptime_s"),
-    ("connections", "Sessions of clients.", "connections"),
-    ("max_connections", "The setting max_connections.", "max_connections"),
-    ("connections_ratio", "Sessions as a share of those that ordinary roles may have, 0 to 1.", "connection_share"),
-    ("databases_size_bytes", "Size of all databases together.", "databases_size_bytes"),
-    ("disk_used_ratio", "Share of the fullest file system of the server that is used, 0 to 1.", "disk_used_share"),
-    ("disk_free_bytes", "What is free on the fullest file system of the server.", "disk_free_bytes"),
-    ("replicas", "Replicas that are connected to this server.", "replica_count"),
-    ("replication_lag_bytes", "The largest lag of a replica, or that of this standby.", "lag_bytes"),
-    ("replication_lag_seconds", "The same in seconds.", "lag_s"),
-    ("cache_hit_ratio", "Share of blocks that were found in shared buffers, 0 to 1.", "cache_hit_ratio"),
-    ("backup_age_seconds", "Age of the newest usable backup.", "backup_age_s"),
-)
-_COUNTERS = (
-    ("commits_total", "Transactions that were committed.", "commits"),
-    ("rollbacks_total", "Transactions that were rolled back.", "rollbacks"),
-    ("deadlocks_total", "Deadlocks.", "deadlocks"),
-    ("checksum_failures_total", "Damaged pages that were read.", "checksum_failures"),
-)
 Sample = tuple[Mapping[str, str], object]
 
 
@@ -49,48 +29,35 @@ def render(hosts: Sequence[HostHealth]) -> str:
 
 
 def _metrics(hosts: Sequence[HostHealth]) -> Iterator[tuple[str, str, str, list[Sample]]]:
-    yield "up", "gauge", "Whether the server could be read.", [(_of(host), int(host.reachable)) for host in hosts]
+    yield (
+        "up",
+        "gauge",
+        "Whether the server could be reached, 0 or 1.",
+        [(_of(host), int(host.reachable)) for host in hosts],
+    )
     yield (
         "health_severity", "gauge", "The worst finding: 0 ok, 1 info, 2 warning, 3 critical.",
         [(_of(host), SEVERITIES.index(host.severity)) for host in hosts],
     )  # fmt: skip
     yield (
-        "collected_timestamp_seconds", "gauge", "When it was read.",
+        "collected_timestamp_seconds", "gauge", "Time of the last collection, in seconds since 1970.",
         [(_of(host), int(from_rfc3339(host.collected_at).timestamp())) for host in hosts],
     )  # fmt: skip
     yield "findings", "gauge", "Findings by check and severity.", [each for host in hosts for each in _findings(host)]
-    for name, text, fact in _FACTS:
-        yield name, "gauge", text, [(_of(host), host.facts[fact]) for host in hosts]
-    for name, text, key in _COUNTERS:
-        yield name, "counter", text, [(_of(host), _data(host, "server").get(key)) for host in hosts]
-    for name, text, section, key in (
-        ("database_size_bytes", "Size of a database.", "storage", "size_bytes"),
-        ("database_freeze_age", "Transactions since the oldest row that is not frozen.", "server", "freeze_age"),
-    ):
-        yield (
-            name, "gauge", text,
-            [
-                (_of(host, datname=each["name"]), each.get(key))
-                for host in hosts
-                for each in _data(host, section).get("databases") or []
-            ],
-        )  # fmt: skip
-    yield (
-        "file_system_used_ratio", "gauge", "Share of a file system that is used, 0 to 1.",
-        [
-            (_of(host, holds=", ".join(sorted({str(held["kind"]) for held in each["holds"]}))), each["used_ratio"])
-            for host in hosts
-            for each in _data(host, "disk").get("file_systems") or []
-        ],
-    )  # fmt: skip
+    for section in SECTIONS:
+        for metric in section.metrics:
+            yield (
+                metric.name, metric.kind, metric.help,
+                [
+                    (_of(host, **labels), value)
+                    for host in hosts
+                    for labels, value in metric.samples(data_of(host.sections, section.name), host.facts)
+                ],
+            )  # fmt: skip
 
 
 def _of(host: HostHealth, **labels: object) -> dict[str, str]:
     return {"host": host.host, **{name: str(value) for name, value in labels.items()}}
-
-
-def _data(host: HostHealth, section: str) -> Mapping[str, Any]:
-    return (host.sections.get(section) or {}).get("data") or {}
 
 
 def _findings(host: HostHealth) -> Iterator[Sample]:

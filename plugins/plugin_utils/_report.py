@@ -10,13 +10,13 @@ facts, `msg` is a sentence, and `error` has the parts of a failure. A new module
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..module_utils._findings import SEVERITIES
-from ..module_utils._units import human_duration, human_size
+from ._templates import render
+from ._text import label, labels, text
 
 SCHEMA_VERSION = 1
 # What Ansible adds to a result, and what stands elsewhere in the report.
@@ -26,9 +26,6 @@ _NOT_DATA = {
 }
 # A task that was skipped, or never ran, has no more than these.
 _SAYS_NOTHING = {"changed", "false_condition", "failed", "skip_reason", "skipped"}
-_UNITS = (("_bytes", human_size), ("_s", human_duration))
-_ACRONYMS = {"id": "ID", "lsn": "LSN", "sha256": "SHA-256"}
-NOTHING = "\u2013"
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,14 @@ class Report:
         document.update((key, value) for key, value in self.data.items() if key not in document)
         return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
 
+    def as_markdown(self) -> str:
+        """The report in Markdown, with the tables of GitHub and GitLab."""
+        return render("report.md.j2", report=self, tables=tables(self))
+
+    def as_html(self) -> str:
+        """The report as one HTML file: no script, no font, no picture and nothing else to load."""
+        return render("report.html.j2", report=self, tables=tables(self))
+
 
 @dataclass(frozen=True)
 class Table:
@@ -76,6 +81,11 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
+    @property
+    def width(self) -> int:
+        """How many columns it has. One column without a head is a list."""
+        return len(self.head) or max((len(row) for row in self.rows), default=0)
+
 
 def build(result: Mapping[str, Any], about: About, columns: Mapping[str, Sequence[str]] | None = None) -> Report:
     """The report of a module's result, failed or not."""
@@ -83,7 +93,7 @@ def build(result: Mapping[str, Any], about: About, columns: Mapping[str, Sequenc
     if result.get("failed") or result.get("unreachable"):
         findings.append(_failure(result, about))
     elif not any(name for name in result if name not in _SAYS_NOTHING):
-        findings.append(_failure({"msg": "Nothing was looked at or done: there is no result."}, about))
+        findings.append(_failure({"msg": "There is no result: the playbook read and changed nothing."}, about))
     findings.sort(key=lambda finding: -SEVERITIES.index(finding["severity"]))
     return Report(
         about=about,
@@ -141,43 +151,3 @@ def _listed(key: str, items: Sequence[Any], columns: Sequence[str] | None) -> Ta
         labels(names),
         [[text(name, item.get(name)) for name in names] for item in items],
     )
-
-
-def labels(keys: Iterable[str]) -> list[str]:
-    """The headings of one table. Two that would be the same say what they measure: `Lag (size)` and `Lag (time)`."""
-    plain = {key: label(key) for key in keys}
-    twice = {name for name, count in Counter(plain.values()).items() if count > 1}
-    measures = {"_bytes": "size", "_s": "time"}
-    found = []
-    for key, name in plain.items():
-        measure = next((word for suffix, word in measures.items() if key.endswith(suffix)), None)
-        found.append(f"{name} ({measure})" if name in twice and measure else name)
-    return found
-
-
-def label(key: str) -> str:
-    """A return value's name as a heading: `size_bytes` is `Size`, `backup_id` is `Backup ID`."""
-    for suffix, dummy in _UNITS:
-        key = key[: -len(suffix)] if key.endswith(suffix) else key
-    words = [_ACRONYMS.get(word, word) for word in key.split("_") if word]
-    return " ".join(words)[:1].upper() + " ".join(words)[1:]
-
-
-def text(key: str, value: object) -> str:
-    """A value for people. The name tells the unit; control characters are shown, not sent to anybody's terminal."""
-    if value is None or value == "":
-        return NOTHING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (int, float)):
-        for suffix, humanise in _UNITS:
-            if key.endswith(suffix):
-                return humanise(value)
-        return f"{value:,}"
-    if isinstance(value, Mapping):
-        return (
-            ", ".join(f"{label(str(name)).lower()} {text(str(name), part)}" for name, part in value.items()) or NOTHING
-        )
-    if isinstance(value, (list, tuple)):
-        return ", ".join(text(key, part) for part in value) or NOTHING
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))

@@ -105,7 +105,7 @@ def test_what_is_ignored_is_left_out_and_counted_and_limits_can_be_set(database:
     assert "server_restarted" not in found
     assert found["server_full_page_writes"] == "critical"
     assert found["server_wraparound"] == "warning"
-    assert "1 finding is left out, as ignore says." in result["sections"]["server"]["notes"]
+    assert "1 finding left out because of the option ignore." in result["sections"]["server"]["notes"]
 
 
 def test_what_only_a_human_knows_is_a_threshold(database: Database) -> None:
@@ -161,7 +161,7 @@ def test_earlier_samples_tell_the_growth_and_a_damaged_one_takes_nothing_away(
     database.execute("CREATE EXTENSION pg_stat_statements", "SELECT 1")
     words = {**database.login(), "sections": ["queries", "storage"]}
     first = expect_success("pg_health_info", words)["sections"]
-    assert "What got slower is not known" in " ".join(first["queries"]["notes"])
+    assert "slower queries are not known" in " ".join(first["queries"]["notes"])
     size, queries = first["storage"]["data"]["sample"], first["queries"]["data"]["sample"]
     grown = [
         {**size, "collected_at": days_ago(days), "free_bytes": size["free_bytes"] + days * size["free_bytes"] // 15,
@@ -172,7 +172,7 @@ def test_earlier_samples_tell_the_growth_and_a_damaged_one_takes_nothing_away(
     result = expect_success("pg_health_info", {**words, **given})
     told = {name: section["data"] for name, section in result["sections"].items()}
     assert told["queries"]["compared_with"] == given["queries_baseline"]["collected_at"]
-    assert "What got slower" not in " ".join(result["sections"]["queries"]["notes"])
+    assert "slower queries are not known" not in " ".join(result["sections"]["queries"]["notes"])
     assert (checks(result)["disk_forecast"], told["storage"]["forecast"]["samples"]) == ("warning", 31)
     [mine] = [each for each in told["storage"]["databases"] if each["current"]]
     assert 900 < mine["growth_bytes_per_day"] < 1100
@@ -223,11 +223,11 @@ def test_deadlocks_are_judged_within_a_time_that_is_known(new_server: Callable[.
 
     finding, section = judged()
     assert (finding, section["data"]["deadlocks"], section["data"]["statistics_age_s"]) == ({}, 1, None)
-    assert "1 deadlocks were counted, since an unknown time" in " ".join(section["notes"])
+    assert "has counted 1 deadlock since an unknown time" in " ".join(section["notes"])
 
     finding, section = judged(server_baseline={"collected_at": days_ago(0.5), "deadlocks": 0})
     assert (finding["value"], finding["threshold"]) == (1, 1)
-    assert finding["message"] == "Deadlocks within the last 12 h: 1."
+    assert finding["message"] == "1 deadlock within the last 12 h."
     assert "unknown time" not in " ".join(section["notes"])
     for before in ({"collected_at": days_ago(4), "deadlocks": 0}, {"collected_at": days_ago(1), "deadlocks": 1}):
         assert judged(server_baseline=before)[0] == {}, before

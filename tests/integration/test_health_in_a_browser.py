@@ -58,7 +58,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     host = build(HOSTILE, bad_night(), now=NOW, database=HOSTILE, history=history())
     down = build("db2", {"unreachable": True, "msg": HOSTILE}, now=NOW)
     well = build("db3", {**bad_night(), "findings": []}, now=NOW)
-    found = {"host": _health_page.render(host, overview=True), "fleet": _health_fleet.render([host, down, well], NOW)}
+    found = {"host": _health_page.texts(host)["html"], "fleet": _health_fleet.texts([host, down, well], NOW)["html"]}
     for name, text in found.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in found}

@@ -93,7 +93,7 @@ def test_a_report_that_cannot_be_written_fails_the_play_but_not_the_backup(site:
     site.reports.write_text("a file, where a directory should be")
     run = site.run("backup", report=True)
     assert run.returncode == 2
-    assert "The report cannot be written on the controller" in run.output
+    assert "Writing the report failed on the controller" in run.output
     assert "postgres_report_dir" in run.output
     [entry] = site.entries()
     assert run.stats["backup_result"]["db1"]["backup"] == entry.name

@@ -24,7 +24,7 @@ IGNORED = ["server_fsync", "server_full_page_writes"]
 
 @pytest.fixture
 def closed_port() -> int:
-    """A port of this machine where nobody listens."""
+    """A port of this machine where no process listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
@@ -48,7 +48,7 @@ def test_a_server_that_is_well_has_a_page_and_the_run_succeeds(site: Site) -> No
     assert {section["state"] for section in page["sections"].values()} == {"read"}
     assert "backups" not in page["sections"]
     assert not [each for each in page["findings"] if each["check"] in IGNORED]
-    assert "2 findings are left out, as ignore says." in page["sections"]["server"]["notes"]
+    assert "2 findings left out because of the option ignore." in page["sections"]["server"]["notes"]
     artifact = done.stats["health_result"]["db1"]
     assert (artifact["failed"], artifact["severity"], artifact["reachable"]) == (False, page["severity"], True)
     figures = (prometheus / "godel_postgres.prom").read_text()

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from .._backup import status, status_judgement
 from .._catalog.catalog import Catalog
+from .._diagnostics.section import Section, Visit
+from .._errors import RunbookError
 from .._findings import Finding
 from .._plan import Plan
+from .._postgres import cluster_id
 from .._postgres.cluster_id import Identity
 from .._target.base import Target
 
@@ -64,3 +68,26 @@ def collect(target: Target, db: str, plan: BackupsPlan, now: datetime, server: I
 def describe(report: BackupsReport) -> str:
     """A few sentences for people."""
     return status_judgement.describe(report.states, report.findings, report.root)
+
+
+def _configure(plan: None, options: Mapping[str, Any]) -> BackupsPlan | None:
+    """By the options of the catalog; None without one."""
+    del plan
+    if not options["backup_dir"]:
+        return None
+    return BackupsPlan.from_params(options)
+
+
+def _collect(visit: Visit, plan: BackupsPlan) -> BackupsReport:
+    return collect(visit.target, visit.db, plan, visit.now, _identity(visit))
+
+
+def _identity(visit: Visit) -> Identity:
+    """Which server it is; a catalog is judged while the server is down, too."""
+    try:
+        return Identity(cluster=visit.ask(cluster_id.read_identity).cluster)
+    except RunbookError as exc:
+        return Identity(note=cluster_id.unasked(exc.why or exc.what))
+
+
+SECTION = Section("backups", _collect, describe, configure=_configure, asks=False)

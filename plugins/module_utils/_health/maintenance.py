@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What maintenance has missed in one database, by its counters alone. How much is bloat is measured elsewhere."""
+"""Dead rows, missing statistics and invalid indexes of one database, by its counters alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .._diagnostics.section import Section, by_session
 from .._findings import Finding
 from .._postgres.connection import Session
+from .._units import counted
 from . import sql
 
 
@@ -60,7 +62,7 @@ def collect(session: Session, plan: MaintenancePlan, now: datetime) -> Maintenan
         "invalid_index_names": row.invalid_index_names or [],
         "most_dead": most_dead,
     }
-    notes = ["Dead rows are those that the server has counted since its statistics began. Bloat is not measured here."]
+    notes = ["Dead rows are counted by the server since its statistics began. Bloat is not measured here."]
     return MaintenanceReport(figures, [*_judge(figures, most_dead, plan)], notes)
 
 
@@ -68,9 +70,14 @@ def describe(report: MaintenanceReport) -> str:
     """One sentence for people."""
     figures = report.figures
     return (
-        f"{figures['tables']:,} tables with {figures['dead_rows']:,} dead rows, "
-        f"{figures['never_analyzed']:,} never analyzed, {figures['invalid_indexes']:,} invalid indexes."
+        f"{counted(_number(figures, 'tables'), 'table')} with {counted(_number(figures, 'dead_rows'), 'dead row')}, "
+        f"{figures['never_analyzed']:,} never analyzed, "
+        f"{counted(_number(figures, 'invalid_indexes'), 'invalid index', 'invalid indexes')}."
     )
+
+
+def _number(figures: Mapping[str, object], name: str) -> int:
+    return int(str(figures[name]))
 
 
 def _with_ratio(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,20 +93,24 @@ def _judge(figures: Mapping[str, Any], most_dead: list[dict[str, Any]], plan: Ma
         if each["dead_rows"] >= plan.dead_rows and each["dead_ratio"] >= plan.dead_ratio:
             yield Finding(
                 "maintenance_dead_rows", "warning", each["name"], each["dead_ratio"], plan.dead_ratio,
-                f"{each['dead_rows']:,} rows of {each['name']} are dead ({each['dead_ratio']:.0%}), and not removed.",
+                f"{each['name']} has {counted(each['dead_rows'], 'dead row')} ({each['dead_ratio']:.0%} of its rows).",
                 "Run the playbook godel.postgres_runbook.vacuum.",
             )  # fmt: skip
     if figures["never_analyzed"]:
         first = ", ".join(figures["never_analyzed_tables"][:3])
         yield Finding(
             "maintenance_never_analyzed", "info", first, figures["never_analyzed"], 0,
-            f"Tables that got rows and no statistics since counting began: {figures['never_analyzed']:,} ({first}).",
+            f"{counted(figures['never_analyzed'], 'table')} with new rows and no statistics: {first}.",
             "Run the playbook godel.postgres_runbook.analyze.",
         )  # fmt: skip
     if figures["invalid_indexes"]:
         first = ", ".join(figures["invalid_index_names"][:3])
+        told = f"{counted(figures['invalid_indexes'], 'invalid index', 'invalid indexes')}: {first}"
         yield Finding(
             "maintenance_invalid_indexes", "warning", first, figures["invalid_indexes"], 0,
-            f"Invalid indexes, which cost at each write: {figures['invalid_indexes']:,} ({first}).",
+            f"{told}. Queries cannot use an invalid index, and writes still update it.",
             "Run the playbook godel.postgres_runbook.reindex.",
         )  # fmt: skip
+
+
+SECTION = Section("maintenance", by_session(collect), describe, MaintenancePlan())

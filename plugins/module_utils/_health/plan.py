@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plans of all sections, from the thresholds that a user gives under the names of the plans' own fields."""
+"""The plans of all sections, from the options of the module."""
 
 from __future__ import annotations
 
@@ -9,55 +9,40 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, replace
 from typing import Any
 
-from .._diagnostics.activity.report import ActivityPlan
-from .._diagnostics.disk.report import DiskPlan
-from .._diagnostics.queries.report import QueriesPlan
-from .._diagnostics.replication.report import ReplicationPlan
-from .._diagnostics.storage.report import StoragePlan
 from .._errors import InvalidInput
-from .backups import BackupsPlan
-from .maintenance import MaintenancePlan
-from .schema.report import SchemaPlan
-from .server import ServerPlan
+from .sections import SECTIONS
 
-_PLANS: dict[str, Any] = {
-    "server": ServerPlan,
-    "activity": ActivityPlan,
-    "queries": QueriesPlan,
-    "storage": StoragePlan,
-    "disk": DiskPlan,
-    "replication": ReplicationPlan,
-    "maintenance": MaintenancePlan,
-    "schema": SchemaPlan,
-}
-# As the plans write it. Python 3.9 cannot make a type of these words.
 _MAY_BE_A_NUMBER = ("int | None", "float | None")
 
 
-def plans(thresholds: Mapping[str, Any], backup_dir: str | None = None) -> dict[str, Any]:
-    """The plan of each section, where it is not the default. `backup_dir` is looked at by the section disk.
+def plans(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The plans by section, without those that cannot be read by these options.
+
+    Args:
+        options: those of the module; `thresholds` has values by section, under the names of the plan's own fields.
 
     Raises:
         InvalidInput: there is no such section or threshold, or it is no number.
     """
-    found: dict[str, Any] = {}
-    for section, given in thresholds.items():
-        if section not in _PLANS:
+    thresholds: Mapping[str, Any] = options["thresholds"]
+    settable = [section.name for section in SECTIONS if section.plan is not None]
+    for name in thresholds:
+        if name not in settable:
             raise InvalidInput(
                 "Invalid thresholds",
-                subject=repr(section),
+                subject=repr(name),
                 why="there is no such section",
-                remedy=f"The sections are {', '.join(_PLANS)}.",
+                remedy=f"The sections are {', '.join(settable)}.",
             )
-        found[section] = _changed(_PLANS[section](), given, f"thresholds.{section}")
-    if backup_dir:
-        found["disk"] = replace(found.get("disk") or DiskPlan(), backup_dir=backup_dir)
+    found = {}
+    for section in SECTIONS:
+        plan = section.plan
+        if section.name in thresholds:
+            plan = _changed(plan, thresholds[section.name], f"thresholds.{section.name}")
+        plan = section.configure(plan, options)
+        if plan is not None:
+            found[section.name] = plan
     return found
-
-
-def backups(params: Mapping[str, Any]) -> BackupsPlan | None:
-    """The plan for the backups; None when there is no catalog."""
-    return BackupsPlan.from_params(params) if params["backup_dir"] else None
 
 
 def _changed(plan: Any, given: object, where: str) -> Any:

@@ -34,7 +34,7 @@ class Reachability:
         status: `accepting`, `rejecting`, `no response` or `no attempt`.
         cause: a stable word, empty when there is a session: `starting_up`, `login_refused`, `no_database`,
             `too_many_connections`, `refused`, `timeout`, `tls`, `pod` or `other`.
-        reason: the same in the words of the server or the library.
+        reason: the message of the server or the library.
     """
 
     status: str
@@ -90,7 +90,7 @@ class Unreachable(ConnectionFailed):
 
 @contextlib.contextmanager
 def pod_needed() -> Iterator[None]:
-    """Takes a cluster or a pod that is not to be had for a server that cannot be reached.
+    """Takes a cluster or a pod that is not available for a server that cannot be reached.
 
     Raises:
         Unreachable: in place of the cluster's own errors.
@@ -99,20 +99,6 @@ def pod_needed() -> Iterator[None]:
         yield
     except (WorkloadProblem, ObjectNotFound, ClusterUnreachable, ClusterRefused) as error:
         raise Unreachable(error, Reachability(NO_ATTEMPT, "pod", error.message)) from None
-
-
-def cores(server: Server, given: int | None) -> tuple[int | None, str]:
-    """How many cores the server's machine or pod has, and from where that is known; None when it is not."""
-    if given is not None:
-        return given, "the option cores"
-    parameters = server.login.parameters("-")
-    host = parameters.get("hostaddr") or parameters.get("host", "")
-    if not host.startswith("/") and host not in _HERE:
-        return None, ""
-    try:
-        return server.target.cpus(), server.target.name
-    except RunbookError:  # no right to run programs in the pod, say: the advice is worth no failure
-        return None, ""
 
 
 @contextlib.contextmanager

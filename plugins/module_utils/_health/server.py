@@ -1,20 +1,21 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A server as a whole: what runs, since when, what is set dangerously, and how near each database is to wraparound."""
+"""A server as a whole: version, uptime, dangerous settings, and how near each database is to wraparound."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from .._diagnostics.section import Section, by_session
 from .._findings import Finding
 from .._maintenance import wraparound
 from .._maintenance.wraparound import Database
 from .._postgres.connection import Session
-from .._units import from_rfc3339, human_duration, to_rfc3339
+from .._units import counted, from_rfc3339, human_duration, to_rfc3339
 from . import sql
 
 _SETTINGS = [
@@ -54,7 +55,7 @@ class ServerPlan:
         freeze_factor: the share of autovacuum_freeze_max_age at which a database is named; twice that is a warning.
         min_hit_ratio: share of blocks that were found in shared buffers.
         max_rollback_ratio: share of transactions that were rolled back.
-        deadlocks_per_day: from which on they are told.
+        deadlocks_per_day: from this rate on they are a finding.
         restarted_s: a server that is younger has just been started.
         limit: how many databases to list.
         earlier: what to compare with; None when there is nothing.
@@ -120,21 +121,21 @@ def collect(session: Session, plan: ServerPlan, now: datetime) -> ServerReport:
         findings += _judge_deadlocks(*period, plan)
     elif sums["deadlocks"]:
         notes.append(
-            f"{sums['deadlocks']:,} deadlocks were counted, since an unknown time: the server does not say when it "
-            "began. How many are new is told from the second run on that keeps its reports."
+            f"The server has counted {counted(sums['deadlocks'], 'deadlock')} since an unknown time. The number of new "
+            "ones is known from the second run on that keeps its reports."
         )
     if not row.sees_statistics:
-        notes.append("This login may not see other roles' sessions and statements: grant it pg_monitor.")
+        notes.append("This login cannot see sessions and statements of other roles: grant it pg_monitor.")
         findings.append(_blind(row.login, row.login_quoted))
     if sums["databases"] > len(databases):
-        notes.append(f"The {len(databases)} databases with the oldest rows are listed, of {sums['databases']}.")
+        notes.append(f"Only {len(databases)} of {sums['databases']} databases are listed, those with the oldest rows.")
     if settings.get("track_counts") == "off":
-        notes.append("track_counts is off: nothing is counted, and autovacuum does not work.")
+        notes.append("track_counts is off: the server counts nothing, and autovacuum does not work.")
     return ServerReport(figures, findings, notes)
 
 
 def _blind(login: str, quoted: str) -> Finding:
-    """Sections that are well only because the login sees nothing of others are not well."""
+    """A section without findings proves nothing when the login sees nothing of others."""
     return Finding(
         "server_rights", "warning", login, "pg_monitor", None,
         f"The role {login!r} lacks the privileges of pg_monitor: sessions, queries, lag and files of others are hidden "
@@ -147,7 +148,8 @@ def describe(report: ServerReport) -> str:
     """One sentence for people."""
     figures = report.figures
     since = human_duration(float(str(figures["uptime_s"])))
-    return f"PostgreSQL {figures['version']}, {figures['role']}, up for {since}, {figures['database_count']} databases."
+    databases = counted(int(str(figures["database_count"])), "database")
+    return f"PostgreSQL {figures['version']}, {figures['role']}, up for {since}, {databases}."
 
 
 def _share(part: int | None, rest: int | None) -> float | None:
@@ -232,7 +234,7 @@ def _deadlocks(
         return None if age_s is None else (count, age_s)
     if count >= earlier.deadlocks and (age_s is None or age_s >= since_s):
         return count - earlier.deadlocks, since_s
-    cleared = (age_s is not None and age_s < since_s) or uptime_s < since_s  # by somebody, or by a crash
+    cleared = (age_s is not None and age_s < since_s) or uptime_s < since_s  # by pg_stat_reset(), or by a crash
     return (count, since_s) if cleared else None  # or else a database went with its counters
 
 
@@ -241,8 +243,8 @@ def _judge_deadlocks(count: int, period_s: float, plan: ServerPlan) -> Iterator[
     if count and per_day >= plan.deadlocks_per_day:
         yield Finding(
             "server_deadlocks", "info", "deadlocks", round(per_day, 2), plan.deadlocks_per_day,
-            f"Deadlocks within the last {human_duration(period_s)}: {count:,}.",
-            "The server's log names both statements of each: let all of them lock rows in the same order.",
+            f"{counted(count, 'deadlock')} within the last {human_duration(period_s)}.",
+            "The server's log has both statements of each. Change them to lock rows in the same order.",
         )  # fmt: skip
 
 
@@ -251,12 +253,19 @@ def _restarts(figures: Mapping[str, Any], plan: ServerPlan) -> Iterator[Finding]
         yield Finding(
             "server_restarted", "info", "server", figures["uptime_s"], plan.restarted_s,
             f"The server was started {human_duration(figures['uptime_s'])} ago.",
-            "If nobody did it on purpose, see the server's log for a crash.",
+            "If the restart was not planned, look for a crash in the server's log.",
         )  # fmt: skip
     if figures["pending_restart"]:
         names = ", ".join(figures["pending_restart"])
         yield Finding(
             "server_pending_restart", "info", names, len(figures["pending_restart"]), None,
-            f"What was set takes effect at the next restart only: {names}.",
+            f"Changed settings that wait for a restart: {names}.",
             "Restart the server in a maintenance window.",
         )  # fmt: skip
+
+
+def _configure(plan: ServerPlan, options: Mapping[str, Any]) -> ServerPlan:
+    return replace(plan, earlier=Earlier.parse(options["server_baseline"]))
+
+
+SECTION = Section("server", by_session(collect), describe, ServerPlan(), _configure)

@@ -1,14 +1,14 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way to a server for many questions: a session that is lost is made anew, but not for ever."""
+"""The way to a server for many questions: a session that is lost is replaced, at most twice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from .._errors import QueryFailed, RunbookError
 from .._postgres.connection import Login, Server, Session
@@ -18,6 +18,7 @@ _LOCK_TIMEOUT_S = 1.0
 # libpq's own floor for connect_timeout.
 _CONNECT_FLOOR_S = 2
 _MAX_LOST = 2
+T = TypeVar("T")
 
 
 class _Watched(Session):
@@ -39,7 +40,7 @@ class _Watched(Session):
 
 @dataclass
 class Line:
-    """The way to one server: a session when it is first wanted, and a new one after it was lost, but not for ever."""
+    """The way to one server: a session when first needed, and another one after it was lost, at most twice."""
 
     target: Target
     login: Login
@@ -51,7 +52,7 @@ class Line:
     _session: _Watched | None = field(default=None, repr=False)
     _stack: ExitStack = field(default_factory=ExitStack, repr=False)
 
-    def use(self, work: Callable[[Session], Any]) -> Any:
+    def use(self, work: Callable[[Session], T], /) -> T:
         """Do something with a session.
 
         Raises:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # All of the server in one row. The counters are of all databases, the list has those with the oldest rows.
 # What a login may not see of pg_settings is missing there, and no error. Since when is counted is not known from 15 on
-# until somebody resets the statistics: they outlive a restart, and no longer say when they began.
+# until the statistics are reset: they outlive a restart, and no longer say when they began.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-DATABASE-VIEW
 # https://www.postgresql.org/docs/current/routine-vacuuming.html#VACUUM-FOR-WRAPAROUND
 SERVER = """

@@ -1,21 +1,29 @@
-"""What is told of a server's health, once all sections are read."""
+"""The health of a server, once all sections are read."""
 
 from __future__ import annotations
 
 import datetime
 
 import pytest
+import yaml
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.disk.report import FileSystem
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import Finding
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._health import report
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._health.report import Health, HealthPlan, Section
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._health.report import (
+    Health,
+    HealthPlan,
+    SectionHealth,
+)
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._health.schema.judgement import SchemaPlan
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._health.schema.judgement import (
     judge as judge_schema,
 )
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._health.sections import NAMES
+from ansible_collections.godel.postgres_runbook.plugins.modules import pg_health_info
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _health_fleet, _prometheus
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health import build
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health_sections import all_sections
 
 SOON = {"check": "x", "severity": "warning", "subject": "x", "message": "X.", "remedy": ""}
 NOW = datetime.datetime(2026, 2, 6, tzinfo=datetime.UTC)
@@ -36,8 +44,8 @@ def finding(check: str, severity: str, subject: str) -> Finding:
 )
 def test_a_slot_is_told_once_and_as_urgently_as_it_is(severity: str, subject: str, told: set[str]) -> None:
     sections = [
-        Section("disk", "ok", "", [finding("wal_slot", "warning", "archive")]),
-        Section("replication", "ok", "", [finding("replication_slot_inactive", severity, subject)]),
+        SectionHealth("disk", "ok", "", [finding("wal_slot", "warning", "archive")]),
+        SectionHealth("replication", "ok", "", [finding("replication_slot_inactive", severity, subject)]),
     ]
     health = Health(NOW, True, 1, 0.1, sections)
     assert {str(each["check"]) for each in health.findings} == told
@@ -46,8 +54,8 @@ def test_a_slot_is_told_once_and_as_urgently_as_it_is(severity: str, subject: st
 def test_the_worst_comes_first_and_what_two_say_alike_once() -> None:
     same = finding("server_lost", "critical", "server")
     sections = [
-        Section("activity", "ok", "", [finding("idle", "info", "x"), same]),
-        Section("queries", "failed", "", [same]),
+        SectionHealth("activity", "ok", "", [finding("idle", "info", "x"), same]),
+        SectionHealth("queries", "failed", "", [same]),
     ]
     found = Health(NOW, True, 1, 0.1, sections).findings
     assert [(each["check"], each["section"]) for each in found] == [("server_lost", "activity"), ("idle", "activity")]
@@ -66,32 +74,43 @@ def test_a_host_of_which_nothing_was_read_is_critical_on_every_page() -> None:
     ):
         host = build("db1", result, now="2026-02-06T03:04:05Z")
         assert host.severity == "critical", result
-        assert "All is well" not in host.message
+        assert "No problems" not in host.message
         assert 'health_severity{host="db1"} 3' in _prometheus.render([host]).replace('database="",', "")
 
 
 def test_no_host_at_all_is_critical() -> None:
     assert _health_fleet.severity([]) == "critical"
-    assert "All is well" not in _health_fleet.message([])
+    assert "No problems" not in _health_fleet.message([])
 
 
 @pytest.mark.parametrize("states", [[], ["failed", "failed"], ["not read"]])
 def test_a_server_of_which_nothing_was_read_is_critical_whatever_is_ignored(states: list[str]) -> None:
     names = ["server", "activity"][: len(states)]
     sections = [
-        Section(name, state, "", [finding("health_section", "warning", name)])
+        SectionHealth(name, state, "", [finding("health_section", "warning", name)])
         for name, state in zip(names, states, strict=True)
     ]
     plan = HealthPlan(names, ignore=["health_section", "health_nothing_read"])
-    unproven = report._unproven(sections, report._subjects(plan, NOW), plan)
+    unproven = report._unproven(sections, plan)
     assert unproven is not None
     found = Health(NOW, False, 0, 0.1, sections, unproven)
     assert (found.severity, found.findings[0]["check"]) == ("critical", "health_nothing_read")
 
 
+def test_each_section_has_its_page_and_its_documentation() -> None:
+    documented = yaml.safe_load(pg_health_info.DOCUMENTATION)["options"]["sections"]
+    names = list(NAMES)
+    assert [page.name for page in all_sections.SECTIONS] == names
+    assert documented["choices"] == documented["default"] == names
+    # Facts of all sections are one namespace.
+    facts = [name for page in all_sections.SECTIONS for name in page.facts({})]
+    assert len(facts) == len(set(facts))
+    assert {name for page in all_sections.SECTIONS for name in page.kept} <= set(facts)
+
+
 ROW = {
     "name": "public.s", "table": "public.t", "column": "id", "type": "integer", "column_type": "integer",
-    "by_column": True, "ascending": True, "last": 90, "end": 100, "left": 10, "used_share": 0.9,
+    "by_column": True, "ascending": True, "last": 90, "end": 100, "left": 10, "used_ratio": 0.9,
 }  # fmt: skip
 NONE = {
     "fullest_sequences": [], "disabled_triggers": 0, "unenforced_constraints": 0, "not_validated_constraints": 0,
@@ -105,7 +124,7 @@ NONE = {
     ("share", "severity"), [(0.79, None), (0.8, "warning"), (0.8999, "warning"), (0.9, "critical"), (1.2, "critical")]
 )
 def test_a_sequence_is_judged_at_its_limits(share: float, severity: str | None) -> None:
-    found = list(judge_schema({**NONE, "fullest_sequences": [{**ROW, "used_share": share}]}, [], SchemaPlan()))
+    found = list(judge_schema({**NONE, "fullest_sequences": [{**ROW, "used_ratio": share}]}, [], SchemaPlan()))
     assert [each.severity for each in found] == ([severity] if severity else [])
 
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _health_fleet, _health_page, _prometheus
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._charts import Bar, Part, bars, stack, trend
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._charts import Bar, Chart, Part, bars, stack
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._charts import line as line_over_time
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health import HostHealth, build
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health_html import command
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health_findings import command
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._templates import environment
 from tests.support.health_samples import GIB, HOSTILE, NOW, bad_night, finding, history, section
 from tests.unit.plugin_utils.test_report import NAMES, Page, cells_of_markdown
 
@@ -43,19 +45,20 @@ def host(result: dict[str, Any] | None = None, **over: Any) -> HostHealth:
 
 def pages(known: HostHealth) -> list[str]:
     """The HTML of a host and of the overview."""
-    return [_health_page.render(known, overview=True), _health_fleet.render([known], NOW)]
+    return [_health_page.texts(known)["html"], _health_fleet.texts([known], NOW)["html"]]
 
 
 # --- what is said ---------------------------------------------------------------------------------------
 
 
 def test_the_worst_is_told_first_with_what_to_do_and_what_to_type() -> None:
-    page = _health_page.render(host(), overview=True)
+    page = _health_page.texts(host())["html"]
     told = re.findall(r'<li class="finding (\w+)">', page)
     assert told == ["critical", "critical", "warning", "warning", "info"]
-    assert "2 things need somebody now, 2 things need somebody soon." in page
+    assert "2 critical findings, 2 warnings." in page
     assert "<code>ansible-playbook godel.postgres_runbook.disk_space --limit db1</code>" in page
-    assert page.index("What is wrong") < page.index('id="server"')
+    assert page.index('id="findings"') < page.index('id="server"')
+    assert page.index("Passed checks") < page.index("87 of 97 connections that ordinary roles may have")
 
 
 def test_a_command_has_the_option_that_the_remedy_names() -> None:
@@ -70,7 +73,7 @@ def test_a_command_has_the_option_that_the_remedy_names() -> None:
 
 
 def test_a_name_that_a_shell_or_ansible_would_read_otherwise_is_not_offered_for_typing() -> None:
-    page = _health_page.render(host(name="db1:!db2;reboot"), overview=True)
+    page = _health_page.texts(host(name="db1:!db2;reboot"))["html"]
     assert "ansible-playbook" not in page
     assert "Run the playbook godel.postgres_runbook.disk_space." in page
 
@@ -86,7 +89,7 @@ def test_the_json_has_everything_and_its_promised_names() -> None:
 
 def test_facts_are_those_of_the_worst_disk_replica_and_backup() -> None:
     facts = host(with_backups()).facts
-    assert (facts["disk_used_share"], facts["disk_free_bytes"]) == (0.96, 4 * GIB)
+    assert (facts["disk_used_ratio"], facts["disk_free_bytes"]) == (0.96, 4 * GIB)
     assert (facts["lag_bytes"], facts["lag_s"]) == (900 * 1024**2, 212.0)
     assert facts["backup_age_s"] == 7200  # not that of the newest, which is of no use
     assert (facts["connections"], facts["max_connections"]) == (87, 100)
@@ -104,25 +107,25 @@ def test_facts_are_those_of_the_worst_disk_replica_and_backup() -> None:
 def test_a_host_without_a_result_has_a_page_that_says_why(result: dict[str, Any], told: str) -> None:
     known = build("db1", result, now=NOW)
     assert (known.severity, known.reachable, known.worst and known.worst["check"]) == ("critical", False, "health_host")
-    for text in (*pages(known), _health_page.markdown(known), _health_fleet.markdown([known], NOW)):
+    for text in (*pages(known), _health_page.texts(known)["md"], _health_fleet.texts([known], NOW)["md"]):
         assert told in text
 
 
-def test_an_overview_has_the_worst_host_first_and_says_how_many_need_somebody() -> None:
+def test_an_overview_has_the_worst_host_first_and_says_how_many_are_critical() -> None:
     well = build("db0", {**bad_night(), "findings": []}, now=NOW)
     hosts = _health_fleet.sort([well, host(), build("db9", {}, now=NOW)])
     assert [each.host for each in hosts] == ["db1", "db9", "db0"]
-    document = json.loads(_health_fleet.as_json(hosts, NOW))
-    assert document["message"] == "Of 3 hosts 2 need somebody now."
+    document = json.loads(_health_fleet.texts(hosts, NOW)["json"])
+    assert document["message"] == "3 hosts: 2 critical."
     assert [row["severity"] for row in document["sections"]["hosts"]] == ["critical", "critical", "ok"]
     assert {each["host"] for each in document["findings"]} == {"db1", "db9"}
     assert document["collected_at"] == NOW
-    assert "All is well on 1 host." in _health_fleet.render([well], NOW)
+    assert "No problems found on 1 host." in _health_fleet.texts([well], NOW)["html"]
 
 
 def test_lines_over_time_begin_with_the_third_point_and_say_it_in_words() -> None:
-    few = _health_page.render(host(history=history(1)), overview=True)
-    many = _health_page.render(host(history=history(30)), overview=True)
+    few = _health_page.texts(host(history=history(1)))["html"]
+    many = _health_page.texts(host(history=history(30)))["html"]
     assert ("polyline" in few, many.count("<polyline")) == (False, 4)
     assert "<title>Connections over time: 30 to 87 in 36 d; lowest 30, highest 87</title>" in many
 
@@ -133,28 +136,33 @@ def test_a_damaged_history_takes_no_page_away() -> None:
         {"collected_at": NOW, "connections": True},
         {"collected_at": NOW},
     ]
-    assert "polyline" not in _health_page.render(host(history=odd), overview=True)
+    assert "polyline" not in _health_page.texts(host(history=odd))["html"]
 
 
 # --- charts ---------------------------------------------------------------------------------------------
 
 
+def drawn_as(chart: Chart | None) -> str:
+    """The HTML of a chart."""
+    return str(environment().get_template("charts.html.j2").module.draw(chart))
+
+
 def test_a_bar_never_leaves_its_track_and_every_figure_is_a_text() -> None:
-    drawn = bars("T", [Bar("a", 0.25, "1"), Bar("b", 7.0, "many"), Bar("c", -1, "none")])
+    drawn = drawn_as(bars("T", [Bar("a", 0.25, "1"), Bar("b", 7.0, "many"), Bar("c", -1, "none")]))
     assert re.findall(r'class="fill" width="([\d.]+)%"', drawn) == ["25.00", "100.00", "0.00"]
     assert Page(drawn).cells[:3] == ["a", "1", ""]
-    assert bars("T", []) == ""
+    assert bars("T", []) is None
 
 
 def test_parts_of_a_bar_lie_side_by_side_and_end_where_it_ends() -> None:
-    drawn = stack("T", [Part("a", 50, "50"), Part("b", 80, "80")], 100, "free 0")
+    drawn = drawn_as(stack("T", [Part("a", 50, "50"), Part("b", 80, "80")], 100, "free 0"))
     assert re.findall(r'x="([\d.]+)%" width="([\d.]+)%"', drawn) == [("0.00", "50.00"), ("50.00", "50.00")]
-    assert stack("T", [], 10, "") == stack("T", [Part("a", 1, "1")], 0, "") == ""
+    assert stack("T", [], 10, "") is stack("T", [Part("a", 1, "1")], 0, "") is None
 
 
 def test_a_line_stays_in_its_picture_even_when_nothing_changes() -> None:
     for points in ([(0.0, 0.0), (0.0, 0.0), (0.0, 0.0)], [(1.0, 5.0), (2.0, 1e12), (3.0, -4.0)]):
-        drawn = trend("T", points, "told", 10)
+        drawn = drawn_as(line_over_time("T", points, "told", 10))
         numbers = [
             float(each)
             for each in re.findall(r'polyline class="line" points="([^"]+)"', drawn)[0].replace(",", " ").split()
@@ -183,7 +191,7 @@ def test_hostile_names_are_shown_harmlessly_everywhere() -> None:
     for source in pages(known):
         check_harmless(source)
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in source
-    for source in (_health_page.markdown(known), _health_fleet.markdown([known], NOW)):
+    for source in (_health_page.texts(known)["md"], _health_fleet.texts([known], NOW)["md"]):
         cells_of_markdown(source)
         assert "\x1b" not in source
     assert json.loads(known.as_json())["host"] == HOSTILE
@@ -201,8 +209,8 @@ def test_a_megabyte_of_query_is_cut_for_people_only() -> None:
     result = bad_night()
     result["sections"]["queries"]["data"]["queries"][0]["query"] = "x" * 1_000_000
     known = host(result)
-    assert len(_health_page.render(known, overview=True)) < 100_000
-    assert len(_health_page.markdown(known)) < 100_000
+    assert len(_health_page.texts(known)["html"]) < 100_000
+    assert len(_health_page.texts(known)["md"]) < 100_000
     assert "x" * 1_000_000 in known.as_json()
 
 

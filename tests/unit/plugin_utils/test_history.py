@@ -36,14 +36,14 @@ def test_damaged_lines_are_left_out_and_told() -> None:
     ]
     samples, notes = _history.parse(b"\n".join([*lines, b"", good]))
     assert samples == [sample(1)]
-    assert notes == ["6 damaged lines of the history were left out: 1, 2, 3, 4, 5, ...."]
+    assert notes == ["6 damaged lines of the history left out: 1, 2, 3, 4, 5, ...."]
     assert _history.parse(b"[" * 100_000)[0] == []
 
 
 def test_a_sample_gets_the_time_when_it_has_none() -> None:
     assert _history.append([], {"a": 1}, 400, NOW) == [{"a": 1, "collected_at": "2026-02-06T03:04:05Z"}]
     assert _history.append([sample(1)], sample(2), 400, NOW) == [sample(2), sample(1)]
-    assert _history.append([sample(1)], sample(1), 400, NOW) == [sample(1)]  # the same again is told once
+    assert _history.append([sample(1)], sample(1), 400, NOW) == [sample(1)]  # the same again counts once
     with pytest.raises(ValueError, match="does not match"):
         _history.append([], {"collected_at": "now"}, 400, NOW)
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _html, _markdown
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, build, label, labels, text
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, build
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._text import label, labels, text
 from tests.conftest import ROOT
 
 WHOSE = {
@@ -59,7 +59,7 @@ def finding(severity: str, **over: Any) -> dict[str, Any]:
 def rendered(result: dict[str, Any], columns: dict[str, list[str]] | None = None, **over: str) -> dict[str, str]:
     """The three texts of a result."""
     found = build(result, About(**{**WHOSE, **over}), columns)
-    return {"json": found.as_json(), "md": _markdown.render(found), "html": _html.render(found)}
+    return {"json": found.as_json(), "md": found.as_markdown(), "html": found.as_html()}
 
 
 class Page(HTMLParser):

@@ -325,12 +325,14 @@ def describe(report: DiskReport) -> str:
     told = []
     if report.file_systems:
         fullest = report.file_systems[0]
+        count = len(report.file_systems)
+        which = "The file system" if count == 1 else f"The fullest of {count} file systems"
         told.append(
-            f"The fullest of {len(report.file_systems)} file systems ({', '.join(fullest.kinds)}) is "
-            f"{fullest.used_ratio:.0%} full, {human_size(fullest.free_bytes)} are free."
+            f"{which} ({', '.join(fullest.kinds)}) is {fullest.used_ratio:.0%} full, "
+            f"{human_size(fullest.free_bytes)} are free."
         )
     if report.wal["size_bytes"] is not None:
         told.append(f"pg_wal has {human_size(int(str(report.wal['size_bytes'])))}.")
     bad = [each.message for each in report.findings if each.severity in ("warning", "critical")]
     more = [f"And {len(bad) - 3} more."] if len(bad) > 3 else []
-    return " ".join([*told, *bad[:3], *more]) or "Nothing could be seen of the disks."
+    return " ".join([*told, *bad[:3], *more]) or "The login can see nothing of the disks."

@@ -13,7 +13,7 @@ from ..._errors import QueryFailed
 from ..._findings import SEVERITIES, Finding
 from ..._postgres import sqlstate
 from ..._postgres.connection import Session
-from ..._units import human_duration, to_rfc3339
+from ..._units import counted, human_duration, to_rfc3339
 from . import judgement
 from .comparison import Baseline, Comparison, compare
 from .judgement import QueriesPlan
@@ -170,7 +170,8 @@ def describe(report: QueriesReport) -> str:
     since = f" since {to_rfc3339(statistics.stats_reset)}" if statistics.stats_reset else ""
     where = "all databases" if report.sample["scope"] == "" else str(report.facts.database)
     text = (
-        f"{statistics.statement_count:,} statements of {where}, called {statistics.call_count:,} times{since},"
+        f"{counted(statistics.statement_count, 'statement')} of {where}, called "
+        f"{counted(statistics.call_count, 'time')}{since},"
         f" took {human_duration(statistics.total_time_s)}."
     )
     if report.comparison.since is not None:

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..._findings import SEVERITIES, Finding
-from ..._units import human_duration, human_size
+from ..._units import counted, human_duration, human_size
 from .facts import STAGES, Facts, Synchronous, synchronous
 from .logical import judge_subscriptions
-from .plan import NEVER_TIMES_OUT_S, PLAYBOOK, ReplicationPlan, counted
+from .plan import NEVER_TIMES_OUT_S, PLAYBOOK, ReplicationPlan
 from .slots import judge_capacity, judge_slot
 from .standby import judge_receiver, judge_replay
 

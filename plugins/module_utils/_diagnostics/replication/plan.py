@@ -15,11 +15,6 @@ NEVER_TIMES_OUT_S = 60.0  # the default of wal_sender_timeout and wal_receiver_t
 PLAYBOOK = "the playbook godel.postgres_runbook.replication"
 
 
-def counted(number: int, name: str) -> str:
-    """`1 replica`, `2 replicas`."""
-    return f"{number} {name}{'' if number == 1 else 's'}"
-
-
 @dataclass(frozen=True)
 class Levels:
     """From where on something is a warning, and from where on it is critical."""

@@ -11,10 +11,10 @@ from datetime import datetime
 
 from ..._findings import Finding
 from ..._postgres.connection import Session
-from ..._units import human_duration, human_size
+from ..._units import counted, human_duration, human_size
 from .facts import Facts, Standby, read, receiver_values, replay_values, synchronous
 from .judgement import connected, judge
-from .plan import ReplicationPlan, counted
+from .plan import ReplicationPlan
 from .standby import conflicts
 
 __all__ = ["ReplicationPlan", "ReplicationReport", "collect", "describe"]

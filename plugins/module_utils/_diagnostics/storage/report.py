@@ -16,7 +16,7 @@ from ..._plan import Plan, no_option
 from ..._postgres import directories
 from ..._postgres.connection import Session
 from ..._target.base import Space, Target
-from ..._units import from_rfc3339, human_duration, human_size, to_rfc3339
+from ..._units import counted, from_rfc3339, human_duration, human_size, to_rfc3339
 from . import sql
 from .forecast import DAY_S, Forecast, forecast, trend
 
@@ -303,12 +303,12 @@ def _range(prediction: Forecast) -> str:
 
 def describe(report: StorageReport) -> str:
     """A few sentences for people."""
-    count = len(report.databases)
-    text = f"{count} {'database' if count == 1 else 'databases'}, {human_size(report.sample.size_bytes)}."
+    text = f"{counted(len(report.databases), 'database')}, {human_size(report.sample.size_bytes)}."
     if report.tables:
         first = report.tables[0]
         size = human_size(int(str(first["total_bytes"])))
-        text += f" The largest of {report.table_count:,} tables is {first['identity']}, {size}."
+        which = "The only table" if report.table_count == 1 else f"The largest of {report.table_count:,} tables"
+        text += f" {which} is {first['identity']}, {size}."
     if report.sample.free_bytes is not None:
         text += f" {human_size(report.sample.free_bytes)} are free."
     worst_ones = [each.message for each in report.findings if each.severity in ("warning", "critical")]
@@ -318,4 +318,4 @@ def describe(report: StorageReport) -> str:
         return (
             f"{text} At this rate the disk is full on {report.forecast.full_at:%Y-%m-%d} ({_range(report.forecast)})."
         )
-    return f"{text} No day is foretold when the disk is full. {report.forecast.reason}"
+    return f"{text} No date can be predicted for the disk to fill up. {report.forecast.reason}"

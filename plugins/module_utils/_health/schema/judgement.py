@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._findings import Finding
-from ..._units import human_size
+from ..._units import counted, human_size
 
 _SHOWN = 3
 _ENDS_OF_BIGINT = (2**63 - 1, -(2**63))
@@ -84,13 +84,9 @@ def _some(names: Sequence[str], count: int) -> str:
     return shown + (f" and {count - _SHOWN:,} more" if count > min(_SHOWN, len(names)) else "")
 
 
-def _plural(count: int, one: str, many: str) -> str:
-    return f"1 {one}" if count == 1 else f"{count:,} {many}"
-
-
 def _sequences(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Finding]:
     for each in figures["fullest_sequences"]:
-        share = each["used_share"]
+        share = each["used_ratio"]
         if share is None or share < plan.sequence_used_warning:
             continue
         severity, threshold = "warning", plan.sequence_used_warning
@@ -133,7 +129,7 @@ def _disabled(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Finding]
     else:
         command = f"ALTER TABLE {first['table']} ENABLE {first['kind'].upper()} {first['name']};"
     verb = "is" if count == 1 else "are"
-    message = f"{_plural(count, 'trigger or rule', 'triggers and rules')} {verb} disabled: {_some(names, count)}."
+    message = f"{counted(count, 'trigger or rule', 'triggers and rules')} {verb} disabled: {_some(names, count)}."
     remedy = f"If that is not meant to last: {command}"
     yield _counted("disabled_triggers", names[0], count, plan, message, remedy)
 
@@ -145,7 +141,7 @@ def _unenforced(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Findin
     names = [f"{each['name']} of {each['table']}" for each in rows]
     table, name = rows[0]["table"], rows[0]["name"]
     message = (
-        f"{_plural(count, 'constraint does', 'constraints do')} not hold, since internal triggers are disabled "
+        f"{counted(count, 'constraint does', 'constraints do')} not hold, since internal triggers are disabled "
         f"(DISABLE TRIGGER ALL, or an interrupted load with --disable-triggers): {_some(names, count)}."
     )
     remedy = (
@@ -162,7 +158,7 @@ def _not_validated(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Fin
     names = [f"{each['name']} of {each['table']}" for each in rows]
     first = rows[0]
     message = (
-        f"{_plural(count, 'constraint was', 'constraints were')} never validated: {_some(names, count)}. Older rows "
+        f"{counted(count, 'constraint was', 'constraints were')} never validated: {_some(names, count)}. Older rows "
         "may violate what newer ones must meet."
     )
     remedy = f"ALTER {first['kind']} {first['table']} VALIDATE CONSTRAINT {first['name']};"
@@ -178,7 +174,7 @@ def _not_populated(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Fin
     names = [each["name"] for each in rows]
     have = "has" if count == 1 else "have"
     message = (
-        f"{_plural(count, 'materialized view', 'materialized views')} {have} never been populated, and each query of "
+        f"{counted(count, 'materialized view', 'materialized views')} {have} never been populated, and each query of "
         f"{'it' if count == 1 else 'one'} fails: {_some(names, count)}."
     )
     remedy = f"REFRESH MATERIALIZED VIEW {names[0]};"
@@ -191,7 +187,7 @@ def _without_key(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Findi
         return
     names = [each["name"] for each in rows]
     have = "has" if count == 1 else "have"
-    message = f"{_plural(count, 'table', 'tables')} {have} no primary key, the largest first: {_some(names, count)}."
+    message = f"{counted(count, 'table', 'tables')} {have} no primary key, the largest first: {_some(names, count)}."
     remedy = (
         f"Where a column is unique: ALTER TABLE {names[0]} ADD PRIMARY KEY (...). Without one, logical replication and "
         "pg_repack cannot tell rows apart."
@@ -217,6 +213,6 @@ def _indexes(figures: Mapping[str, Any], of_indexes: Sequence[Finding], plan: Sc
         size = sum(each.value for each in found if isinstance(each.value, int))
         subjects = [each.subject for each in found]
         told = f" ({human_size(size)})" if check != "index_missing_for_key" else ""
-        message = f"{_plural(len(found), one, many)}{told}: {_some(subjects, len(found))}. {found[0].message}"
+        message = f"{counted(len(found), one, many)}{told}: {_some(subjects, len(found))}. {found[0].message}"
         more = " The module pg_index_info says what to do for each of them." if len(found) > 1 else ""
         yield _counted(name, subjects[0], len(found), plan, message, found[0].remedy + more)

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..._diagnostics.section import Section, by_session
 from ..._findings import Finding
 from ..._maintenance.reindex import advice, indexes
 from ..._postgres.connection import Session
 from . import sql
 from .judgement import SchemaPlan, judge
 
-__all__ = ["SchemaPlan", "SchemaReport", "collect", "describe"]
+__all__ = ["SECTION", "SchemaPlan", "SchemaReport", "collect", "describe"]
 
 _MOST_SEQUENCES = 20_000
 _MOST_TABLES = 200
@@ -48,7 +49,7 @@ def collect(session: Session, plan: SchemaPlan, now: datetime) -> SchemaReport:
     """Three statements at most. Indexes are read of those tables alone that may have something to say."""
     values = {
         "limit": plan.limit,
-        "used_share": plan.sequence_used_warning,
+        "used_ratio": plan.sequence_used_warning,
         "most_sequences": _MOST_SEQUENCES,
         "min_bytes": plan.index_min_bytes,
         "most_tables": _MOST_TABLES,
@@ -102,3 +103,6 @@ def describe(report: SchemaReport) -> str:
     more = f" And {len(bad) - 2} more." if len(bad) > 2 else ""
     head = f"{figures['tables']:,} tables and {figures['sequences']:,} sequences."
     return " ".join([head, *bad[:2]]) + more
+
+
+SECTION = Section("schema", by_session(collect), describe, SchemaPlan())

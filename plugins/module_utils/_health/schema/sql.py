@@ -71,7 +71,7 @@ locked AS MATERIALIZED (
     SELECT r.oid, r.nspname, r.relname, r.seqtypid, r.last, r."end", r.relation, r.attname, r.atttypid, r.increment > 0 AS ascending,
            r.top < 9223372036854775807 AND CASE WHEN r.increment > 0 THEN r.top <= r.high ELSE -r.top - 1 >= r.low END AS by_column,
            pg_catalog.trunc(pg_catalog.abs(r."end" - r.last) / pg_catalog.abs(r.increment)) AS left,
-           round((r.last - r.start) / nullif(r."end" - r.start, 0), 4)::pg_catalog.float8 AS used_share
+           round((r.last - r.start) / nullif(r."end" - r.start, 0), 4)::pg_catalog.float8 AS used_ratio
     FROM reach r
     WHERE r.last IS NOT NULL AND (NOT r.cycles OR r."end" NOT IN (r.high, r.low))
 )"""
@@ -140,7 +140,7 @@ def _examples(source: str, order: str, columns: str = "few.*") -> str:
 
 _OF_SEQUENCE = f"""{_identity("few")} AS name, pg_catalog.format_type(few.seqtypid, NULL) AS type, few.last, few."end", few."left",
            (SELECT {_identity("t")} FROM named t WHERE t.oid = few.relation) AS "table", pg_catalog.quote_ident(few.attname) AS "column",
-           pg_catalog.format_type(few.atttypid, NULL) AS column_type, few.ascending, few.by_column, few.used_share"""
+           pg_catalog.format_type(few.atttypid, NULL) AS column_type, few.ascending, few.by_column, few.used_ratio"""
 
 SCHEMA = f"""
 WITH {_NAMED}, {_SEQUENCES}, {_DISABLED}, {_NOT_VALIDATED}, {_SUSPECTS}, bare_tables AS MATERIALIZED (
@@ -153,8 +153,8 @@ WITH {_NAMED}, {_SEQUENCES}, {_DISABLED}, {_NOT_VALIDATED}, {_SUSPECTS}, bare_ta
 SELECT (SELECT count(*) FROM named t WHERE t.relkind IN ('r', 'p') AND NOT t.relispartition) AS tables,
        (SELECT count(*) FROM pg_catalog.pg_sequence) AS sequences,
        (SELECT count(*) FROM sequences s WHERE NOT s.readable) AS sequences_hidden,
-       (SELECT count(*) FROM used u WHERE u.used_share >= %(used_share)s) AS sequences_near_end,
-       {_examples("used", "used_share DESC NULLS LAST, oid", _OF_SEQUENCE)} AS fullest_sequences,
+       (SELECT count(*) FROM used u WHERE u.used_ratio >= %(used_ratio)s) AS sequences_near_end,
+       {_examples("used", "used_ratio DESC NULLS LAST, oid", _OF_SEQUENCE)} AS fullest_sequences,
        (SELECT count(*) FROM disabled) AS disabled_triggers, {_examples("disabled", '"table", name')} AS disabled_trigger_list,
        (SELECT count(*) FROM unenforced) AS unenforced_constraints,
        {_examples("unenforced", '"table", name')} AS unenforced_constraint_list,
