@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -21,21 +22,79 @@ class Typed:
 
     Attributes:
         spec: the option as AnsibleModule takes it.
-        read: from its value and its name to what plans hold. Not called for None or an empty text, which count as None.
+        read: from its value and its name to what plans hold.
+        empty: whether an empty text is a value. With a default it is one in any case: it would not stand for None.
     """
 
     spec: Mapping[str, Any]
     read: Callable[[Any, str], Any]
+    empty: bool = False
+
+    def lacks(self, value: object) -> bool:
+        """Whether this is no value, so that plans get None."""
+        return value is None or (value == "" and not self.empty and "default" not in self.spec)
 
 
-def duration(default: str | None = None, **spec: Any) -> Typed:
-    """A duration such as `15m`, which becomes seconds (float)."""
-    return Typed(_text(default, spec), parse_duration)
+def duration(default: str | None = None, *, least: str | None = None, most: str | None = None, **spec: Any) -> Typed:
+    """A duration such as `15m`, from `least` to `most` (both included), which becomes seconds (float)."""
+    return Typed(_text(default, spec), _bounded(parse_duration, least, most))
 
 
 def size(default: str | None = None, **spec: Any) -> Typed:
     """A size such as `64MB`, which becomes bytes (int)."""
     return Typed(_text(default, spec), parse_size)
+
+
+def duration_or_size(default: str | None = None, **spec: Any) -> Typed:
+    """A duration or a size, which becomes (seconds, None) or (None, bytes). A bare number is neither."""
+
+    def read(value: object, option: str) -> tuple[float | None, int | None]:
+        if not str(value).strip().isdigit():
+            with suppress(InvalidInput):
+                return None, parse_size(value, option)
+            with suppress(InvalidInput):
+                return parse_duration(value, option), None
+        raise InvalidInput(
+            f"Invalid {option}",
+            subject=repr(value),
+            why="it is neither a duration nor a size",
+            remedy="Write a number with a unit, for example 30s or 64MB.",
+        )
+
+    return Typed(_text(default, spec), read)
+
+
+def size_or_ratio(default: str | None = None, **spec: Any) -> Typed:
+    """A size or a percentage such as `10%`, which becomes (bytes, None) or (None, a share from 0 to 1)."""
+
+    def read(value: object, option: str) -> tuple[int | None, float | None]:
+        stripped = str(value).strip()
+        if not stripped.endswith("%"):
+            return parse_size(value, option), None
+        with suppress(ValueError):
+            percent = float(stripped[:-1])
+            if 0 <= percent < 100:
+                return None, percent / 100
+        raise _out_of_range(value, option, "0%", "99%, or a size")
+
+    return Typed(_text(default, spec), read)
+
+
+def filled(option: Typed, why: str) -> Typed:
+    """An option that must have a value when it is given, as when a variable of a script is not set.
+
+    Args:
+        why: what an empty text would mean, for the error.
+    """
+
+    def read(value: object, name: str) -> Any:
+        if not str(value).strip():
+            raise InvalidInput(
+                f"Invalid {name}", subject=repr(value), why=why, remedy="Give it a value, or leave it out."
+            )
+        return option.read(value, name)
+
+    return Typed(option.spec, read, empty=True)
 
 
 def ratio(default: float | None = None, **spec: Any) -> Typed:
@@ -49,11 +108,35 @@ def between(least: float, most: float | None, default: float | None = None, **sp
 
     def read(value: float, option: str) -> float:
         if value < least or (most is not None and value > most):
-            remedy = f"Use {least} or more." if most is None else f"Use {least} to {most}."
-            raise InvalidInput(f"Invalid {option}", subject=repr(value), why="it is out of range", remedy=remedy)
+            raise _out_of_range(value, option, least, most)
         return value
 
     return Typed(known, read)
+
+
+def _bounded(
+    parse: Callable[[object, str], float], least: str | None, most: str | None
+) -> Callable[[object, str], float]:
+    def read(value: object, option: str) -> float:
+        found = parse(value, option)
+        if (least is not None and found < parse(least, option)) or (most is not None and found > parse(most, option)):
+            raise _out_of_range(value, option, least, most)
+        return found
+
+    return read
+
+
+def _out_of_range(value: object, option: str, least: object, most: object) -> InvalidInput:
+    if most is None:
+        remedy = f"Use {least} or more."
+    else:
+        remedy = f"Use at most {most}." if least is None else f"Use {least} to {most}."
+    return InvalidInput(f"Invalid {option}", subject=repr(value), why="it is out of range", remedy=remedy)
+
+
+def text(default: str | None = None, **spec: Any) -> Typed:
+    """Any text; for the helpers that ask more of it."""
+    return Typed(_text(default, spec), lambda value, _option: value)
 
 
 def _text(default: str | None, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,14 +226,18 @@ def _read(options: Options, params: Mapping[str, Any], above: str) -> dict[str, 
     for name, option in options.items():
         value, path = params.get(name), f"{above}{name}"
         if isinstance(option, Typed):
-            found[name] = None if value in (None, "") else option.read(value, path)
-        elif value and "options" in option:
+            found[name] = None if option.lacks(value) else option.read(value, path)
+        elif value is not None and "options" in option:
             inner = option["options"]
             if isinstance(value, list):
                 found[name] = [_read(inner, each, f"{path}.") for each in value]
-            else:
-                found[name] = _read(inner, value, f"{path}.")
+            else:  # Ansible does not fill in a dictionary that is itself a default
+                found[name] = _read(inner, {**_defaults(inner), **value}, f"{path}.")
     return found
+
+
+def _defaults(options: Options) -> dict[str, Any]:
+    return {name: spec.get("default") for name, spec in _plain(options).items()}
 
 
 # The words of community.postgresql:

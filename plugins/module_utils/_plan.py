@@ -6,11 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field as dataclass_field
 from dataclasses import fields
 from typing import Any, TypeVar
 
 _UNITS = ("_s", "_bytes")
+_NO_OPTION = "no option"
 P = TypeVar("P", bound="Plan")
+T = TypeVar("T")
+
+
+def no_option(default: T) -> T:
+    """A plan's field that no option of the module sets, so that it keeps its default unless it is given."""
+    found: T = dataclass_field(default=default, metadata={_NO_OPTION: True})
+    return found
 
 
 class Plan:
@@ -27,11 +36,11 @@ class Plan:
             given: fields that are no options, or that are not what the option says.
 
         Raises:
-            LookupError: a field is neither an option nor given, which is a mistake in the code.
+            LookupError: a field is neither an option, nor given, nor `no_option`, which is a mistake in the code.
         """
         values = dict(given)
         for field in fields(cls):  # type: ignore[arg-type]  # subclasses are dataclasses
-            if field.name not in values:
+            if field.name not in values and _NO_OPTION not in field.metadata:
                 values[field.name] = params[_option(field.name, params, cls.__name__)]
         return cls(**values)
 

@@ -19,11 +19,15 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._argspec im
     ArgumentSpec,
     between,
     duration,
+    duration_or_size,
+    filled,
     ratio,
     size,
+    size_or_ratio,
+    text,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._plan import Plan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._plan import Plan, no_option
 
 SECRET = "s3cret-of-the-test"
 SPEC = ArgumentSpec({"format": {"type": "str", "choices": ["a", "b"]}, "other": {"type": "str"}})
@@ -166,6 +170,68 @@ def test_typed_options_are_read_at_every_depth_and_an_empty_one_is_none() -> Non
     }
 
 
+def test_a_dictionary_that_is_a_default_has_the_defaults_of_its_options() -> None:
+    spec = ArgumentSpec({"inner": {"type": "dict", "default": {}, "options": {"age": duration("1h"), "name": text()}}})
+    with patch_module_args({}):
+        assert spec.read(spec.create_module().params) == {"inner": {"age": 3600.0, "name": None}}
+    with patch_module_args({"inner": {"name": "x"}}):
+        assert spec.read(spec.create_module().params) == {"inner": {"age": 3600.0, "name": "x"}}
+
+
+CHOICES = ArgumentSpec(
+    {
+        "lag": duration_or_size(),
+        "free": size_or_ratio(),
+        "wait": duration("6h", least="1s", most="1d"),
+        "rule": {
+            "type": "dict",
+            "options": {"user": filled(text(), "it would mean all"), "over": filled(duration(), "")},
+        },
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"lag": "64MB"}, (None, 64 * 1024**2)),
+        ({"lag": "5m"}, (300.0, None)),
+        ({"free": "10%"}, (None, 0.1)),
+        ({"free": "20GB"}, (20 * 1024**3, None)),
+        ({"free": 1024}, (1024, None)),
+        ({"wait": "1s"}, 1.0),
+        ({"wait": "1d"}, 86400.0),
+        ({"rule": {"user": "a", "over": "1m"}}, {"user": "a", "over": 60.0}),
+        ({"rule": {"user": None, "over": None}}, {"user": None, "over": None}),
+    ],
+)
+def test_choices_of_kinds_and_bounds_are_read(given: Mapping[str, Any], found: object) -> None:
+    [name] = given
+    assert CHOICES.read({**dict.fromkeys(CHOICES.options), **given})[name] == found
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"lag": "100"}, "Invalid lag ('100'): it is neither a duration nor a size. Write a number with a unit,"),
+        ({"lag": "much"}, "Invalid lag ('much'): it is neither"),
+        ({"free": "100%"}, "Invalid free ('100%'): it is out of range. Use 0% to 99%, or a size."),
+        ({"free": "x%"}, "Invalid free ('x%'): it is out of range."),
+        ({"free": "much"}, "Invalid free ('much'): it is not a size."),
+        ({"wait": "999ms"}, "Invalid wait ('999ms'): it is out of range. Use 1s to 1d."),
+        ({"wait": "2d"}, "Invalid wait ('2d'): it is out of range."),
+        ({"wait": ""}, "Invalid wait (''): it is not a duration."),
+        ({"rule": {"user": " "}}, "Invalid rule.user (' '): it would mean all. Give it a value, or leave it out."),
+        ({"rule": {"over": ""}}, "Invalid rule.over ('')."),
+        ({"rule": {"over": "soon"}}, "Invalid rule.over ('soon'): it is not a duration."),
+    ],
+)
+def test_what_choices_and_bounds_refuse_is_told_in_one_form(given: Mapping[str, Any], told: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        CHOICES.read({**dict.fromkeys(CHOICES.options), **given})
+    assert caught.value.message.startswith(told)
+
+
 @pytest.mark.parametrize(
     ("given", "names"),
     [
@@ -194,6 +260,18 @@ class _Plan(Plan):
 def test_a_plan_takes_each_field_from_the_option_of_its_name() -> None:
     assert _Plan.from_params({"timeout": 1.0, "limit": 2, "jobs": 3, "more": 4}) == _Plan(1.0, 2, 3)
     assert _Plan.from_params({"timeout": 1.0, "limit": 2}, jobs=5) == _Plan(1.0, 2, 5)
+
+
+@dataclass(frozen=True)
+class _Extended(_Plan):
+    limit: int = no_option(7)
+    found: int = no_option(0)
+
+
+def test_what_is_no_option_keeps_its_default_unless_it_is_given() -> None:
+    params = {"timeout": 1.0, "limit": 2, "jobs": 3}
+    assert _Extended.from_params(params) == _Extended(1.0, 2, 3, 7, 0)
+    assert _Extended.from_params(params, found=5).found == 5
 
 
 def test_a_field_without_an_option_is_a_mistake_even_where_it_has_a_default() -> None:
