@@ -26,52 +26,52 @@ options:
         C(server_unreachable).
     type: bool
     default: true
-  max_connections_ratio:
+  connections_ratio_warning:
     description: From which share of the usable connections on a finding is a V(warning), 0 to 1.
     type: float
     default: 0.8
-  critical_connections_ratio:
+  connections_ratio_critical:
     description: From which share on it is V(critical).
     type: float
     default: 0.95
-  max_idle_in_transaction:
+  idle_in_transaction_warning:
     description: How long a session may be idle in a transaction before that is a V(warning).
     type: str
     default: 10m
-  max_blocking:
+  idle_in_transaction_critical:
+    description: How long a session may be idle in a transaction before that is V(critical). Without it, nothing of that kind is.
+    type: str
+  blocking_warning:
     description: How long a session may wait for a lock before that is a V(warning).
     type: str
     default: 5m
-  critical_waiters:
+  waiters_critical:
     description: How many sessions one may hold up, directly or not, before that is V(critical). Waits of less than 5 s do not count.
     type: int
     default: 10
-  max_query:
+  query_warning:
     description: How long a query may run before that is a V(warning).
     type: str
     default: 1h
-  max_transaction:
+  query_critical:
+    description: How long a query may run before that is V(critical). Without it, nothing of that kind is.
+    type: str
+  transaction_warning:
     description:
       - How long a transaction may be open before that is a V(warning), even if its session is neither idle nor in one long query.
     type: str
     default: 6h
-  max_prepared:
+  transaction_critical:
+    description: How long a transaction may be open before that is V(critical). Without it, nothing of that kind is.
+    type: str
+  prepared_warning:
     description: How old a prepared transaction may be before that is a V(warning).
     type: str
     default: 1h
-  critical_idle_in_transaction:
-    description: How long a session may be idle in a transaction before that is V(critical). Without it, nothing of that kind is.
-    type: str
-  critical_query:
-    description: How long a query may run before that is V(critical). Without it, nothing of that kind is.
-    type: str
-  critical_transaction:
-    description: How long a transaction may be open before that is V(critical). Without it, nothing of that kind is.
-    type: str
-  critical_prepared:
+  prepared_critical:
     description: How old a prepared transaction may be before that is V(critical). Without it, nothing of that kind is.
     type: str
-  max_procedure:
+  procedure_warning:
     description:
       - How long a backup or another procedure may run before that is a V(warning). Until then it is V(info), however long its
         sessions are idle in a transaction.
@@ -364,69 +364,52 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, between, duration, ratio
 from ..module_utils._diagnostics.activity import report as activity
-from ..module_utils._errors import InvalidInput
 from ..module_utils._findings import judged
 from ..module_utils._health.reachability import ACCEPTING, Unreachable, cores, pod_needed, reach
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
-_CRITICAL = ("critical_idle_in_transaction", "critical_query", "critical_transaction", "critical_prepared")
 SPEC = ArgumentSpec(
     {
         "must_connect": {"type": "bool", "default": True},
-        "max_connections_ratio": {"type": "float", "default": 0.8},
-        "critical_connections_ratio": {"type": "float", "default": 0.95},
-        "max_idle_in_transaction": {"type": "str", "default": "10m"},
-        "max_blocking": {"type": "str", "default": "5m"},
-        "critical_waiters": {"type": "int", "default": 10},
-        "max_query": {"type": "str", "default": "1h"},
-        "max_transaction": {"type": "str", "default": "6h"},
-        "max_prepared": {"type": "str", "default": "1h"},
-        **{name: {"type": "str"} for name in _CRITICAL},
-        "max_procedure": {"type": "str", "default": "1d"},
-        "cores": {"type": "int"},
-        "spindles": {"type": "int", "default": 1},
-        "top": {"type": "int", "default": 20},
-        "query_length": {"type": "int", "default": 500},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "connections_ratio_warning": ratio(0.8),
+        "connections_ratio_critical": ratio(0.95),
+        "idle_in_transaction_warning": duration("10m"),
+        "idle_in_transaction_critical": duration(),
+        "blocking_warning": duration("5m"),
+        "waiters_critical": between(1, None, 10),
+        "query_warning": duration("1h"),
+        "query_critical": duration(),
+        "transaction_warning": duration("6h"),
+        "transaction_critical": duration(),
+        "prepared_warning": duration("1h"),
+        "prepared_critical": duration(),
+        "procedure_warning": duration("1d"),
+        "cores": between(1, None),
+        "spindles": between(0, None, 1),
+        "top": between(1, None, 20),
+        "query_length": between(0, None, 500),
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
-_AS_THEY_ARE = ("critical_connections_ratio", "critical_waiters", "spindles", "top", "query_length")
 
 
 def operation(call: Call) -> Result:
     """Reach the server, and judge its sessions."""
     params = call.params
-    for name in ("max_connections_ratio", "critical_connections_ratio"):
-        if not 0 <= params[name] <= 1:
-            raise InvalidInput(f"{name} is not a share", subject=str(params[name]), remedy="Use 0 to 1.")
-    for name, least in (("top", 1), ("critical_waiters", 1), ("query_length", 0), ("spindles", 0), ("cores", 1)):
-        if params[name] is not None and params[name] < least:
-            raise InvalidInput(f"{name} is too small", subject=str(params[name]), remedy=f"Use {least} or more.")
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
-    options = {
-        "connections_ratio": params["max_connections_ratio"],
-        "idle_in_transaction_s": parse_duration(params["max_idle_in_transaction"], "max_idle_in_transaction"),
-        "blocking_s": parse_duration(params["max_blocking"], "max_blocking"),
-        "query_s": parse_duration(params["max_query"], "max_query"),
-        "transaction_s": parse_duration(params["max_transaction"], "max_transaction"),
-        "prepared_s": parse_duration(params["max_prepared"], "max_prepared"),
-        **{f"{name}_s": parse_duration(params[name], name) for name in _CRITICAL if params[name]},
-        "procedure_s": parse_duration(params["max_procedure"], "max_procedure"),
-        **{name: params[name] for name in _AS_THEY_ARE},
-    }
     try:
         with pod_needed():
             server = Server(
                 create_target(params), Login.from_params(params, "activity info"), check_mode=call.check_mode
             )
-        with reach(server, params["db"], timeout_s) as session:
-            options["cores"], options["cores_from"] = cores(server, params["cores"])
-            report = activity.collect(session, activity.ActivityPlan(**options), utc_now())
+        with reach(server, params["db"], params["statement_timeout"]) as session:
+            found, source = cores(server, params["cores"])
+            plan = activity.ActivityPlan.from_params(params, cores=found, cores_from=source)
+            report = activity.collect(session, plan, utc_now())
     except Unreachable as error:
         if params["must_connect"]:
             raise

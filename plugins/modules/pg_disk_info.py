@@ -21,11 +21,11 @@ options:
   backup_dir:
     description: The directory of the backups, where the server runs. It is not looked at when it is left out.
     type: path
-  used_warning:
+  used_ratio_warning:
     description: From which used share of a file system on to warn, 0 to 1.
     type: float
     default: 0.8
-  used_critical:
+  used_ratio_critical:
     description: From which used share of a file system on it is critical, 0 to 1.
     type: float
     default: 0.9
@@ -86,7 +86,7 @@ EXAMPLES = r"""
 RETURN = r"""
 file_systems:
   description:
-    - The file systems, the fullest first. C(used_share) is C(used_bytes) of the sum of C(used_bytes) and C(free_bytes), 0 to 1, as C(df)
+    - The file systems, the fullest first. C(used_ratio) is C(used_bytes) of the sum of C(used_bytes) and C(free_bytes), 0 to 1, as C(df)
       says it. Blocks that are reserved for root are in C(total_bytes) alone.
     - C(path) is that of one directory on it. C(kinds) is what lies there, and C(holds) has a C(kind) (V(data), V(wal),
       V(tablespace), V(log) or V(backup)) and a C(path) for each directory.
@@ -104,7 +104,7 @@ file_systems:
       total_bytes: 107374182400
       free_bytes: 10737418240
       used_bytes: 96636764160
-      used_share: 0.9
+      used_ratio: 0.9
 wal:
   description: The WAL.
   returned: success
@@ -201,27 +201,26 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, duration, ratio, size
 from ..module_utils._diagnostics.disk import report as disk
-from ..module_utils._errors import InvalidInput
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, parse_size, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
         "backup_dir": {"type": "path"},
-        "used_warning": {"type": "float", "default": 0.8},
-        "used_critical": {"type": "float", "default": 0.9},
-        "min_free": {"type": "str"},
-        "held_warning": {"type": "str", "default": "1GB"},
-        "temp_warning": {"type": "str", "default": "1GB"},
-        "log_warning": {"type": "str", "default": "1GB"},
+        "used_ratio_warning": ratio(0.8),
+        "used_ratio_critical": ratio(0.9),
+        "min_free": size(),
+        "held_warning": size("1GB"),
+        "temp_warning": size("1GB"),
+        "log_warning": size("1GB"),
         "orphans": {"type": "bool", "default": True},
-        "orphan_age": {"type": "str", "default": "1h"},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "orphan_age": duration("1h"),
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
@@ -229,24 +228,10 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Look at the disks and judge them."""
     params = call.params
-    for name in ("used_warning", "used_critical"):
-        if not 0 <= params[name] <= 1:
-            raise InvalidInput(f"{name} is not a share", subject=str(params[name]), remedy="Use 0 to 1.")
-    plan = disk.DiskPlan(
-        backup_dir=params["backup_dir"],
-        used_warning=params["used_warning"],
-        used_critical=params["used_critical"],
-        min_free_bytes=parse_size(params["min_free"], "min_free") if params["min_free"] else None,
-        held_warning_bytes=parse_size(params["held_warning"], "held_warning"),
-        temp_warning_bytes=parse_size(params["temp_warning"], "temp_warning"),
-        log_warning_bytes=parse_size(params["log_warning"], "log_warning"),
-        orphans=params["orphans"],
-        orphan_age_s=parse_duration(params["orphan_age"], "orphan_age"),
-    )
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
+    plan = disk.DiskPlan.from_params(params)
     target = create_target(params)
     server = Server(target, Login.from_params(params, "disk info"), check_mode=call.check_mode)
-    with server.connect(params["db"], timeout_s=timeout_s) as session:
+    with server.connect(params["db"], timeout_s=params["statement_timeout"]) as session:
         report = disk.collect(session, target, plan, utc_now())
     values = {
         **report.values(),

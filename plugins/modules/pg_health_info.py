@@ -198,8 +198,7 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._errors import InvalidInput
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, duration
 from ..module_utils._health import plan as health_plan
 from ..module_utils._health import report
 from ..module_utils._health.past import Past
@@ -207,7 +206,7 @@ from ..module_utils._health.session import line
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
@@ -223,9 +222,9 @@ SPEC = ArgumentSpec(
         "queries_baseline": {"type": "dict"},
         "server_baseline": {"type": "dict"},
         "backup_dir": {"type": "path"},
-        "backup_rpo": {"type": "str"},
-        "backup_verified_within": {"type": "str"},
-        "statement_timeout": {"type": "str", "default": "5s"},
+        "backup_rpo": duration(least="1s"),
+        "backup_verified_within": duration(least="1s"),
+        "statement_timeout": duration("5s", least="100ms"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
@@ -233,16 +232,14 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Look at all of it, and judge it."""
     params = call.params
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
-    if timeout_s < 0.1:
-        raise InvalidInput("statement_timeout is too short", subject=str(timeout_s), remedy="Use 100ms or more.")
     plan = report.HealthPlan(
         sections=params["sections"],
         ignore=params["ignore"],
         plans=health_plan.plans(params["thresholds"], params["backup_dir"]),
-        backups=health_plan.backups(params["backup_dir"], params["backup_rpo"], params["backup_verified_within"]),
+        backups=health_plan.backups(params),
         past=Past(params["storage_history"], params["queries_baseline"], params["server_baseline"]),
     )
+    timeout_s = params["statement_timeout"]
     with line(create_target(params), Login.from_params(params, "health"), params["db"], timeout_s) as way:
         return Result(False, report.collect(way, plan, utc_now()).values())
 

@@ -80,17 +80,17 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, duration
 from ..module_utils._diagnostics.disk import log_cleanup
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
-        "older_than": {"type": "str", "default": "7d"},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "older_than": duration("7d", least=log_cleanup.LEAST_AGE),
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
@@ -98,12 +98,10 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Remove what is old."""
     params = call.params
-    older_than_s = parse_duration(params["older_than"], "older_than")
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     target = create_target(params)
     server = Server(target, Login.from_params(params, "log cleanup"), check_mode=call.check_mode)
-    with server.connect(params["db"], timeout_s=timeout_s) as session:
-        done = log_cleanup.clean(session, target, older_than_s, utc_now(), rehearsal=call.check_mode)
+    with server.connect(params["db"], timeout_s=params["statement_timeout"]) as session:
+        done = log_cleanup.clean(session, target, params["older_than"], utc_now(), rehearsal=call.check_mode)
     values = log_cleanup.values(done)
     failure = None
     if done.problem is None:

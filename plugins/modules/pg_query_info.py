@@ -52,7 +52,7 @@ options:
     description: Queries with fewer calls are not called slower, nor judged by averages.
     type: int
     default: 20
-  min_share:
+  min_time_ratio:
     description: Queries with a smaller share of the time, 0 to 1, are not called slower, nor judged by averages.
     type: float
     default: 0.01
@@ -163,7 +163,7 @@ queries:
     plan_time_s:
       description: The time of planning, where C(pg_stat_statements.track_planning) is on.
       type: float
-    share:
+    time_ratio:
       description: Its share of the time of all, 0 to 1.
       type: float
     rows:
@@ -206,13 +206,13 @@ changes:
       database: godel_production
       calls: 5021
       total_time_s: 1204.1
-      share: 0.3101
+      time_ratio: 0.3101
       mean_time_s: 0.239813
       mean_time_before_s: 0.00212
       factor: 113.119
       counters_restarted: false
 new_queries:
-  description: Queries that are not in the baseline and have at least O(min_share) of the time.
+  description: Queries that are not in the baseline and have at least O(min_time_ratio) of the time.
   returned: success
   type: list
   elements: dict
@@ -227,7 +227,7 @@ plans:
       plan:
         - Seq Scan on users  (cost=0.00..169248.60 rows=1 width=12)
         - "  Filter: (name = $1)"
-      reason: ""
+      why: ""
 sample:
   description: What a later run can compare with, as its O(baseline). Empty when there are no figures.
   returned: success
@@ -260,44 +260,39 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, between, duration, ratio
 from ..module_utils._diagnostics.queries.explain import explain
 from ..module_utils._diagnostics.queries.report import Baseline, QueriesPlan, collect, describe
 from ..module_utils._diagnostics.queries.sql import SORTS
-from ..module_utils._errors import InvalidInput
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
         "all_databases": {"type": "bool", "default": False},
         "sort": {"type": "str", "choices": list(SORTS), "default": "total"},
-        "top": {"type": "int", "default": 20},
-        "query_length": {"type": "int", "default": 1000},
-        "sample_size": {"type": "int", "default": 500},
+        "top": between(1, None, 20),
+        "query_length": between(1, None, 1000),
+        "sample_size": between(1, None, 500),
         "baseline": {"type": "dict"},
         "slower_factor": {"type": "float", "default": 1.5},
         "min_calls": {"type": "int", "default": 20},
-        "min_share": {"type": "float", "default": 0.01},
+        "min_time_ratio": ratio(0.01),
         "explain": {"type": "bool", "default": False},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
-_PLANNED = ("all_databases", "sort", "top", "query_length", "sample_size", "slower_factor", "min_calls", "min_share")
 
 
 def operation(call: Call) -> Result:
     """Read the statistics of queries, judge them, and explain the queries if that is wanted."""
     params = call.params
-    for name in ("top", "query_length", "sample_size"):
-        if params[name] < 1:
-            raise InvalidInput(f"{name} is too small", subject=str(params[name]), remedy="Use 1 or more.")
-    plan = QueriesPlan(**{name: params[name] for name in _PLANNED})
+    plan = QueriesPlan.from_params(params)
     baseline = Baseline.parse(params["baseline"]) if params["baseline"] else None
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
+    timeout_s = params["statement_timeout"]
     server = Server(create_target(params), Login.from_params(params, "query info"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=timeout_s) as session:
         report = collect(session, plan, utc_now(), baseline)

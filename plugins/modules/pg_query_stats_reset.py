@@ -59,7 +59,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reason:
+why:
   description: Why nothing was reset; empty when it was, or would be in check mode.
   returned: success
   type: str
@@ -95,22 +95,20 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._diagnostics.queries.report import QueriesPlan
-from ..module_utils._diagnostics.queries.reset import describe, reset
-from ..module_utils._errors import InvalidInput
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, between, duration
+from ..module_utils._diagnostics.queries.reset import ResetPlan, describe, reset
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
         "all_databases": {"type": "bool", "default": False},
-        "min_age": {"type": "str", "default": "1h"},
-        "top": {"type": "int", "default": 20},
-        "sample_size": {"type": "int", "default": 500},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "min_age": duration("1h"),
+        "top": between(1, None, 20),
+        "sample_size": between(1, None, 500),
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
@@ -118,22 +116,15 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Read the statistics, and begin anew."""
     params = call.params
-    for name in ("top", "sample_size"):
-        if params[name] < 1:
-            raise InvalidInput(f"{name} is too small", subject=str(params[name]), remedy="Use 1 or more.")
-    plan = QueriesPlan(
-        all_databases=params["all_databases"], top=params["top"], sample_size=params["sample_size"], query_length=1000
-    )
-    min_age_s = parse_duration(params["min_age"], "min_age")
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
+    plan = ResetPlan.from_params(params)
     server = Server(create_target(params), Login.from_params(params, "query stats reset"), check_mode=call.check_mode)
-    with server.connect(params["db"], timeout_s=timeout_s) as session:
-        report = reset(session, plan, min_age_s, utc_now())
+    with server.connect(params["db"], timeout_s=params["statement_timeout"]) as session:
+        report = reset(session, plan, utc_now())
     before = report.before.values()
     names = ("statement_count", "call_count", "total_time_s")
     counted = {name: before[name] for name in names}
     values = {
-        "reason": report.reason,
+        "why": report.why,
         "before": before["queries"],
         **counted,
         "sample": before["sample"],

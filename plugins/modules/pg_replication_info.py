@@ -21,43 +21,43 @@ description:
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
-  max_lag_bytes:
+  lag_bytes_warning:
     description:
       - From which lag of a replica on a finding is a V(warning). On a primary it counts from the position of its WAL to what is replayed, on
         a standby from what it has received.
       - A standby with C(recovery_min_apply_delay) is judged by the time beyond the delay only, when it is looked at itself.
     type: str
     default: 64MB
-  critical_lag_bytes:
+  lag_bytes_critical:
     description: From which lag on it is V(critical).
     type: str
     default: 1GB
-  max_lag:
-    description: The same as O(max_lag_bytes), in time.
+  lag_warning:
+    description: The same as O(lag_bytes_warning), in time.
     type: str
     default: 30s
-  critical_lag:
+  lag_critical:
     description:
-      - The same as O(critical_lag_bytes), in time.
-      - On a standby the time is an upper bound. So it is V(critical) only if the bytes are O(max_lag_bytes), too.
+      - The same as O(lag_bytes_critical), in time.
+      - On a standby the time is an upper bound. So it is V(critical) only if the bytes are O(lag_bytes_warning), too.
     type: str
     default: 5m
-  max_archive_lag:
+  archive_lag_warning:
     description:
-      - For a standby that lives on an archive, with C(restore_command) and without C(primary_conninfo), in place of O(max_lag). From which
+      - For a standby that lives on an archive, with C(restore_command) and without C(primary_conninfo), in place of O(lag_warning). From which
         age of the last transaction that was replayed on a finding is a V(warning). It is never V(critical), for the primary may be idle.
       - It should be longer than C(archive_timeout) of the primary.
     type: str
     default: 1h
-  max_slot_bytes:
+  slot_bytes_warning:
     description: From which amount of WAL that a slot holds on a finding is a V(warning).
     type: str
     default: 1GB
-  critical_slot_bytes:
+  slot_bytes_critical:
     description: From which amount on it is V(critical).
     type: str
     default: 10GB
-  max_inactive:
+  inactive_warning:
     description:
       - How long a slot may be without its consumer before that is a V(warning), on PostgreSQL 17 and later.
       - Earlier ones do not tell since when, so that it is one at once.
@@ -88,7 +88,7 @@ EXAMPLES = r"""
   godel.postgres_runbook.pg_replication_info:
     db: godel_production
     expected_replicas: 2
-    max_lag: 10s
+    lag_warning: 10s
   register: replication
 
 - name: Stop when anything is critical
@@ -438,27 +438,26 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._diagnostics.replication.report import Levels, ReplicationPlan, collect, describe
-from ..module_utils._errors import InvalidInput
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, between, duration, size
+from ..module_utils._diagnostics.replication.report import ReplicationPlan, collect, describe
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, parse_size, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
-        "max_lag_bytes": {"type": "str", "default": "64MB"},
-        "critical_lag_bytes": {"type": "str", "default": "1GB"},
-        "max_lag": {"type": "str", "default": "30s"},
-        "critical_lag": {"type": "str", "default": "5m"},
-        "max_archive_lag": {"type": "str", "default": "1h"},
-        "max_slot_bytes": {"type": "str", "default": "1GB"},
-        "critical_slot_bytes": {"type": "str", "default": "10GB"},
-        "max_inactive": {"type": "str", "default": "15m"},
-        "expected_replicas": {"type": "int"},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "lag_bytes_warning": size("64MB"),
+        "lag_bytes_critical": size("1GB"),
+        "lag_warning": duration("30s"),
+        "lag_critical": duration("5m"),
+        "archive_lag_warning": duration("1h"),
+        "slot_bytes_warning": size("1GB"),
+        "slot_bytes_critical": size("10GB"),
+        "inactive_warning": duration("15m"),
+        "expected_replicas": between(0, None),
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
@@ -466,21 +465,9 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Read what the server knows of replication, and judge it."""
     params = call.params
-    if params["expected_replicas"] is not None and params["expected_replicas"] < 0:
-        raise InvalidInput(
-            "expected_replicas is negative", subject=str(params["expected_replicas"]), remedy="Use 0 or more."
-        )
-    plan = ReplicationPlan(
-        lag_bytes=Levels(*(parse_size(params[name], name) for name in ("max_lag_bytes", "critical_lag_bytes"))),
-        lag_s=Levels(*(parse_duration(params[name], name) for name in ("max_lag", "critical_lag"))),
-        archive_lag_s=parse_duration(params["max_archive_lag"], "max_archive_lag"),
-        slot_bytes=Levels(*(parse_size(params[name], name) for name in ("max_slot_bytes", "critical_slot_bytes"))),
-        inactive_s=parse_duration(params["max_inactive"], "max_inactive"),
-        expected_replicas=params["expected_replicas"],
-    )
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
+    plan = ReplicationPlan.from_params(params)
     server = Server(create_target(params), Login.from_params(params, "replication info"), check_mode=call.check_mode)
-    with server.connect(params["db"], timeout_s=timeout_s) as session:
+    with server.connect(params["db"], timeout_s=params["statement_timeout"]) as session:
         report = collect(session, plan, utc_now())
     values = {
         **report.values(),

@@ -62,17 +62,16 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, duration
 from ..module_utils._diagnostics.disk import slot_drop
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration
 
 SPEC = ArgumentSpec(
     {
         "name": {"type": "str", "required": True},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
@@ -80,9 +79,8 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Drop the slot, if it is there."""
     params = call.params
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     server = Server(create_target(params), Login.from_params(params, "slot drop"), check_mode=call.check_mode)
-    with server.connect(params["db"], timeout_s=timeout_s) as session:
+    with server.connect(params["db"], timeout_s=params["statement_timeout"]) as session:
         done = slot_drop.drop(session, params["name"])
     if not done.present:
         text, slot = f"There is no replication slot {done.name}.", None

@@ -85,7 +85,7 @@ databases:
     size_bytes:
       description: Its size; null when the login may not see it.
       type: int
-    share:
+    size_ratio:
       description: Its share of all sizes that are known, 0 to 1.
       type: float
     growth_bytes_per_day:
@@ -157,7 +157,7 @@ forecast:
       V(databases) when only the sizes of databases are known.
     - The growth is the median of the slopes between any two samples (Theil and Sen), its limits are those of Sen's 95 % interval. From
       them come C(full_at), C(full_at_earliest) and C(full_at_latest), null when it does not grow, or not within ten years.
-    - C(certain) is whether it grows even by the lower limit. C(reason) says why there is no C(full_at).
+    - C(certain) is whether it grows even by the lower limit. C(why) says why there is no C(full_at).
   returned: success
   type: dict
   sample:
@@ -172,7 +172,7 @@ forecast:
     full_at: "2026-04-17T03:00:00Z"
     full_at_earliest: "2026-04-10T09:00:00Z"
     full_at_latest: "2026-04-25T12:00:00Z"
-    reason: ""
+    why: ""
 sample:
   description: The sizes of now, to be kept for O(history). It has C(collected_at), C(databases), C(free_bytes) and C(total_bytes).
   returned: success
@@ -197,23 +197,22 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, between, duration
 from ..module_utils._diagnostics.storage import report as storage
-from ..module_utils._errors import InvalidInput
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
-        "top": {"type": "int", "default": 50},
+        "top": between(1, 1000, 50),
         "history": {"type": "list", "elements": "dict", "default": []},
-        "min_span": {"type": "str", "default": "6h"},
-        "full_warning": {"type": "str", "default": "30d"},
-        "full_critical": {"type": "str", "default": "7d"},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "min_span": duration("6h"),
+        "full_warning": duration("30d"),
+        "full_critical": duration("7d"),
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
@@ -221,25 +220,11 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Read the sizes and judge them."""
     params = call.params
-    if not 1 <= params["top"] <= 1000:
-        raise InvalidInput("top is out of range", subject=str(params["top"]), remedy="Use 1 to 1000.")
-    seconds = {
-        name: parse_duration(params[name], name)
-        for name in ("min_span", "full_warning", "full_critical", "statement_timeout")
-    }
     target = create_target(params)
     server = Server(target, Login.from_params(params, "storage info"), check_mode=call.check_mode)
-    with server.connect(params["db"], timeout_s=seconds["statement_timeout"]) as session:
+    with server.connect(params["db"], timeout_s=params["statement_timeout"]) as session:
         space, note = storage.free_space(session, target)
-        plan = storage.StoragePlan(
-            top=params["top"],
-            space=space,
-            space_note=note,
-            history=params["history"],
-            full_warning_s=seconds["full_warning"],
-            full_critical_s=seconds["full_critical"],
-            min_span_s=seconds["min_span"],
-        )
+        plan = storage.StoragePlan.from_params(params, space=space, space_note=note)
         report = storage.collect(session, plan, utc_now())
     values = {
         **report.values(),

@@ -192,8 +192,8 @@ sessions:
           or V(spared).
         - In check mode, what is to be expected.
       type: str
-    reason:
-      description: Why it was spared, and the like.
+    why:
+      description: Why that is its outcome; empty when the outcome says it all.
       type: str
 terminated_count:
   description: How many were terminated. C(cancelled_count), C(stayed_count) and C(spared_count) are returned likewise.
@@ -219,43 +219,60 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._diagnostics.terminate.plan import TerminatePlan, whom
+from ..module_utils._argspec import (
+    CONNECTION,
+    DATABASE,
+    KUBERNETES,
+    ArgumentSpec,
+    Typed,
+    between,
+    duration,
+    filled,
+    text,
+)
+from ..module_utils._diagnostics.terminate.plan import Rule, TerminatePlan, read_client, read_sessions
 from ..module_utils._diagnostics.terminate.run import terminate
-from ..module_utils._errors import InvalidInput
 from ..module_utils._health.reachability import reach
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration
 
-_CONDITIONS = (
-    "idle_in_transaction_over", "blocking_over", "query_over", "application", "user", "database", "client_addr",
-)  # fmt: skip
-_AS_THEY_ARE = (
-    "include_superusers", "include_replication", "include_background", "include_procedures", "max_sessions", "query_length",
-)  # fmt: skip
+_CONDITIONS = {
+    "idle_in_transaction_over": duration(),
+    "blocking_over": duration(),
+    "query_over": duration(),
+    "application": text(),
+    "user": text(),
+    "database": text(),
+    "client_addr": Typed({"type": "str"}, read_client),
+}
+_SESSIONS = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "pid": {"type": "int", "required": True},
+        "backend_start": {"type": "str", "required": True},
+    },
+}
+_WIDER = "without a value the rule would mean more sessions"
 SPEC = ArgumentSpec(
     {
-        "sessions": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                "pid": {"type": "int", "required": True},
-                "backend_start": {"type": "str", "required": True},
-            },
+        "sessions": Typed(_SESSIONS, read_sessions),
+        "rule": {
+            "type": "dict",
+            "default": {},
+            "options": {name: filled(condition, _WIDER) for name, condition in _CONDITIONS.items()},
         },
-        "rule": {"type": "dict", "default": {}, "options": {name: {"type": "str"} for name in _CONDITIONS}},
         "include_superusers": {"type": "bool", "default": False},
         "include_replication": {"type": "bool", "default": False},
         "include_background": {"type": "bool", "default": False},
         "include_procedures": {"type": "bool", "default": False},
-        "grace": {"type": "str", "default": "5s"},
-        "timeout": {"type": "str", "default": "10s"},
-        "max_sessions": {"type": "int", "default": 100},
-        "query_length": {"type": "int", "default": 500},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "grace": duration("5s"),
+        "timeout": duration("10s"),
+        "max_sessions": between(1, None, 100),
+        "query_length": between(0, None, 500),
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
@@ -263,18 +280,10 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """End the sessions that are meant."""
     params = call.params
-    for name, least in (("max_sessions", 1), ("query_length", 0)):
-        if params[name] < least:
-            raise InvalidInput(f"{name} is too small", subject=str(params[name]), remedy=f"Use {least} or more.")
-    plan = TerminatePlan(
-        **whom(params["sessions"], params["rule"]),
-        **{name: params[name] for name in _AS_THEY_ARE},
-        grace_s=parse_duration(params["grace"], "grace"),
-        timeout_s=parse_duration(params["timeout"], "timeout"),
-    )
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
+    plan = TerminatePlan.from_params(params, rule=Rule.from_params(params["rule"]))
+    plan.check()
     server = Server(create_target(params), Login.from_params(params, "terminate"), check_mode=call.check_mode)
-    with reach(server, params["db"], timeout_s) as session:
+    with reach(server, params["db"], params["statement_timeout"]) as session:
         outcome = terminate(session, plan, check_mode=call.check_mode)
     return Result(outcome.changed, outcome.as_dict(), diff=outcome.diff, failure=outcome.failure)
 

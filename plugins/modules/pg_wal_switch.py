@@ -63,17 +63,16 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, duration
 from ..module_utils._diagnostics.disk import wal_switch
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration
 
 SPEC = ArgumentSpec(
     {
         "force": {"type": "bool", "default": False},
-        "statement_timeout": {"type": "str", "default": "10s"},
+        "statement_timeout": duration("10s"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
@@ -81,9 +80,8 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Switch, if it is of use."""
     params = call.params
-    timeout_s = parse_duration(params["statement_timeout"], "statement_timeout")
     server = Server(create_target(params), Login.from_params(params, "wal switch"), check_mode=call.check_mode)
-    with server.connect(params["db"], timeout_s=timeout_s) as session:
+    with server.connect(params["db"], timeout_s=params["statement_timeout"]) as session:
         done = wal_switch.switch(session, force=params["force"], rehearsal=call.check_mode)
     text = done.reason
     if done.due:

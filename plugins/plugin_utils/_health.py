@@ -174,7 +174,7 @@ def _facts(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     server, activity = _data(sections, "server"), _data(sections, "activity")
     storage, replication = _data(sections, "storage"), _data(sections, "replication")
     systems = _data(sections, "disk").get("file_systems") or []
-    used = max(systems, key=lambda each: each["used_share"], default=None)
+    used = max(systems, key=lambda each: each["used_ratio"], default=None)
     lags = [*_lags(replication)]
     found = {
         **{name: server.get(name) for name in ("version", "role", "uptime_s", "cache_hit_ratio", "deadlocks")},
@@ -182,7 +182,7 @@ def _facts(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "max_connections": activity.get("max_connections"),
         "connection_share": activity.get("connections_ratio"),
         "databases_size_bytes": storage.get("databases_size_bytes"),
-        "disk_used_share": used["used_share"] if used else None,
+        "disk_used_share": used["used_ratio"] if used else None,
         "disk_free_bytes": used["free_bytes"] if used else None,
         "lag_bytes": max((size for size, dummy in lags if size is not None), default=None),
         "lag_s": max((age for dummy, age in lags if age is not None), default=None),

@@ -33,19 +33,21 @@ COLUMNS: dict[str, dict[str, list[str]]] = {
         **{name: [] for name in ("by_state", "by_user")},
     },
     "queries": {
-        "queries": ["query", "calls", "share", "total_time_s", "mean_time_s", "max_time_s", "cache_hit_ratio", "user"],
-        "changes": ["query", "calls", "share", "mean_time_before_s", "mean_time_s", "factor", "user"],
-        "new_queries": ["query", "calls", "share", "total_time_s", "mean_time_s", "user"],
+        "queries": [
+            *("query", "calls", "time_ratio", "total_time_s", "mean_time_s", "max_time_s", "cache_hit_ratio", "user"),
+        ],
+        "changes": ["query", "calls", "time_ratio", "mean_time_before_s", "mean_time_s", "factor", "user"],
+        "new_queries": ["query", "calls", "time_ratio", "total_time_s", "mean_time_s", "user"],
         "sample": [],
     },
     "storage": {
-        "databases": ["name", "size_bytes", "share", "growth_bytes_per_day"],
+        "databases": ["name", "size_bytes", "size_ratio", "growth_bytes_per_day"],
         "tables": ["identity", "total_bytes", "heap_bytes", "index_bytes", "toast_bytes", "rows_estimate"],
         "tablespaces": [],
         "sample": [],
     },
     "disk": {
-        "file_systems": ["used_share", "free_bytes", "total_bytes", "holds"],
+        "file_systems": ["used_ratio", "free_bytes", "total_bytes", "holds"],
         "wal": ["size_bytes", "files", "ready_files", "max_wal_size_bytes"],
         "orphans": ["files", "size_bytes"],
     },
@@ -164,9 +166,9 @@ def _activity(data: Data) -> Iterator[str]:
 
 
 def _queries(data: Data) -> Iterator[str]:
-    found = [each for each in data.get("queries") or [] if each.get("share") is not None]
+    found = [each for each in data.get("queries") or [] if each.get("time_ratio") is not None]
     rows = [
-        Bar(" ".join(str(each.get("query") or "").split()), each["share"], f"{each['share']:.0%}")
+        Bar(" ".join(str(each.get("query") or "").split()), each["time_ratio"], f"{each['time_ratio']:.0%}")
         for each in found[:_MOST_BARS]
     ]
     yield bars("Share of all time spent in queries", rows)
@@ -187,9 +189,9 @@ def _disk(data: Data) -> Iterator[str]:
     rows = []
     for each in data.get("file_systems") or []:
         kinds = ", ".join(dict.fromkeys(str(held["kind"]) for held in each["holds"]))
-        severity = "critical" if each["used_share"] >= 0.9 else "warning" if each["used_share"] >= 0.8 else ""
-        told = f"{each['used_share']:.0%} used, {human_size(each['free_bytes'])} free"
-        rows.append(Bar(kinds, each["used_share"], told, severity))
+        severity = "critical" if each["used_ratio"] >= 0.9 else "warning" if each["used_ratio"] >= 0.8 else ""
+        told = f"{each['used_ratio']:.0%} used, {human_size(each['free_bytes'])} free"
+        rows.append(Bar(kinds, each["used_ratio"], told, severity))
     yield bars("File systems", rows)
     holders = [each for each in (data.get("wal") or {}).get("holders") or [] if each.get("held_bytes")]
     most = max((each["held_bytes"] for each in holders), default=0) or 1

@@ -78,7 +78,7 @@ def _metrics(hosts: Sequence[HostHealth]) -> Iterator[tuple[str, str, str, list[
     yield (
         "file_system_used_ratio", "gauge", "Share of a file system that is used, 0 to 1.",
         [
-            (_of(host, holds=", ".join(sorted({str(held["kind"]) for held in each["holds"]}))), each["used_share"])
+            (_of(host, holds=", ".join(sorted({str(held["kind"]) for held in each["holds"]}))), each["used_ratio"])
             for host in hosts
             for each in _data(host, "disk").get("file_systems") or []
         ],

@@ -23,7 +23,7 @@ from tests.support.processes import until
 from tests.support.servers import Server
 from tests.support.sessions import crowd
 
-NOW = {"max_blocking": "0", "max_idle_in_transaction": "0", "max_query": "0"}
+NOW = {"blocking_warning": "0", "idle_in_transaction_warning": "0", "query_warning": "0"}
 HOSTILE = "<script>alert(1)</script>\x1b[31m'\"{{ x }}"
 
 
@@ -91,7 +91,7 @@ def test_a_blocking_tree_with_its_locks_and_its_relation(any_database: Database)
         assert result["oldest_transactions"][0]["pid"] == root.pid
         assert [row["pid"] for row in result["longest_queries"]] == [each.pid for each in (writer, queued, ddl, reader)]
 
-        many = look(any_database, max_blocking="0", critical_waiters=4)
+        many = look(any_database, blocking_warning="0", waiters_critical=4)
         assert (finding(many, "blocking")["severity"], finding(many, "blocking")["value"]) == ("critical", 4)
         assert not [each for each in look(any_database)["findings"] if each["severity"] != "ok"]
         elsewhere = look(Database(any_database.server, "postgres"))
@@ -102,12 +102,12 @@ def test_shares_counts_and_lists_have_limits(small: Database) -> None:
     with crowd(small) as people:
         for name in ("a", "a", "b"):
             people.join(name)
-        result = look(small, max_connections_ratio=0.3)
+        result = look(small, connections_ratio_warning=0.3)
         assert (result["usable_connections"], result["max_connections"], result["connection_count"]) == (9, 12, 4)
         judged = finding(result, "connections")
         assert (judged["severity"], judged["value"], judged["threshold"]) == ("warning", 0.4444, 0.3)
         assert "4 of 9 connections" in judged["message"]
-        assert finding(look(small, critical_connections_ratio=0.4), "connections")["severity"] == "critical"
+        assert finding(look(small, connections_ratio_critical=0.4), "connections")["severity"] == "critical"
         assert result["by_application"][0] == {
             "application": "a", "sessions": 2, "active": 0, "idle": 2, "idle_in_transaction": 0,
         }  # fmt: skip
@@ -143,7 +143,7 @@ def test_names_and_queries_of_anybody_are_harmless(small: Database) -> None:
         foreign.connection.set_client_encoding("LATIN1")
         foreign.run("BEGIN")
         foreign.run("SELECT 'caf\u00e9'")
-        result = look(small, max_idle_in_transaction="0")
+        result = look(small, idle_in_transaction_warning="0")
         rows = {row["pid"]: row for row in result["idle_in_transaction"]}
         assert rows[long.pid]["query"].startswith("SELECT 1 -- <script>")
         assert len(rows[long.pid]["query"].encode()) == 500
@@ -182,7 +182,7 @@ def test_a_prepared_transaction_is_a_blocker_without_a_process(small: Database) 
         try:
             waiter.begin("UPDATE p SET id = 3")
             people.waiting(waiter)
-            result = look(small, max_prepared="0", max_blocking="0")
+            result = look(small, prepared_warning="0", blocking_warning="0")
         finally:
             small.execute("ROLLBACK PREPARED 'it''s <b>'")
         assert [row["gid"] for row in result["prepared_transactions"]] == ["it's <b>"]
@@ -301,5 +301,8 @@ def test_no_statement_outlasts_its_timeout_and_none_is_left_behind(any_database:
 
 
 def test_what_cannot_work_is_refused(database: Database) -> None:
-    assert "not a share" in expect_failure("pg_activity_info", database.login(max_connections_ratio=2))["msg"]
-    assert "top is too small" in expect_failure("pg_activity_info", database.login(top=0))["msg"]
+    assert (
+        "Invalid connections_ratio_warning"
+        in expect_failure("pg_activity_info", database.login(connections_ratio_warning=2))["msg"]
+    )
+    assert "Invalid top" in expect_failure("pg_activity_info", database.login(top=0))["msg"]

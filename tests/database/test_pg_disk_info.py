@@ -76,7 +76,7 @@ def test_disks_and_wal_are_those_of_the_server(any_server: Server, slot: str, sp
     } <= where
     for system in result["file_systems"]:
         assert 0 < system["free_bytes"] <= system["total_bytes"]
-        assert system["used_share"] == pytest.approx(1 - system["free_bytes"] / system["total_bytes"], abs=0.0001)
+        assert system["used_ratio"] == pytest.approx(1 - system["free_bytes"] / system["total_bytes"], abs=0.0001)
     wal = result["wal"]
     assert wal["size_bytes"] >= wal["segment_size_bytes"] == 16 * MIB
     assert "frees nothing" in wal["advice"]
@@ -289,7 +289,7 @@ def test_disks_are_judged(
     told = {"data": found[str(server.data_dir)], "wal": found[f"{server.data_dir}/pg_wal"]}
     assert {kind: each.severity for kind, each in told.items()} == severities
     assert all(bool(each.remedy) == (each.severity != "ok") for each in told.values())
-    assert report.file_systems[0].used_share == max(wal, data)
+    assert report.file_systems[0].used_ratio == max(wal, data)
 
 
 def test_it_takes_five_statements(database: Database) -> None:
@@ -335,8 +335,8 @@ def test_a_base_backup_that_runs_is_named(server: Server, backup_dir: Path) -> N
 def test_a_backup_dir_that_is_not_there_and_a_share_that_is_none(database: Database) -> None:
     result = info(database, backup_dir="/nonexistent/backups")
     assert "/nonexistent/backups (backup) is not there" in " ".join(result["notes"])
-    refused = expect_failure("pg_disk_info", {**database.login(), "used_warning": 80})
-    assert "used_warning is not a share" in refused["msg"]
+    refused = expect_failure("pg_disk_info", {**database.login(), "used_ratio_warning": 80})
+    assert "Invalid used_ratio_warning (80.0)" in refused["msg"]
 
 
 def test_shares_are_those_of_df(server: Server, backup_dir: Path) -> None:
@@ -348,7 +348,7 @@ def test_shares_are_those_of_df(server: Server, backup_dir: Path) -> None:
         ]
         share = int(line.rpartition("%")[0].split()[-1]) / 100
         assert (
-            system["used_share"] <= share + 0.005 <= system["used_share"] + 0.03
+            system["used_ratio"] <= share + 0.005 <= system["used_ratio"] + 0.03
         )  # df rounds up, and files come and go
 
 
@@ -362,7 +362,7 @@ def test_backups_on_the_disk_of_the_data_are_a_warning(server: Server, backup_di
 
 
 def test_a_disk_that_was_not_seen_is_not_well(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk.brakes, "places", lambda session, target: None)
+    monkeypatch.setattr(disk.directories, "places", lambda session, target: None)
     with our_server(Database(server, "postgres")).connect("postgres") as session:
         report = disk.collect(session, LocalTarget(), disk.DiskPlan(), datetime.now(UTC))
     assert {each.check: each.severity for each in report.findings}["disk_unseen"] == "info"

@@ -123,8 +123,8 @@ def test_what_only_a_human_knows_is_a_threshold(database: Database) -> None:
     [
         ({"servre": {}}, "The sections are server, activity"),
         ({"server": {"hit": 1}}, "It may have freeze_factor, min_hit_ratio"),
-        ({"server": {"min_hit_ratio": "high"}}, "thresholds.server.min_hit_ratio is not a number"),
-        ({"replication": {"lag_s": {"warning": "x"}}}, "thresholds.replication.lag_s.warning is not a number"),
+        ({"server": {"min_hit_ratio": "high"}}, "Invalid thresholds.server.min_hit_ratio ('high')"),
+        ({"replication": {"lag_warning_s": "x"}}, "Invalid thresholds.replication.lag_warning_s"),
     ],
 )
 def test_a_wrong_threshold_is_refused_with_the_right_names(database: Database, thresholds: Any, told: str) -> None:

@@ -108,7 +108,7 @@ def test_queries_are_measured_sorted_and_cut_to_one_database(counted: Database) 
     assert the(result, "ORDER BY pad")["temp_bytes"] > 1_000_000
     created = the(result, "CREATE TABLE t")
     assert created["wal_bytes"] > 1_000_000
-    assert 0.99 < sum(each["share"] for each in result["queries"] if each["toplevel"]) < 1.01
+    assert 0.99 < sum(each["time_ratio"] for each in result["queries"] if each["toplevel"]) < 1.01
     assert not [each for each in result["queries"] if "elsewhere" in each["query"] or "AS other" in each["query"]]
     everywhere = expect_success("pg_query_info", {**counted.login(), "all_databases": True, "top": 99})
     assert the(everywhere, "AS other")["database"] == "postgres"
@@ -230,8 +230,8 @@ def test_plans_are_shown_where_that_is_safe(counted: Database) -> None:
     plans = {each["query"]: each for each in result["plans"]}
     assert "t_pkey" in " ".join(plans["SELECT * FROM t WHERE id = $1"]["plan"])
     assert plans["DELETE FROM t WHERE id = $1"]["plan"][0].startswith("Delete on t")
-    assert "semicolon" in plans['SELECT $1 AS "a; DROP TABLE t"']["reason"]
-    assert plans["CREATE TABLE t (id int PRIMARY KEY)"]["reason"] == "It has no plan."
+    assert "semicolon" in plans['SELECT $1 AS "a; DROP TABLE t"']["why"]
+    assert plans["CREATE TABLE t (id int PRIMARY KEY)"]["why"] == "It has no plan."
     [leading] = [each for text, each in plans.items() if text.endswith("SELECT count(*) FROM t")]
     assert leading["plan"]
 
@@ -250,7 +250,7 @@ def test_a_reset_is_rehearsed_done_and_not_done_again(counted: Database) -> None
     repeat(counted, "SELECT 1 AS mine", 150)
     counted.server.query("SELECT 1 AS other_database")
     young = expect_success("pg_query_stats_reset", {**words, "all_databases": True, "min_age": "1h"})
-    assert (young["changed"], "min_age is 1 h" in young["reason"]) == (False, True)
+    assert (young["changed"], "min_age is 1 h" in young["why"]) == (False, True)
     rehearsal = expect_success("pg_query_stats_reset", words, check=True, diff=True)
     assert rehearsal["changed"]
     assert rehearsal["diff"]["after"]["call_count"] == 0
@@ -262,7 +262,7 @@ def test_a_reset_is_rehearsed_done_and_not_done_again(counted: Database) -> None
     assert "AS mine" not in json.dumps(left["queries"])
     assert the(left, "AS other_database")
     again = expect_success("pg_query_stats_reset", {**words, "min_age": "1h"})
-    assert (again["changed"], bool(again["reason"])) == (False, True)
+    assert (again["changed"], bool(again["why"])) == (False, True)
     whole = expect_success("pg_query_stats_reset", {**words, "all_databases": True})
     assert whole["changed"]
     assert not expect_success("pg_query_stats_reset", {**words, "all_databases": True, "min_age": "1h"})["changed"]

@@ -84,12 +84,12 @@ def test_a_primary_shows_lag_by_stage_and_slots(any_server: Server, any_database
                 return bool(any_server.query(state) and any_server.query(state)[0][0] == "streaming")
 
             assert until(has_answered, WAIT_S)
-            result = look(any_server, max_lag_bytes="1MB", critical_lag_bytes="1GB", expected_replicas=2)
+            result = look(any_server, lag_bytes_warning="1MB", lag_bytes_critical="1GB", expected_replicas=2)
             with role(any_server) as nobody, role(any_server, "pg_monitor") as monitor:
                 hidden, seen = look(any_server, **nobody, expected_replicas=1), look(any_server, **monitor)
     finally:
         assert until(lambda: any_server.query("SELECT 1 FROM pg_stat_replication") == [], WAIT_S)
-        idle = look(any_server, max_inactive="1h"), look(any_server, max_inactive="0")
+        idle = look(any_server, inactive_warning="1h"), look(any_server, inactive_warning="0")
         any_server.query("SELECT pg_drop_replication_slot(%s)", slot)
 
     assert (result["role"], result["changed"], result["severity"]) == ("primary", False, "critical")
@@ -180,7 +180,7 @@ def streams(primary: Server, replica: Server) -> None:
 def passes_on(replica: Server) -> None:
     replica.query("SELECT pg_create_physical_replication_slot('for_later', true)")
     with replica_of(replica, "third"):
-        result = look(replica, expected_replicas=1, max_inactive="0")
+        result = look(replica, expected_replicas=1, inactive_warning="0")
     replica.query("SELECT pg_drop_replication_slot('for_later')")
     assert (result["role"], result["replica_count"]) == ("standby", 1)
     assert (result["replicas"][0]["application"], result["replicas"][0]["replayed_lag_bytes"]) == ("third", 0)
@@ -197,11 +197,11 @@ def delayed(primary: Server, replica: Server) -> None:
         return bool(replica.query("SELECT pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn() > 1000000")[0][0])
 
     assert until(has_received, WAIT_S)
-    result = look(replica, max_lag_bytes="1MB", critical_lag_bytes="1MB", max_lag="0", critical_lag="0")
+    result = look(replica, lag_bytes_warning="1MB", lag_bytes_critical="1MB", lag_warning="0", lag_critical="0")
     assert (result["severity"], result["replay"]["delay_s"]) == ("ok", 3600)
     assert result["replay"]["lag_bytes"] > 1_000_000
     assert any("delayed by 1 h on purpose" in note for note in result["notes"])
-    [lag] = findings(look(primary, max_lag_bytes="1MB", critical_lag_bytes="1MB"), "replication_lag_bytes")
+    [lag] = findings(look(primary, lag_bytes_warning="1MB", lag_bytes_critical="1MB"), "replication_lag_bytes")
     assert (lag["severity"], lag["subject"]) == ("critical", "standby1")
     assert "paused, delayed or in conflict" in lag["remedy"]
     replica.psql("ALTER SYSTEM RESET recovery_min_apply_delay")
@@ -218,7 +218,7 @@ def paused(primary: Server, replica: Server) -> None:
         return bool(found) and replica.query("SELECT pg_get_wal_replay_pause_state()") == [("paused",)]
 
     assert until(is_behind, WAIT_S)
-    result = look(replica, max_lag_bytes="1MB", max_lag="0", critical_lag="0")
+    result = look(replica, lag_bytes_warning="1MB", lag_warning="0", lag_critical="0")
     assert result["severity"] == "critical"
     assert result["replay"]["lag_s"] > 0
     [pause] = findings(result, "replication_paused")
@@ -227,7 +227,9 @@ def paused(primary: Server, replica: Server) -> None:
     assert pause["message"].startswith("Replay is paused; this replica has not replayed ")
     [lag] = findings(result, "replication_lag_time")
     assert (lag["severity"], lag["threshold"]) == ("critical", 0)
-    [alone] = findings(look(replica, max_lag_bytes="1GB", max_lag="0", critical_lag="0"), "replication_lag_time")
+    [alone] = findings(
+        look(replica, lag_bytes_warning="1GB", lag_warning="0", lag_critical="0"), "replication_lag_time"
+    )
     assert alone["severity"] == "warning", "an upper bound alone is not critical"
     replica.psql("SELECT pg_wal_replay_resume()")
     caught_up(primary, replica)
@@ -303,7 +305,7 @@ def test_a_standby_that_lives_on_an_archive_is_judged_by_the_age_of_what_it_has(
 
         age = "SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > '1s'"
         assert until(lambda: replica.query(age) == [(True,)], WAIT_S)
-        [finding] = look(replica, max_archive_lag="1s")["findings"]
+        [finding] = look(replica, archive_lag_warning="1s")["findings"]
         assert (finding["check"], finding["severity"], finding["threshold"]) == ("replication_lag_time", "warning", 1)
         assert "restore_command" in finding["remedy"]
 
@@ -455,9 +457,9 @@ def test_subscriptions_are_judged(publisher: Server) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"max_lag": "soon"}, "Invalid max_lag"),
-        ({"critical_lag_bytes": "much"}, "Invalid critical_lag_bytes"),
-        ({"expected_replicas": -1}, "expected_replicas is negative"),
+        ({"lag_warning": "soon"}, "Invalid lag_warning"),
+        ({"lag_bytes_critical": "much"}, "Invalid lag_bytes_critical"),
+        ({"expected_replicas": -1}, "Invalid expected_replicas"),
     ],
 )
 def test_bad_options_are_named(server: Server, options: dict[str, Any], told: str) -> None:

@@ -81,7 +81,7 @@ def test_sizes_are_those_of_the_server(any_database: Database) -> None:
     assert {"pg_default", "pg_global"} <= {each["name"] for each in result["tablespaces"]}
     assert result["sample"]["databases"][any_database.name] == database["size_bytes"]
     assert 0 < result["free_bytes"] <= result["total_bytes"]
-    assert "there are 1" in result["forecast"]["reason"]
+    assert "there are 1" in result["forecast"]["why"]
     first = expect_success("pg_storage_info", {**any_database.login(), "top": 1})
     assert [each["identity"] for each in first["tables"]] == [largest]
     assert first["table_count"] == result["table_count"]
@@ -139,7 +139,7 @@ def test_what_a_plain_user_may_not_see_is_said(server: Server, database: Databas
     login = {**server.login(), "login_user": reader, "login_password": "x"}
     plain = expect_success("pg_storage_info", login)
     hidden = next(each for each in plain["databases"] if each["name"] == database.name)
-    assert (hidden["size_bytes"], hidden["share"]) == (None, None)
+    assert (hidden["size_bytes"], hidden["size_ratio"]) == (None, None)
     assert database.name not in plain["sample"]["databases"]
     notes = " ".join(plain["notes"])
     assert database.name in notes
@@ -241,4 +241,4 @@ def test_it_takes_three_statements(database: Database) -> None:
 
 @pytest.mark.parametrize("top", [0, 1001])
 def test_a_top_that_makes_no_sense_is_refused(database: Database, top: int) -> None:
-    assert "top is out of range" in expect_failure("pg_storage_info", {**database.login(), "top": top})["msg"]
+    assert "Invalid top" in expect_failure("pg_storage_info", {**database.login(), "top": top})["msg"]

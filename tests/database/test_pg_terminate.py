@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.terminate import sql
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.terminate.plan import (
+    Rule,
     SessionName,
     TerminatePlan,
 )
@@ -43,7 +44,7 @@ def outcomes(result: Result) -> dict[int, str]:
 
 def reason(result: Result, person: Person) -> str:
     """Why somebody was spared."""
-    [found] = [row["reason"] for row in result["sessions"] if row["pid"] == person.pid]
+    [found] = [row["why"] for row in result["sessions"] if row["pid"] == person.pid]
     return str(found)
 
 
@@ -210,7 +211,7 @@ def test_autovacuum_against_wraparound_is_spared_whatever_is_included(new_server
         everybody = {"include_superusers": True, "include_replication": True, "include_background": True}
         result = end(database, rule=rule, **everybody)
         assert (outcomes(result), result["changed"]) == ({worker: "spared"}, False)
-        assert "wraparound" in result["sessions"][0]["reason"]
+        assert "wraparound" in result["sessions"][0]["why"]
         assert database.query(workers) == [(worker,)]
         start = "SELECT backend_start FROM pg_stat_activity WHERE pid = %s"
         named = [{"pid": worker, "backend_start": str(database.query(start, worker)[0][0])}]
@@ -280,7 +281,7 @@ class Intercepted:
 def test_one_that_moves_on_between_judgement_and_signal_is_left_alone(database: Database) -> None:
     options = {**dict.fromkeys(("ca_cert", "ssl_cert", "ssl_key")), "ssl_mode": "prefer", "connect_params": {}}
     login = connection.Login.from_params({**options, "login_unix_socket": "", **database.login()})
-    plan = TerminatePlan(idle_s=0.0, application="mover", include_superusers=True)
+    plan = TerminatePlan(rule=Rule(idle_in_transaction_over_s=0.0, application="mover"), include_superusers=True)
     with crowd(database) as people, connection.Server(LocalTarget(), login).connect(database.name) as session:
         person, sleeper = people.join("mover"), people.join("mover")
         for each in (person, sleeper):
@@ -294,7 +295,7 @@ def test_one_that_moves_on_between_judgement_and_signal_is_left_alone(database: 
         assert (person.alive(), sleeper.alive()) == (True, False)
 
         person.run("BEGIN")
-        plan = replace(plan, idle_s=None, application=None, sessions=(SessionName.parse(person.pid, person.start),))
+        plan = replace(plan, rule=Rule(), sessions=(SessionName.parse(person.pid, person.start),))
         leaving = Intercepted(session, sql.TERMINATE, lambda: leave(database, person))
         outcome = terminate(leaving, plan, check_mode=False)  # type: ignore[arg-type]
         assert ([each.outcome for each in outcome.candidates], outcome.changed) == (["gone"], False)
@@ -332,19 +333,22 @@ def test_more_than_was_allowed_are_all_left_alone(database: Database) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ({}, "Nothing says whom to end"),
-        ({"rule": {"user": ""}}, "A condition has no value"),
+        ({}, "neither says which sessions to end"),
+        ({"rule": {"user": ""}}, "Invalid rule.user (''): without a value the rule would mean more sessions"),
         ({"rule": {"query_over": "0", "application": " "}}, "rule.application"),
         (
             {"rule": {"user": "a"}, "sessions": [{"pid": 1, "backend_start": "2026-01-01T00:00:00Z"}]},
-            "Both sessions and rule",
+            "both say which sessions to end",
         ),
-        ({"rule": {"idle_in_transaction_over": "1s", "query_over": "1s"}}, "The rule means nobody"),
-        ({"rule": {"client_addr": "x"}}, "client_addr is not an address"),
+        (
+            {"rule": {"idle_in_transaction_over": "1s", "query_over": "1s"}},
+            "Invalid rule: no session is both idle in a transaction and busy",
+        ),
+        ({"rule": {"client_addr": "x"}}, "Invalid rule.client_addr ('x')"),
         ({"rule": {"query_over": "soon"}}, "Invalid rule.query_over"),
-        ({"sessions": [{"pid": 1, "backend_start": "yesterday"}]}, "no session"),
-        ({"sessions": [{"pid": 1, "backend_start": "2026-13-01T00:00:00Z"}]}, "not a time"),
-        ({"sessions": [{"pid": 0, "backend_start": "2026-01-01T00:00:00Z"}]}, "no session"),
+        ({"sessions": [{"pid": 1, "backend_start": "yesterday"}]}, "Invalid sessions (pid 1"),
+        ({"sessions": [{"pid": 1, "backend_start": "2026-13-01T00:00:00Z"}]}, "Invalid sessions.backend_start"),
+        ({"sessions": [{"pid": 0, "backend_start": "2026-01-01T00:00:00Z"}]}, "Invalid sessions (pid 0"),
     ],
 )
 def test_what_means_nobody_or_everybody_is_refused(server: Server, words: dict[str, Any], text: str) -> None:

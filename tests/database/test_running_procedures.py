@@ -21,7 +21,7 @@ from tests.support.programs import client_for
 from tests.support.servers import Server
 from tests.support.sessions import Person, crowd
 
-NOW = {"max_blocking": "0", "max_idle_in_transaction": "0", "max_query": "0", "max_transaction": "0"}
+NOW = {"blocking_warning": "0", "idle_in_transaction_warning": "0", "query_warning": "0", "transaction_warning": "0"}
 OURS = ["pg_runbook backup", "pg_runbook backup (pg_dump)", "pg_runbook restore (pg_restore), nightly", "pg_runbook"]
 OF_OTHERS = [
     "pg_dump",
@@ -143,7 +143,7 @@ def test_a_dump_of_an_ordinary_role_survives_every_remedy(database: Database, en
                 assert "backup" in kept["message"]
                 assert kept["remedy"].startswith("Wait until it ends.")
         with_health = attempt(
-            pg_health_info, database, sections=["activity"], thresholds={"activity": {"blocking_s": 0}}
+            pg_health_info, database, sections=["activity"], thresholds={"activity": {"blocking_warning_s": 0}}
         )
         assert of(with_health, "backup_running")
         assert "terminate" not in " ".join(each["remedy"] for each in of(with_health, "blocking"))
@@ -214,7 +214,7 @@ def test_a_login_that_sees_little_is_not_led_to_a_backup_either(database: Databa
 def test_a_backup_that_takes_too_long_is_a_warning_without_an_end(database: Database) -> None:
     with crowd(database) as people:
         idle(people, "pg_runbook backup")
-        seen = attempt(pg_activity_info, database, max_procedure="0")
+        seen = attempt(pg_activity_info, database, procedure_warning="0")
         [finding] = [each for each in of(seen, "backup_running") if each["subject"] == database.name]
         assert finding["severity"] == "warning"
         assert finding["remedy"].startswith("See on the host where it was started")
@@ -224,7 +224,7 @@ def test_a_backup_that_takes_too_long_is_a_warning_without_an_end(database: Data
 def test_a_long_transaction_that_never_idles_is_found(database: Database) -> None:
     with crowd(database) as people:
         job = idle(people, "job")
-        seen = attempt(pg_activity_info, database, max_transaction="0", critical_transaction="0")
+        seen = attempt(pg_activity_info, database, transaction_warning="0", transaction_critical="0")
         [finding] = of(seen, "long_transaction")
         assert (finding["severity"], finding["subject"]) == ("critical", f"pid {job.pid}")
         assert f"terminate_sessions_pid={job.pid}" in finding["remedy"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.integration.site import Site
 from tests.support.sessions import crowd
 
-NOW = {"connections_max_blocking": "0", "connections_critical_waiters": 1}
+NOW = {"connections_blocking_warning": "0", "connections_waiters_critical": 1}
 
 
 def test_the_report_names_the_blocker_and_its_remedy_ends_it(site: Site) -> None:
@@ -44,7 +44,7 @@ def test_the_report_names_the_blocker_and_its_remedy_ends_it(site: Site) -> None
 
 def test_without_a_rule_and_without_a_server_the_play_fails(site: Site) -> None:
     nobody = site.run("terminate_sessions")
-    assert (nobody.returncode, "Nothing says whom to end" in nobody.output) == (2, True)
+    assert (nobody.returncode, "neither says which sessions to end" in nobody.output) == (2, True)
     empty = {"terminate_sessions_application": "", "terminate_sessions_database": None}
     wide = site.run("terminate_sessions", "--check", terminate_sessions_idle_in_transaction_over="0", **empty)
     assert (wide.returncode, "rule.application, rule.database" in wide.output) == (2, True), wide.output

@@ -36,7 +36,7 @@ def test_primary_and_standby_are_judged_side_by_side(pair: Site) -> None:
     run = pair.run(
         "replication",
         report=True,
-        replication_max_inactive="0",
+        replication_inactive_warning="0",
         replication_expected_replicas="{{ 2 if inventory_hostname == 'db1' else 0 }}",
     )
     assert run.ok, run.output

@@ -26,7 +26,7 @@ def test_sizes_are_kept_and_the_day_the_disk_is_full_is_foretold(site: Site) -> 
     assert (artifact["failed"], artifact["full_at"]) == (False, None)
     assert artifact["free_bytes"] > 0
     report = site.report("storage")
-    assert "there are 1" in report["forecast"]["reason"]
+    assert "there are 1" in report["forecast"]["why"]
     assert "sample" not in report
 
     [path] = (site.reports / "db1" / "history").glob("storage*")
@@ -54,7 +54,7 @@ def test_a_failure_is_told_to_the_job_and_in_the_report(site: Site) -> None:
     assert failed.returncode == 2
     artifact = failed.stats["storage_result"]["db1"]
     assert (artifact["failed"], artifact["full_at"]) == (True, None)
-    assert "top is out of range" in artifact["message"]
+    assert "Invalid top" in artifact["message"]
     assert site.report("storage")["severity"] == "critical"
 
 

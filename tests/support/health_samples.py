@@ -58,7 +58,7 @@ def bad_night(hostile: str = HOSTILE, when: str = NOW) -> dict[str, Any]:
         ("x" * 5000, 0.12),
     ]
     queries = [
-        {"query": text, "calls": 120_000, "share": share, "total_time_s": 3600.5 * share, "mean_time_s": 0.03, "max_time_s": 4.2,
+        {"query": text, "calls": 120_000, "time_ratio": share, "total_time_s": 3600.5 * share, "mean_time_s": 0.03, "max_time_s": 4.2,
          "cache_hit_ratio": 0.97, "user": "app"}
         for text, share in texts
     ]  # fmt: skip
@@ -100,7 +100,7 @@ def bad_night(hostile: str = HOSTILE, when: str = NOW) -> dict[str, Any]:
             }, ["A pooler may be in between."]),
             "queries": section("ok", "3 statements take 76% of the time.", {"available": True, "queries": queries}),
             "storage": section("ok", "3 databases, 57.2 GiB.", {
-                "databases": [{"name": name, "size_bytes": size, "share": 0.3, "growth_bytes_per_day": None}
+                "databases": [{"name": name, "size_bytes": size, "size_ratio": 0.3, "growth_bytes_per_day": None}
                               for name, size in (("shop", 52 * GIB), (hostile, 5 * GIB), ("postgres", 9_000_000))],
                 "databases_size_bytes": 57 * GIB + 9_000_000,
                 "tables": [{"identity": name, "total_bytes": size, "heap_bytes": size // 2, "index_bytes": size // 3, "toast_bytes": 0,
@@ -110,9 +110,9 @@ def bad_night(hostile: str = HOSTILE, when: str = NOW) -> dict[str, Any]:
             "disk": section("critical", "The fullest of 2 file systems (data, wal) is 96% full.", {
                 "file_systems": [
                     {"holds": [{"kind": "data", "path": "/var/lib/postgresql"}, {"kind": "wal", "path": "/var/lib/postgresql/pg_wal"}],
-                     "total_bytes": 100 * GIB, "free_bytes": 4 * GIB, "used_share": 0.96},
+                     "total_bytes": 100 * GIB, "free_bytes": 4 * GIB, "used_ratio": 0.96},
                     {"holds": [{"kind": "backup", "path": "/backups"}], "total_bytes": 500 * GIB, "free_bytes": 230 * GIB,
-                     "used_share": 0.54},
+                     "used_ratio": 0.54},
                 ],
                 "wal": {"size_bytes": 42 * GIB, "files": 2688, "ready_files": 0, "max_wal_size_bytes": GIB,
                         "holders": [{"kind": "slot", "name": hostile, "held_bytes": 41 * GIB, "severity": "critical"}]},

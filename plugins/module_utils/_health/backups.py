@@ -12,23 +12,24 @@ from datetime import datetime
 from .._backup import status, status_judgement
 from .._catalog.catalog import Catalog
 from .._findings import Finding
+from .._plan import Plan
 from .._postgres.cluster_id import Identity
 from .._target.base import Target
 
 
 @dataclass(frozen=True)
-class BackupsPlan:
+class BackupsPlan(Plan):
     """Where the backups are, and by what they are judged.
 
     Attributes:
         backup_dir: the catalog.
-        rpo_s: how old the newest usable one may be; None if that is not judged.
-        verified_within_s: within what time one must have been verified; None if that is not judged.
+        backup_rpo_s: how old the newest usable one may be; None if that is not judged.
+        backup_verified_within_s: within what time one must have been verified; None if that is not judged.
     """
 
     backup_dir: str
-    rpo_s: float | None = None
-    verified_within_s: float | None = None
+    backup_rpo_s: float | None = None
+    backup_verified_within_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class BackupsReport:
 def collect(target: Target, db: str, plan: BackupsPlan, now: datetime, server: Identity) -> BackupsReport:
     """Read the catalog and judge what is the server's own in it."""
     catalog = Catalog(target, plan.backup_dir)
-    standards = status_judgement.Standards(plan.rpo_s, plan.verified_within_s)
+    standards = status_judgement.Standards(plan.backup_rpo_s, plan.backup_verified_within_s)
     states = status.survey(target.files, catalog, db, now, server)
     silent = replace(server, note="")  # that the server does not answer is a finding of its own
     findings = status_judgement.judge(states, standards, now, catalog.root, silent)

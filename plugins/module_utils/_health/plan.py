@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, fields, is_dataclass, replace
+from dataclasses import Field, fields, replace
 from typing import Any
 
 from .._diagnostics.activity.report import ActivityPlan
@@ -15,7 +15,6 @@ from .._diagnostics.queries.report import QueriesPlan
 from .._diagnostics.replication.report import ReplicationPlan
 from .._diagnostics.storage.report import StoragePlan
 from .._errors import InvalidInput
-from .._units import parse_duration
 from .backups import BackupsPlan
 from .maintenance import MaintenancePlan
 from .schema.report import SchemaPlan
@@ -45,7 +44,10 @@ def plans(thresholds: Mapping[str, Any], backup_dir: str | None = None) -> dict[
     for section, given in thresholds.items():
         if section not in _PLANS:
             raise InvalidInput(
-                "thresholds names no section", subject=section, remedy=f"The sections are {', '.join(_PLANS)}."
+                "Invalid thresholds",
+                subject=repr(section),
+                why="there is no such section",
+                remedy=f"The sections are {', '.join(_PLANS)}.",
             )
         found[section] = _changed(_PLANS[section](), given, f"thresholds.{section}")
     if backup_dir:
@@ -53,35 +55,21 @@ def plans(thresholds: Mapping[str, Any], backup_dir: str | None = None) -> dict[
     return found
 
 
-def backups(backup_dir: str | None, rpo: str | None, verified_within: str | None) -> BackupsPlan | None:
+def backups(params: Mapping[str, Any]) -> BackupsPlan | None:
     """The plan for the backups; None when there is no catalog."""
-    if not backup_dir:
-        return None
-    return BackupsPlan(
-        backup_dir,
-        parse_duration(rpo, "backup_rpo") if rpo else None,
-        parse_duration(verified_within, "backup_verified_within") if verified_within else None,
-    )
+    return BackupsPlan.from_params(params) if params["backup_dir"] else None
 
 
 def _changed(plan: Any, given: object, where: str) -> Any:
-    known = {each.name: getattr(plan, each.name) for each in fields(plan) if _is_settable(plan, each)}
-    if not isinstance(given, Mapping) or not given.keys() <= known.keys():
-        raise InvalidInput(
-            f"{where} is not as it should be", subject=str(given), remedy=f"It may have {', '.join(known)}."
-        )
-    values = {}
-    for name, value in given.items():
-        here = f"{where}.{name}"
-        values[name] = _changed(known[name], value, here) if is_dataclass(known[name]) else _number(value, here)
-    return replace(plan, **values)
+    known = [each.name for each in fields(plan) if _is_settable(plan, each)]
+    if not isinstance(given, Mapping) or not given.keys() <= set(known):
+        raise InvalidInput(f"Invalid {where}", subject=repr(given), remedy=f"It may have {', '.join(known)}.")
+    return replace(plan, **{name: _number(value, f"{where}.{name}") for name, value in given.items()})
 
 
 def _is_settable(plan: Any, known: Field[Any]) -> bool:
-    """Whether it is a number, or may be one, or a pair of them as a warning and what is critical."""
+    """Whether it is a number, or may be one."""
     value = getattr(plan, known.name)
-    if is_dataclass(value) and not isinstance(value, type):
-        return all(_is_settable(value, each) for each in fields(value))
     if value is None:
         return str(known.type) in _MAY_BE_A_NUMBER
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -92,6 +80,6 @@ def _number(value: object, where: str) -> float:
         number = float(str(value))
     except ValueError:
         raise InvalidInput(
-            f"{where} is not a number", subject=repr(value), remedy="Use a number, as 0.9 or 300."
+            f"Invalid {where}", subject=repr(value), why="it is not a number", remedy="Use a number, as 0.9 or 300."
         ) from None
     return int(number) if number.is_integer() else number

@@ -126,5 +126,5 @@ def test_what_is_counted_has_a_severity_by_its_number_and_few_names() -> None:
 
 def test_a_disk_is_as_full_as_df_says() -> None:
     with_reserve = FileSystem("d", free_bytes=5, total_bytes=100, used_bytes=90, holds=[("data", "/d")])
-    assert with_reserve.used_share == 0.9474
-    assert FileSystem("d", 0, 0, 0).used_share == 1.0
+    assert with_reserve.used_ratio == 0.9474
+    assert FileSystem("d", 0, 0, 0).used_ratio == 1.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from ..._plan import Plan, no_option
 from ..._postgres.connection import Session
 from ..._postgres.procedures import LOOKS
 from ..._postgres.query_texts import without_secrets
@@ -26,20 +27,18 @@ LISTS = {
 
 
 @dataclass(frozen=True)
-class ActivityPlan:
-    """What counts as too much, and how much is shown.
+class ActivityPlan(Plan):
+    """From when on something is too much, and how much is shown. None: nothing of that kind is critical.
 
     Attributes:
-        connections_ratio: the share of the usable connections that is a warning; critical_connections_ratio likewise.
-        idle_in_transaction_s: how long a session may do nothing inside a transaction.
-        blocking_s: how long a session may wait for a lock.
-        critical_waiters: how many sessions that one holds up are critical.
-        query_s: how long a query may run.
-        transaction_s: how long a transaction may be open, whatever it does.
-        prepared_s: how old a prepared transaction may be.
-        critical_idle_in_transaction_s, critical_query_s, critical_transaction_s, critical_prepared_s: what is critical;
-            None: nothing is.
-        procedure_s: how long a backup or another procedure may run before it is a warning.
+        connections_ratio_warning, connections_ratio_critical: shares of the usable connections, 0 to 1.
+        idle_in_transaction_warning_s, idle_in_transaction_critical_s: how long a session is idle in a transaction.
+        blocking_warning_s: how long a session waits for a lock.
+        waiters_critical: how many sessions one session blocks.
+        query_warning_s, query_critical_s: how long a query runs.
+        transaction_warning_s, transaction_critical_s: how long a transaction is open, whatever it does.
+        prepared_warning_s, prepared_critical_s: how old a prepared transaction is.
+        procedure_warning_s: how long a backup or another procedure runs.
         cores: of the server's machine, where they are known, and from where they are.
         spindles: its effective number of disks, as the formula wants them.
         top: how many rows each list may have.
@@ -47,25 +46,25 @@ class ActivityPlan:
         waiters: how many sessions that wait are looked at.
     """
 
-    connections_ratio: float = 0.8
-    critical_connections_ratio: float = 0.95
-    idle_in_transaction_s: float = 600
-    blocking_s: float = 300
-    critical_waiters: int = 10
-    query_s: float = 3600
-    transaction_s: float = 6 * 3600.0
-    prepared_s: float = 3600
-    critical_idle_in_transaction_s: float | None = None
-    critical_query_s: float | None = None
-    critical_transaction_s: float | None = None
-    critical_prepared_s: float | None = None
-    procedure_s: float = 86400.0
+    connections_ratio_warning: float = 0.8
+    connections_ratio_critical: float = 0.95
+    idle_in_transaction_warning_s: float = 600
+    blocking_warning_s: float = 300
+    waiters_critical: int = 10
+    query_warning_s: float = 3600
+    transaction_warning_s: float = 6 * 3600.0
+    prepared_warning_s: float = 3600
+    idle_in_transaction_critical_s: float | None = None
+    query_critical_s: float | None = None
+    transaction_critical_s: float | None = None
+    prepared_critical_s: float | None = None
+    procedure_warning_s: float = 86400.0
     cores: int | None = None
     cores_from: str = ""
     spindles: int = 1
     top: int = 20
     query_length: int = 500
-    waiters: int = 500
+    waiters: int = no_option(500)
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,9 @@ def read(session: Session, plan: ActivityPlan) -> Facts:
     values = {
         "top": plan.top,
         "query_length": plan.query_length,
-        "idle_in_transaction_s": plan.idle_in_transaction_s,
-        "query_s": plan.query_s,
-        "transaction_s": plan.transaction_s,
+        "idle_in_transaction_warning_s": plan.idle_in_transaction_warning_s,
+        "query_warning_s": plan.query_warning_s,
+        "transaction_warning_s": plan.transaction_warning_s,
         "procedures": _MOST_PROCEDURES,
         "waiters": plan.waiters,
     }

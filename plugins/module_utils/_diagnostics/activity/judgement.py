@@ -42,10 +42,10 @@ def judge(facts: Facts, plan: ActivityPlan) -> list[Finding]:
 def _connections(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     count, usable = facts.sums["sessions"], facts.usable
     ratio = count / usable
-    severity, limit = "ok", plan.connections_ratio
-    if ratio >= plan.critical_connections_ratio:
-        severity, limit = "critical", plan.critical_connections_ratio
-    elif ratio >= plan.connections_ratio:
+    severity, limit = "ok", plan.connections_ratio_warning
+    if ratio >= plan.connections_ratio_critical:
+        severity, limit = "critical", plan.connections_ratio_critical
+    elif ratio >= plan.connections_ratio_warning:
         severity = "warning"
     message = f"{count} of {usable} connections that ordinary roles may have are in use ({ratio:.0%})."
     remedy = ""
@@ -67,13 +67,14 @@ def _hidden(facts: Facts) -> Iterator[Finding]:
 
 def _blocking(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     for row in facts.roots[: plan.top]:
-        long = row["longest_wait_s"] >= plan.blocking_s
-        many = row["held_up"] >= plan.critical_waiters and row["longest_wait_s"] >= min(_BURST_S, plan.blocking_s)
+        long = row["longest_wait_s"] >= plan.blocking_warning_s
+        burst_s = min(_BURST_S, plan.blocking_warning_s)
+        many = row["held_up"] >= plan.waiters_critical and row["longest_wait_s"] >= burst_s
         if not long and not many:
             continue
-        severity, value, threshold = "warning", row["longest_wait_s"], plan.blocking_s
+        severity, value, threshold = "warning", row["longest_wait_s"], plan.blocking_warning_s
         if many:
-            severity, value, threshold = "critical", row["held_up"], float(plan.critical_waiters)
+            severity, value, threshold = "critical", row["held_up"], float(plan.waiters_critical)
         if row["procedure"]:
             yield _behind_a_procedure(row, facts, severity, value, threshold)
             continue
@@ -123,12 +124,13 @@ def _idle(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     if count and facts.idle:
         oldest = facts.idle[0]
         age = oldest["state_age_s"] or 0.0
-        severity, limit = _aged(age, plan.idle_in_transaction_s, plan.critical_idle_in_transaction_s)
+        severity, limit = _aged(age, plan.idle_in_transaction_warning_s, plan.idle_in_transaction_critical_s)
+        limit_text = human_duration(plan.idle_in_transaction_warning_s)
         message = (
-            f"{_sessions(count)} idle in a transaction for more than {human_duration(plan.idle_in_transaction_s)}. It "
-            f"keeps its locks, and VACUUM from its work. Longest: {who(oldest)}, for {human_duration(age)}."
+            f"{_sessions(count)} idle in a transaction for more than {limit_text}. It keeps its locks, and VACUUM from "
+            f"its work. Longest: {who(oldest)}, for {human_duration(age)}."
         )
-        remedy = f"{_TERMINATE} terminate_sessions_idle_in_transaction_over={plan.idle_in_transaction_s:g}s."
+        remedy = f"{_TERMINATE} terminate_sessions_idle_in_transaction_over={plan.idle_in_transaction_warning_s:g}s."
         remedy += " To prevent it, set idle_in_transaction_session_timeout for the role."
         yield Finding("idle_in_transaction", severity, f"pid {oldest['pid']}", age, limit, message, remedy)
 
@@ -138,25 +140,27 @@ def _queries(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     if count and facts.queries:
         oldest = facts.queries[0]
         age = oldest["query_age_s"] or 0.0
-        severity, limit = _aged(age, plan.query_s, plan.critical_query_s)
+        severity, limit = _aged(age, plan.query_warning_s, plan.query_critical_s)
         message = (
-            f"{_sessions(count)} busy with one query for more than {human_duration(plan.query_s)}. "
+            f"{_sessions(count)} busy with one query for more than {human_duration(plan.query_warning_s)}. "
             f"Longest: {who(oldest)}, for {human_duration(age)}."
         )
-        remedy = f"If its result is not needed: {_TERMINATE} terminate_sessions_query_over={plan.query_s:g}s."
+        remedy = f"If its result is not needed: {_TERMINATE} terminate_sessions_query_over={plan.query_warning_s:g}s."
         yield Finding("long_query", severity, f"pid {oldest['pid']}", age, limit, message, remedy)
 
 
 def _transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     """Long transactions that are neither idle nor in one long query, as of a batch job with many short ones."""
-    told = {row["pid"] for row in facts.idle if (row["state_age_s"] or 0.0) > plan.idle_in_transaction_s}
-    told |= {row["pid"] for row in facts.queries if (row["query_age_s"] or 0.0) > plan.query_s}
+    told = {row["pid"] for row in facts.idle if (row["state_age_s"] or 0.0) > plan.idle_in_transaction_warning_s}
+    told |= {row["pid"] for row in facts.queries if (row["query_age_s"] or 0.0) > plan.query_warning_s}
     rows = [row for row in facts.transactions if row["pid"] not in told]
     oldest = rows[0] if rows else None
-    if not facts.sums["transactions_too_long"] or oldest is None or oldest["transaction_age_s"] <= plan.transaction_s:
+    if not facts.sums["transactions_too_long"] or oldest is None:
         return
     age = oldest["transaction_age_s"]
-    severity, limit = _aged(age, plan.transaction_s, plan.critical_transaction_s)
+    if age <= plan.transaction_warning_s:
+        return
+    severity, limit = _aged(age, plan.transaction_warning_s, plan.transaction_critical_s)
     message = (
         f"{who(oldest)} has had a transaction open for {human_duration(age)}. It keeps its locks, and VACUUM from "
         "removing rows that were deleted since."
@@ -170,7 +174,7 @@ def _transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
 
 def _procedures(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     for each in running(facts.procedures):
-        yield procedure_finding(each, plan.procedure_s)
+        yield procedure_finding(each, plan.procedure_warning_s)
 
 
 def procedure_finding(procedure: Procedure, limit_s: float) -> Finding:
@@ -191,9 +195,9 @@ def _sessions(count: int) -> str:
 
 def _prepared_transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     for each in facts.prepared:
-        if each["age_s"] < plan.prepared_s:
+        if each["age_s"] < plan.prepared_warning_s:
             continue
-        severity, limit = _aged(each["age_s"], plan.prepared_s, plan.critical_prepared_s)
+        severity, limit = _aged(each["age_s"], plan.prepared_warning_s, plan.prepared_critical_s)
         message = (
             f"The prepared transaction {each['gid']!r} of {each['user']!r} in {each['database']!r} is "
             f"{human_duration(each['age_s'])} old. It keeps its locks, and VACUUM from its work, even over a restart."

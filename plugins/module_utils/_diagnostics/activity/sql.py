@@ -72,10 +72,10 @@ WITH seen AS MATERIALIZED (
            (count(*) FILTER (WHERE in_transaction))::pg_catalog.int4 AS idle_in_transaction,
            (count(*) FILTER (WHERE wait LIKE 'Lock:%%'))::pg_catalog.int4 AS waiting,
            (count(*) FILTER (WHERE pooled))::pg_catalog.int4 AS pooled,
-           (count(*) FILTER (WHERE judged AND in_transaction AND state_age_s > %(idle_in_transaction_s)s))::pg_catalog.int4
+           (count(*) FILTER (WHERE judged AND in_transaction AND state_age_s > %(idle_in_transaction_warning_s)s))::pg_catalog.int4
              AS idle_too_long,
-           (count(*) FILTER (WHERE judged AND active AND query_age_s > %(query_s)s))::pg_catalog.int4 AS queries_too_long,
-           (count(*) FILTER (WHERE judged AND transaction_age_s > %(transaction_s)s))::pg_catalog.int4 AS transactions_too_long
+           (count(*) FILTER (WHERE judged AND active AND query_age_s > %(query_warning_s)s))::pg_catalog.int4 AS queries_too_long,
+           (count(*) FILTER (WHERE judged AND transaction_age_s > %(transaction_warning_s)s))::pg_catalog.int4 AS transactions_too_long
     FROM seen CROSS JOIN LATERAL (VALUES
         ('all', ''::pg_catalog.bytea), ('state', {raw("seen.state")}), ('user', seen."user"), ('application', seen.application),
         ('client', {raw("seen.client")}), ('database', seen.database), ('wait', {raw("seen.wait")})) AS d (kind, key)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..._errors import FileProblem
 from ..._findings import Finding
+from ..._plan import Plan
 from ..._postgres import directories
 from ..._postgres.connection import Session
 from ..._target.base import Target
@@ -34,12 +35,12 @@ _ORPHAN_ADVICE = (
 
 
 @dataclass(frozen=True)
-class DiskPlan:
+class DiskPlan(Plan):
     """What to look at, and by what to judge it.
 
     Attributes:
         backup_dir: the catalog of backups on the target; None if it is not to be looked at.
-        used_warning, used_critical: shares of a file system.
+        used_ratio_warning, used_ratio_critical: shares of a file system.
         min_free_bytes: less is critical, whatever the share; None if only the share counts.
         held_warning_bytes: how much WAL one thing may hold.
         temp_warning_bytes: how large temporary files may be just now.
@@ -49,8 +50,8 @@ class DiskPlan:
     """
 
     backup_dir: str | None = None
-    used_warning: float = 0.8
-    used_critical: float = 0.9
+    used_ratio_warning: float = 0.8
+    used_ratio_critical: float = 0.9
     min_free_bytes: int | None = None
     held_warning_bytes: int = 1024**3
     temp_warning_bytes: int = 1024**3
@@ -70,7 +71,7 @@ class FileSystem:
     holds: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def used_share(self) -> float:
+    def used_ratio(self) -> float:
         """As `df` says it, 0 to 1: what is used of what the server may use, without the blocks reserved for root."""
         usable = self.used_bytes + self.free_bytes
         return round(self.used_bytes / usable, 4) if usable else 1.0
@@ -89,7 +90,7 @@ class FileSystem:
             "total_bytes": self.total_bytes,
             "free_bytes": self.free_bytes,
             "used_bytes": self.used_bytes,
-            "used_share": self.used_share,
+            "used_ratio": self.used_ratio,
         }
 
 
@@ -225,7 +226,7 @@ def _file_systems(where: Sequence[tuple[str, str]], target: Target, notes: list[
         found = FileSystem(space.device, space.free_bytes, space.total_bytes, used)
         system = systems.setdefault(space.device, found)
         system.holds.append((kind, path))
-    return sorted(systems.values(), key=lambda each: -each.used_share)
+    return sorted(systems.values(), key=lambda each: -each.used_ratio)
 
 
 def _orphans(session: Session, facts: Any, plan: DiskPlan, notes: list[str]) -> dict[str, object] | None:
@@ -274,11 +275,11 @@ def _beside_the_data(systems: Sequence[FileSystem]) -> list[Finding]:
 
 
 def _judge_system(system: FileSystem, plan: DiskPlan, holders: Sequence[Holder]) -> list[Finding]:
-    share, low = system.used_share, plan.min_free_bytes
-    severity, threshold = "ok", plan.used_warning
-    if share >= plan.used_critical:
-        severity, threshold = "critical", plan.used_critical
-    elif share >= plan.used_warning:
+    share, low = system.used_ratio, plan.min_free_bytes
+    severity, threshold = "ok", plan.used_ratio_warning
+    if share >= plan.used_ratio_critical:
+        severity, threshold = "critical", plan.used_ratio_critical
+    elif share >= plan.used_ratio_warning:
         severity = "warning"
     short = low is not None and system.free_bytes < low
     kinds = ", ".join(system.kinds)
@@ -326,7 +327,7 @@ def describe(report: DiskReport) -> str:
         fullest = report.file_systems[0]
         told.append(
             f"The fullest of {len(report.file_systems)} file systems ({', '.join(fullest.kinds)}) is "
-            f"{fullest.used_share:.0%} full, {human_size(fullest.free_bytes)} are free."
+            f"{fullest.used_ratio:.0%} full, {human_size(fullest.free_bytes)} are free."
         )
     if report.wal["size_bytes"] is not None:
         told.append(f"pg_wal has {human_size(int(str(report.wal['size_bytes'])))}.")

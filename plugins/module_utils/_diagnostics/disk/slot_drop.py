@@ -39,8 +39,9 @@ def drop(session: Session, name: str) -> Dropped:
     """
     if not re.fullmatch(r"[a-z0-9_]{1,63}", name):
         raise InvalidInput(
-            "That is no name of a replication slot",
+            "Invalid name",
             subject=repr(name),
+            why="no replication slot can be called that",
             remedy="Give the whole name of one slot: lower-case letters, digits and underscores.",
         )
     rows = session.query(sql.SLOT, (name,))

@@ -71,7 +71,7 @@ class Change:
     total_time_s: float
     mean_before_s: float
     restarted: bool
-    share: float = 0.0
+    time_ratio: float = 0.0
 
     @property
     def mean_time_s(self) -> float:
@@ -92,7 +92,7 @@ class Change:
             "database": self.query.database,
             "calls": self.calls,
             "total_time_s": round(self.total_time_s, 6),
-            "share": round(self.share, 4),
+            "time_ratio": round(self.time_ratio, 4),
             "mean_time_s": round(self.mean_time_s, 6),
             "mean_time_before_s": round(self.mean_before_s, 6),
             "factor": None if self.factor is None else round(self.factor, 3),
@@ -142,7 +142,7 @@ def compare(facts: Facts, statistics: Statistics, scope: str, baseline: Baseline
     known = sum(each.total_time_s for each in changes if each.query.toplevel)
     began_at = 0.0 if reset or baseline.total_time_s is None else baseline.total_time_s
     total = max(known, statistics.total_time_s - began_at if baseline.total_time_s is not None or reset else 0.0)
-    shared = [_with_share(each, total) for each in changes]
+    shared = [_with_ratio(each, total) for each in changes]
     shared.sort(key=lambda each: -each.total_time_s)
     return Comparison(baseline.collected_at, reset, shared, new, notes)
 
@@ -197,6 +197,6 @@ def _changes(
     return changes, new
 
 
-def _with_share(change: Change, total_s: float) -> Change:
-    share = change.total_time_s / total_s if total_s > 0 else 0.0
-    return replace(change, share=min(1.0, share))
+def _with_ratio(change: Change, total_s: float) -> Change:
+    ratio = change.total_time_s / total_s if total_s > 0 else 0.0
+    return replace(change, time_ratio=min(1.0, ratio))

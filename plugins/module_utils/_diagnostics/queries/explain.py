@@ -27,7 +27,7 @@ class Explained:
 
     query: Query
     plan: Sequence[str]
-    reason: str
+    why: str
 
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
@@ -35,7 +35,7 @@ class Explained:
             "queryid": self.query.queryid,
             "query": self.query.text,
             "plan": list(self.plan),
-            "reason": self.reason,
+            "why": self.why,
         }
 
 

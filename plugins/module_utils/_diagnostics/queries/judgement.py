@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..._findings import Finding
+from ..._plan import Plan, no_option
 from ..._units import human_duration, human_size, to_rfc3339
 from .comparison import Comparison
 from .statistics import Facts, Query, Statistics
@@ -22,7 +23,7 @@ _SEE_PLAN = (
 
 
 @dataclass(frozen=True)
-class QueriesPlan:
+class QueriesPlan(Plan):
     """What to read, and what counts as too much.
 
     Attributes:
@@ -31,12 +32,12 @@ class QueriesPlan:
         top: how many to list.
         query_length: how many characters of each text.
         sample_size: how many go into the sample, and are judged.
-        min_calls, min_share: smaller ones are not judged; the share is one of the time.
+        min_calls, min_time_ratio: smaller ones are not judged; the share is one of the time.
         slower_factor: how many times as long a call may take as it did.
         deviation: how many times the mean the standard deviation may be.
         hit_ratio: which share of its pages a query has to find in the cache, if it reads `read_bytes`.
         read_bytes, temp_bytes: what a query may read from outside the cache, and what it may have in temporary files.
-        dominating_share: which share of the time one query may have, if it is at least `dominating_s`.
+        dominating_ratio: which share of the time one query may have, if it is at least `dominating_s`.
         evictions_per_h: how often statements may be dropped.
         most_findings: how many of them at most.
     """
@@ -47,16 +48,16 @@ class QueriesPlan:
     query_length: int = 1000
     sample_size: int = 500
     min_calls: int = 20
-    min_share: float = 0.01
+    min_time_ratio: float = 0.01
     slower_factor: float = 1.5
-    deviation: float = 5.0
-    hit_ratio: float = 0.9
-    read_bytes: int = 1024**3
-    temp_bytes: int = 1024**3
-    dominating_share: float = 0.5
-    dominating_s: float = 60.0
-    evictions_per_h: float = 1.0
-    most_findings: int = 50
+    deviation: float = no_option(5.0)
+    hit_ratio: float = no_option(0.9)
+    read_bytes: int = no_option(1024**3)
+    temp_bytes: int = no_option(1024**3)
+    dominating_ratio: float = no_option(0.5)
+    dominating_s: float = no_option(60.0)
+    evictions_per_h: float = no_option(1.0)
+    most_findings: int = no_option(50)
 
 
 def of_extension(facts: Facts) -> Iterator[Finding]:
@@ -162,14 +163,14 @@ def of_queries(queries: Sequence[Query], plan: QueriesPlan) -> Iterator[Finding]
     for query in queries:
         if query.queryid is None or query.total_time_s <= 0:
             continue
-        if query.toplevel and query.share >= plan.dominating_share and query.total_time_s >= plan.dominating_s:
+        if query.toplevel and query.time_ratio >= plan.dominating_ratio and query.total_time_s >= plan.dominating_s:
             yield _of(
                 query,
                 "query_dominates",
                 "info",
-                round(query.share, 4),
-                plan.dominating_share,
-                f"takes {query.share:.0%} of the time of all queries ({human_duration(query.total_time_s)},"
+                round(query.time_ratio, 4),
+                plan.dominating_ratio,
+                f"takes {query.time_ratio:.0%} of the time of all queries ({human_duration(query.total_time_s)},"
                 f" {query.calls:,} calls)",
                 f"{_SEE_PLAN}: what is won there counts most.",
             )
@@ -183,7 +184,7 @@ def of_queries(queries: Sequence[Query], plan: QueriesPlan) -> Iterator[Finding]
                 f"has written and read {human_size(query.temp_bytes)} of temporary files in {query.calls:,} calls",
                 f"{_SEE_PLAN}; an index that has the order, or more work_mem for its role, avoids them.",
             )
-        if query.calls < plan.min_calls or query.share < plan.min_share:
+        if query.calls < plan.min_calls or query.time_ratio < plan.min_time_ratio:
             continue
         ratio = query.hit_ratio
         if ratio is not None and ratio < plan.hit_ratio and query.read_bytes >= plan.read_bytes:
@@ -217,7 +218,7 @@ def of_comparison(comparison: Comparison, plan: QueriesPlan) -> Iterator[Finding
         factor = change.factor
         if factor is None or factor < plan.slower_factor:
             continue
-        if change.calls < plan.min_calls or change.share < plan.min_share:
+        if change.calls < plan.min_calls or change.time_ratio < plan.min_time_ratio:
             continue
         yield _of(
             change.query,

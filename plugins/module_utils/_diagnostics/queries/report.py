@@ -61,7 +61,7 @@ class QueriesReport:
 
 
 def _new(query: Query) -> dict[str, object]:
-    names = ("queryid", "query", "user", "database", "calls", "total_time_s", "mean_time_s", "share")
+    names = ("queryid", "query", "user", "database", "calls", "total_time_s", "mean_time_s", "time_ratio")
     values = query.as_dict()
     return {name: values[name] for name in names}
 
@@ -113,7 +113,7 @@ def _shortened(comparison: Comparison, plan: QueriesPlan) -> Comparison:
     slower = {finding.subject for finding in judgement.of_comparison(comparison, plan)}
     changes = [each for at, each in enumerate(comparison.changes) if at < plan.top or each.query.queryid in slower]
     new = sorted(comparison.new, key=lambda each: -each.total_time_s)
-    new = [each for each in new if each.share >= plan.min_share]
+    new = [each for each in new if each.time_ratio >= plan.min_time_ratio]
     return replace(comparison, changes=changes[: plan.top + plan.most_findings], new=new[: plan.top])
 
 

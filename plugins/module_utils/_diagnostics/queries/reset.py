@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..._errors import InvalidInput
+from ..._plan import Plan
 from ..._postgres.connection import Session
 from ..._postgres.statements import compose
 from ..._units import human_duration, to_rfc3339
@@ -19,22 +20,36 @@ FEW_CALLS = 100  # where nobody knows since when a database is counted
 
 
 @dataclass(frozen=True)
+class ResetPlan(Plan):
+    """What the operator wants: whether to reset all databases, or this one, if they are counted for `min_age_s`.
+
+    `top` and `sample_size` are those of the report on what was counted until then, see `QueriesPlan`.
+    """
+
+    all_databases: bool
+    min_age_s: float
+    top: int
+    sample_size: int
+
+
+@dataclass(frozen=True)
 class ResetReport:
     """What was counted until now, and whether that is over."""
 
     before: QueriesReport
     changed: bool
-    reason: str
+    why: str
     signature: str
 
 
-def reset(session: Session, plan: QueriesPlan, min_age_s: float, now: datetime) -> ResetReport:
+def reset(session: Session, plan: ResetPlan, now: datetime) -> ResetReport:
     """Read, and reset when it is due. In check mode the session sends no reset.
 
     Raises:
         InvalidInput: there are no statistics, or this login may not reset them.
     """
-    before = collect(session, plan, now)
+    read = QueriesPlan(all_databases=plan.all_databases, top=plan.top, sample_size=plan.sample_size)
+    before = collect(session, read, now)
     facts = before.facts
     if not before.available:
         problem = before.findings[0]
@@ -58,13 +73,13 @@ def reset(session: Session, plan: QueriesPlan, min_age_s: float, now: datetime) 
             subject=facts.login,
             remedy=f"GRANT EXECUTE ON FUNCTION {signature} TO the login.",
         )
-    reason = _not_due(before, plan, min_age_s, now)
-    if not reason:
+    why = _not_due(before, plan, now)
+    if not why:
         session.execute(compose(sql.RESET_ALL if plan.all_databases else sql.RESET_DATABASE, facts.schema or ""))
-    return ResetReport(before, not reason, reason, signature)
+    return ResetReport(before, not why, why, signature)
 
 
-def _not_due(before: QueriesReport, plan: QueriesPlan, min_age_s: float, now: datetime) -> str:
+def _not_due(before: QueriesReport, plan: ResetPlan, now: datetime) -> str:
     """Why everything stays as it is; empty when the reset is due."""
     statistics = before.statistics
     if not statistics.statement_count:
@@ -74,11 +89,11 @@ def _not_due(before: QueriesReport, plan: QueriesPlan, min_age_s: float, now: da
         began = max(began, statistics.oldest) if began else statistics.oldest
     if began is not None:
         age_s = max(0.0, (now - began).total_seconds())
-        if age_s < min_age_s:
+        if age_s < plan.min_age_s:
             age = f"{human_duration(age_s)} ago"
-            return f"They begin at {to_rfc3339(began)}, {age}; min_age is {human_duration(min_age_s)}."
+            return f"They begin at {to_rfc3339(began)}, {age}; min_age is {human_duration(plan.min_age_s)}."
         return ""
-    if min_age_s > 0 and statistics.call_count < FEW_CALLS:
+    if plan.min_age_s > 0 and statistics.call_count < FEW_CALLS:
         return f"Only {statistics.call_count} calls were counted, fewer than {FEW_CALLS}."
     return ""
 
@@ -88,7 +103,7 @@ def describe(report: ResetReport, check_mode: bool) -> str:
     statistics = report.before.statistics
     what = f"{statistics.statement_count:,} statements with {statistics.call_count:,} calls"
     if not report.changed:
-        return f"The statistics of queries stay as they are ({what}). {report.reason}"
+        return f"The statistics of queries stay as they are ({what}). {report.why}"
     if check_mode:
         return f"The statistics of queries would begin anew: {what} would be forgotten."
     return f"The statistics of queries begin anew: {what} are forgotten."

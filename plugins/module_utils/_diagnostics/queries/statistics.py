@@ -76,7 +76,7 @@ class Query:
     stddev_time_s: float
     max_time_s: float
     plan_time_s: float
-    share: float
+    time_ratio: float
     hit_bytes: int
     read_bytes: int
     dirtied_bytes: int
@@ -115,7 +115,7 @@ class Query:
             "stddev_time_s": round(self.stddev_time_s, 6),
             "max_time_s": round(self.max_time_s, 6),
             "plan_time_s": round(self.plan_time_s, 6),
-            "share": round(self.share, 4),
+            "time_ratio": round(self.time_ratio, 4),
             "rows": self.rows,
             "cache_hit_ratio": self.hit_ratio,
             "shared_hit_bytes": self.hit_bytes,
@@ -196,7 +196,7 @@ def _query(row: Any, block: int) -> Query:
         stddev_time_s=row.stddev_ms / 1000,
         max_time_s=row.max_ms / 1000,
         plan_time_s=row.plan_ms / 1000,
-        share=row.total_ms / row.all_ms if row.all_ms else 0.0,
+        time_ratio=row.total_ms / row.all_ms if row.all_ms else 0.0,
         hit_bytes=int(row.hit) * block,
         read_bytes=int(row.read) * block,
         dirtied_bytes=int(row.dirtied) * block,

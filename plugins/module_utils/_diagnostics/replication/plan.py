@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..._plan import Plan, no_option
+
 MIB = 1024**2
 GIB = 1024**3
 NEVER_TIMES_OUT_S = 60.0  # the default of wal_sender_timeout and wal_receiver_timeout, for those that are 0
@@ -37,23 +39,41 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class ReplicationPlan:
-    """What counts as too much.
+class ReplicationPlan(Plan):
+    """From when on something is too much.
 
     Attributes:
-        lag_bytes: WAL that a replica may be behind.
-        lag_s: the same in seconds.
-        archive_lag_s: the same for one that lives on an archive, which gets WAL only a whole file at a time.
-        slot_bytes: WAL that a slot may hold.
-        inactive_s: how long a slot may be without its consumer, where the server knows it (17 and later).
+        lag_bytes_warning, lag_bytes_critical: WAL that a replica is behind.
+        lag_warning_s, lag_critical_s: the same in seconds.
+        archive_lag_warning_s: the same for one that lives on an archive, which gets WAL only a whole file at a time.
+        slot_bytes_warning, slot_bytes_critical: WAL that a slot holds.
+        inactive_warning_s: how long a slot is without its consumer, where the server knows it (17 and later).
         expected_replicas: how many replicas have to be connected; None for any number.
         limit: how many replicas, slots, subscriptions and publications to read at most.
     """
 
-    lag_bytes: Levels = Levels(64 * MIB, GIB)
-    lag_s: Levels = Levels(30, 300)
-    archive_lag_s: float = 3600
-    slot_bytes: Levels = Levels(GIB, 10 * GIB)
-    inactive_s: float = 900
+    lag_bytes_warning: int = 64 * MIB
+    lag_bytes_critical: int = GIB
+    lag_warning_s: float = 30
+    lag_critical_s: float = 300
+    archive_lag_warning_s: float = 3600
+    slot_bytes_warning: int = GIB
+    slot_bytes_critical: int = 10 * GIB
+    inactive_warning_s: float = 900
     expected_replicas: int | None = None
-    limit: int = 200
+    limit: int = no_option(200)
+
+    @property
+    def lag_bytes(self) -> Levels:
+        """Of the WAL that a replica is behind."""
+        return Levels(self.lag_bytes_warning, self.lag_bytes_critical)
+
+    @property
+    def lag_s(self) -> Levels:
+        """Of the seconds that a replica is behind."""
+        return Levels(self.lag_warning_s, self.lag_critical_s)
+
+    @property
+    def slot_bytes(self) -> Levels:
+        """Of the WAL that a slot holds."""
+        return Levels(self.slot_bytes_warning, self.slot_bytes_critical)

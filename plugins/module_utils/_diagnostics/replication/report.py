@@ -14,10 +14,10 @@ from ..._postgres.connection import Session
 from ..._units import human_duration, human_size
 from .facts import Facts, Standby, read, receiver_values, replay_values, synchronous
 from .judgement import connected, judge
-from .plan import Levels, ReplicationPlan, counted
+from .plan import ReplicationPlan, counted
 from .standby import conflicts
 
-__all__ = ["Levels", "ReplicationPlan", "ReplicationReport", "collect", "describe"]
+__all__ = ["ReplicationPlan", "ReplicationReport", "collect", "describe"]
 
 
 @dataclass(frozen=True)

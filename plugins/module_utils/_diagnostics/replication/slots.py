@@ -51,7 +51,7 @@ def judge_slot(slot: Mapping[str, Any], facts: Facts, plan: ReplicationPlan) -> 
         known = slot["inactive_s"]
         since = "" if known is None else f" for {human_duration(known)}"
         # On a standby they often wait for a failover, and hold little.
-        patient = facts.standby is not None or (known is not None and known < plan.inactive_s)
+        patient = facts.standby is not None or (known is not None and known < plan.inactive_warning_s)
         yield Finding(
             "replication_slot_inactive",
             severity if severity != "ok" else "info" if patient else "warning",

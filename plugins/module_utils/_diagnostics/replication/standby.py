@@ -92,7 +92,7 @@ def judge_replay(standby: Standby, plan: ReplicationPlan) -> Iterator[Finding]:
 
 def _behind_an_archive(standby: Standby, plan: ReplicationPlan) -> Iterator[Finding]:
     """Nobody tells how much there is to restore: that it has stopped, only the age of what was replayed last tells."""
-    age, limit = standby.lag_s, plan.archive_lag_s + standby.delay_s
+    age, limit = standby.lag_s, plan.archive_lag_warning_s + standby.delay_s
     silent = round(standby.row["uptime_s"], 3) if age is None else age
     if silent < limit:
         return

@@ -82,7 +82,7 @@ class Forecast:
             "full_at": told(self.full_at),
             "full_at_earliest": told(self.full_at_earliest),
             "full_at_latest": told(self.full_at_latest),
-            "reason": self.reason,
+            "why": self.reason,
         }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..._errors import FileProblem
 from ..._findings import Finding
+from ..._plan import Plan, no_option
 from ..._postgres import directories
 from ..._postgres.connection import Session
 from ..._target.base import Space, Target
@@ -32,7 +33,7 @@ _NO_RIGHT = (
 
 
 @dataclass(frozen=True)
-class StoragePlan:
+class StoragePlan(Plan):
     """What to report, and by what to judge it.
 
     Attributes:
@@ -41,7 +42,7 @@ class StoragePlan:
         space_note: why it is not known.
         history: earlier samples, as `StorageReport.sample` has them; in any order, and nothing is taken for granted.
         full_warning_s, full_critical_s: how soon the disk may be full.
-        share_warning: from which share of the whole disk on a single database is worth a word.
+        disk_ratio_warning: from which share of the whole disk on a single database is worth a word.
         min_span_s: over how much time the samples have to be.
     """
 
@@ -51,7 +52,7 @@ class StoragePlan:
     history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     full_warning_s: float = 30 * DAY_S
     full_critical_s: float = 7 * DAY_S
-    share_warning: float = 0.5
+    disk_ratio_warning: float = no_option(0.5)
     min_span_s: float = 6 * 3600.0
 
 
@@ -62,7 +63,7 @@ class Database:
     name: str
     current: bool
     size_bytes: int | None
-    share: float | None
+    size_ratio: float | None
     growth: int | None
 
     def as_dict(self) -> dict[str, object]:
@@ -71,7 +72,7 @@ class Database:
             "name": self.name,
             "current": self.current,
             "size_bytes": self.size_bytes,
-            "share": self.share,
+            "size_ratio": self.size_ratio,
             "growth_bytes_per_day": self.growth,
         }
 
@@ -263,14 +264,14 @@ def _judge(
     if sample.total_bytes:
         for each in databases:
             share = (each.size_bytes or 0) / sample.total_bytes
-            if share > plan.share_warning:
+            if share > plan.disk_ratio_warning:
                 message = (
                     f"The database {each.name!r} alone is as large as {share:.0%} of the disk with the server's data "
                     f"({human_size(each.size_bytes or 0)} of {human_size(sample.total_bytes)})."
                 )
                 value = round(share, 4)
                 findings.append(
-                    Finding("database_share", "info", each.name, value, plan.share_warning, message, _TABLES)
+                    Finding("database_share", "info", each.name, value, plan.disk_ratio_warning, message, _TABLES)
                 )
     return findings
 

@@ -39,7 +39,7 @@ class Candidate:
     started: datetime | None = None
     query_started: datetime | None = None
     outcome: str = ""
-    reason: str = ""
+    why: str = ""
     refused: bool = False
 
     @property
@@ -99,7 +99,7 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """The return values of the module."""
         failure = self.failure
-        rows = [{**each.row, "outcome": each.outcome, "reason": each.reason} for each in self.candidates]
+        rows = [{**each.row, "outcome": each.outcome, "why": each.why} for each in self.candidates]
         return {
             "sessions": rows,
             **{f"{name}_count": len(self.of(name)) for name in ("terminated", "cancelled", "stayed", "spared")},
@@ -161,8 +161,8 @@ def terminate(
 def _with(each: Candidate, outcomes: Mapping[int, tuple[str, str]]) -> Candidate:
     if not each.chosen:
         return each
-    outcome, reason = outcomes[each.pid]
-    return replace(each, outcome=outcome, reason=reason)
+    outcome, why = outcomes[each.pid]
+    return replace(each, outcome=outcome, why=why)
 
 
 def _candidate(row: Any, plan: TerminatePlan) -> Candidate:
@@ -172,13 +172,13 @@ def _candidate(row: Any, plan: TerminatePlan) -> Candidate:
     named = [meant for meant in plan.sessions if meant.pid == row.pid]
     reason = _why_not_named(each, named) if plan.sessions else _why_spared(row, plan)
     if reason:
-        return replace(each, outcome="spared", reason=reason)
+        return replace(each, outcome="spared", why=reason)
     if row.procedure and not plan.include_procedures:
         reason = f"{name(row.procedure)} is running (include_procedures)"
-        return replace(each, outcome="spared", reason=reason, refused=bool(plan.sessions))
+        return replace(each, outcome="spared", why=reason, refused=bool(plan.sessions))
     for missing, why in ((row.backend_start is None, _HIDDEN), (not row.allowed, _RIGHTS)):
         if missing:
-            return replace(each, outcome="spared", reason=why, refused=True)
+            return replace(each, outcome="spared", why=why, refused=True)
     return each
 
 
@@ -210,7 +210,7 @@ def _not_found(found: Sequence[Candidate], names: Iterable[SessionName]) -> list
         Candidate(
             {"pid": name.pid, "backend_start": None, **empty, **ages},
             outcome="gone",
-            reason="there is no session with this pid",
+            why="there is no session with this pid",
         )
         for name in names
         if name.pid not in there
@@ -286,13 +286,13 @@ def _judge(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
                 "See its wait_event: a process that waits for a disk, or is stopped, ends later. Never use kill -9."
             )
             found.append(Finding("session_stayed", "warning", subject, plan.timeout_s, plan.timeout_s, message, remedy))
-        elif each.refused and each.row["procedure"] and each.reason not in (_HIDDEN, _RIGHTS):
+        elif each.refused and each.row["procedure"] and each.why not in (_HIDDEN, _RIGHTS):
             [procedure] = running([each.row])
             message = f"{who(each.row)} is not ended: {_lower(str(procedure))}."
             found.append(Finding("terminate_procedure", "warning", subject, None, None, message, procedure.wait))
         elif each.refused:
-            grant = "pg_read_all_stats" if each.reason == _HIDDEN else "pg_signal_backend"
-            message = f"{who(each.row)} should be ended, and {each.reason}."
+            grant = "pg_read_all_stats" if each.why == _HIDDEN else "pg_signal_backend"
+            message = f"{who(each.row)} should be ended, and {each.why}."
             remedy = f"GRANT {grant} TO the login; sessions of superusers need a superuser."
             found.append(Finding("terminate_rights", "warning", subject, None, None, message, remedy))
     return found
@@ -317,15 +317,15 @@ def _spared_procedures(done: Sequence[Candidate], plan: TerminatePlan) -> list[F
 
 def _spared_blockers(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
     """Sessions that hold others up, that the rule means and that go on: the lock waits do, too."""
-    if plan.blocking_s is None:
+    if plan.rule.blocking_over_s is None:
         return []
     return [
         Finding("terminate_spared", "warning", f"pid {each.pid}", None, None,
-                f"{who(each.row)} blocks others and was not ended: {each.reason}.",
+                f"{who(each.row)} blocks others and was not ended: {each.why}.",
                 f"Set terminate_sessions_{option} ({option} of the module) to true to end it.")
         for each in done
         for option in ("include_superusers", "include_replication", "include_background")
-        if each.outcome == "spared" and f"({option})" in each.reason
+        if each.outcome == "spared" and f"({option})" in each.why
     ]  # fmt: skip
 
 

@@ -16,11 +16,11 @@ from ..activity.sql import SESSION
 _MEANT = f"""
 WITH waiters AS MATERIALIZED (
     SELECT l.pid, min(l.waitstart) AS since FROM pg_catalog.pg_locks l
-    WHERE %(blocking_s)s::pg_catalog.float8 IS NOT NULL AND NOT l.granted AND l.pid IS NOT NULL GROUP BY l.pid
+    WHERE %(blocking_over_s)s::pg_catalog.float8 IS NOT NULL AND NOT l.granted AND l.pid IS NOT NULL GROUP BY l.pid
 ), blockers AS MATERIALIZED (
     SELECT DISTINCT late.pid
     FROM (SELECT pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) AS pid FROM waiters w
-          WHERE extract(epoch FROM pg_catalog.clock_timestamp() - w.since) > %(blocking_s)s::pg_catalog.float8) AS late
+          WHERE extract(epoch FROM pg_catalog.clock_timestamp() - w.since) > %(blocking_over_s)s::pg_catalog.float8) AS late
     WHERE late.pid NOT IN (SELECT w.pid FROM waiters w)
 ), meant AS MATERIALIZED (
     SELECT {SESSION}, a.query_start, a.usesysid,
@@ -34,11 +34,11 @@ WITH waiters AS MATERIALIZED (
       AND CASE WHEN %(client_addr)s::pg_catalog.text IS NULL THEN true
                WHEN %(client_addr)s::pg_catalog.text = 'local' THEN a.client_port = -1
                ELSE a.client_addr OPERATOR(pg_catalog.<<=) nullif(%(client_addr)s::pg_catalog.text, 'local')::pg_catalog.inet END
-      AND (%(idle_s)s::pg_catalog.float8 IS NULL OR a.state LIKE 'idle in transaction%%'
-           AND extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change) > %(idle_s)s::pg_catalog.float8)
-      AND (%(query_s)s::pg_catalog.float8 IS NULL OR a.state = 'active'
-           AND extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) > %(query_s)s::pg_catalog.float8)
-      AND (%(blocking_s)s::pg_catalog.float8 IS NULL OR a.pid IN (SELECT b.pid FROM blockers b)) END
+      AND (%(idle_in_transaction_over_s)s::pg_catalog.float8 IS NULL OR a.state LIKE 'idle in transaction%%'
+           AND extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change) > %(idle_in_transaction_over_s)s::pg_catalog.float8)
+      AND (%(query_over_s)s::pg_catalog.float8 IS NULL OR a.state = 'active'
+           AND extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) > %(query_over_s)s::pg_catalog.float8)
+      AND (%(blocking_over_s)s::pg_catalog.float8 IS NULL OR a.pid IN (SELECT b.pid FROM blockers b)) END
 )
 """
 

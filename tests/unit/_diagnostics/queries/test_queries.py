@@ -36,7 +36,7 @@ def query(number: int = 1, **over: Any) -> Query:
     known: dict[str, Any] = {
         "queryid": str(number), "userid": 10, "dbid": 5, "toplevel": True, "user": "app", "database": "app", "calls": 100,
         "rows": 1, "total_time_s": 1.0, "mean_time_s": 0.01, "stddev_time_s": 0.0, "max_time_s": 0.02, "plan_time_s": 0.0,
-        "share": 0.5, "hit_bytes": 0, "read_bytes": 0, "dirtied_bytes": 0, "written_bytes": 0, "temp_bytes": 0,
+        "time_ratio": 0.5, "hit_bytes": 0, "read_bytes": 0, "dirtied_bytes": 0, "written_bytes": 0, "temp_bytes": 0,
         "wal_bytes": 0, "io_time_s": 0.0, "since": None, "rank": 1, "text": "SELECT $1",
     }  # fmt: skip
     return Query(**{**known, **over})
@@ -154,11 +154,11 @@ def test_the_interval_is_compared_with_the_time_before() -> None:
     found = compare(FACTS, now, "app", baseline())
     [change] = found.changes
     assert (change.calls, change.mean_time_s, change.factor) == (50, pytest.approx(0.015), pytest.approx(3.0))
-    assert change.share == pytest.approx(0.75 / 1.75)
+    assert change.time_ratio == pytest.approx(0.75 / 1.75)
     assert (found.new, found.notes) == ([query(2)], [])
     plan = QueriesPlan()
     assert [each.subject for each in judgement.of_comparison(found, plan)] == ["1"]
-    for strict in (QueriesPlan(min_calls=51), QueriesPlan(min_share=0.5), QueriesPlan(slower_factor=3.1)):
+    for strict in (QueriesPlan(min_calls=51), QueriesPlan(min_time_ratio=0.5), QueriesPlan(slower_factor=3.1)):
         assert not list(judgement.of_comparison(found, strict))
 
 
@@ -195,7 +195,7 @@ def test_what_cannot_be_compared_is_said() -> None:
 def test_conspicuous_queries_are_found() -> None:
     gib = 1024**3
     bad = query(
-        share=0.9, total_time_s=90.0, mean_time_s=0.9, stddev_time_s=9.0, temp_bytes=2 * gib, read_bytes=3 * gib, hit_bytes=gib
+        time_ratio=0.9, total_time_s=90.0, mean_time_s=0.9, stddev_time_s=9.0, temp_bytes=2 * gib, read_bytes=3 * gib, hit_bytes=gib
     )  # fmt: skip
     found = [each.check for each in judgement.of_queries([bad, query(2), query(3, queryid=None)], QueriesPlan())]
     assert found == ["query_dominates", "query_temp_files", "query_cache", "query_deviation"]

@@ -131,7 +131,7 @@ def test_a_standby_without_a_receiver_is_fine_only_if_it_lives_on_an_archive(
 ) -> None:
     row = standby(receiver_pid=None, receiver_status=None, behind_bytes=None, has_source=source, has_archive=archive)
     assert [(each.check, each.severity) for each in judge(facts(standby=row), ReplicationPlan())] == [(check, severity)]
-    calm = [each.check for each in judge(facts(standby=row), ReplicationPlan(archive_lag_s=9001))]
+    calm = [each.check for each in judge(facts(standby=row), ReplicationPlan(archive_lag_warning_s=9001))]
     assert calm == ([] if check == "replication_lag_time" else [check])
 
 
