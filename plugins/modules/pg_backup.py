@@ -207,25 +207,25 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec, between, duration
 from ..module_utils._backup import losses, preflight, take
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import human_duration, utc_now
 
 SPEC = ArgumentSpec(
     {
         "format": {"type": "str", "choices": ["directory", "custom", "plain"], "default": "directory"},
-        "jobs": {"type": "int"},
+        "jobs": between(1, 1000),
         "compress": {"type": "str", "default": "auto"},
         "fingerprint": {"type": "str", "choices": ["content", "counts", "none"], "default": "content"},
-        "max_age": {"type": "str"},
+        "max_age": duration(),
         "globals": {"type": "bool", "default": True},
         "globals_passwords": {"type": "bool", "default": False, "no_log": False},
-        "lock_timeout": {"type": "str", "default": "5m"},
+        "lock_timeout": duration("5m", most=preflight.LONGEST_LOCK_TIMEOUT),
         "check_space": {"type": "bool", "default": True},
         "change_id": {"type": "str"},
     }
@@ -235,20 +235,7 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Take a backup, unless a young enough one is there."""
     params = call.params
-    plan = preflight.BackupPlan(
-        db=params["db"],
-        format=params["format"],
-        jobs=params["jobs"],
-        compress=params["compress"],
-        fingerprint=params["fingerprint"],
-        max_age_s=parse_duration(params["max_age"], "max_age") if params["max_age"] else None,
-        globals=params["globals"],
-        globals_passwords=params["globals_passwords"],
-        bin_dir=params["bin_dir"],
-        lock_timeout_s=parse_duration(params["lock_timeout"], "lock_timeout"),
-        check_space=params["check_space"],
-        change_id=params["change_id"],
-    )
+    plan = preflight.BackupPlan.from_params(params)
     plan.check()
     values: dict[str, object]
     target = create_target(params)
@@ -256,7 +243,7 @@ def operation(call: Call) -> Result:
     server = Server(target, Login.from_params(params, "backup"), check_mode=call.check_mode)
     young = take.young_enough(catalog, server, plan, utc_now())
     if young is not None:
-        text = f"Backup {young.id} is younger than {params['max_age']}; nothing to do."
+        text = f"Backup {young.id} is younger than {human_duration(params['max_age'])}; nothing to do."
         known = young.usable()
         values = {"backup": {**known.summary(), "path": young.path}, **judged(losses.recorded(known)), "msg": text}
         return Result(False, values)

@@ -143,7 +143,7 @@ def operation(call: Call) -> Result:
     params = call.params
     started = time.monotonic()
     target = create_target(params)
-    plan = fetch.FetchPlan(db=params["db"], reference=params["backup"], dest=params["dest"])
+    plan = fetch.FetchPlan.from_params(params)
     depot = fetch.Depot(target, Catalog(target, params["backup_dir"]), plan)
     found = depot.look()
     warnings = fetch.doubts(found)

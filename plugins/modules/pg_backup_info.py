@@ -108,7 +108,7 @@ backups:
           those of its manifest by name and size.
       type: str
       sample: complete
-    problem:
+    why:
       description: Why it is unreadable, and what to do; empty otherwise.
       type: str
     started:
@@ -213,7 +213,7 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CATALOG, CONNECTION, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, KUBERNETES, ArgumentSpec, duration
 from ..module_utils._backup import status, status_judgement
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._findings import judged
@@ -221,13 +221,13 @@ from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres import cluster_id
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
         "db": {"type": "str", "aliases": ["login_db", "database"]},
-        "rpo": {"type": "str"},
-        "verified_within": {"type": "str"},
+        "rpo": duration(least="1s"),
+        "verified_within": duration(least="1s"),
         "ask_server": {"type": "bool", "default": True},
     }
 ).merge(CONNECTION, CATALOG, KUBERNETES)
@@ -236,9 +236,7 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Read the catalog and judge it."""
     params = call.params
-    limits = {name: parse_duration(params[name], name) for name in ("rpo", "verified_within") if params[name]}
-    standards = status_judgement.Standards(limits.get("rpo"), limits.get("verified_within"))
-    standards.check()
+    standards = status_judgement.Standards.from_params(params)
     target = create_target(params)
     catalog = Catalog(target, params["backup_dir"])
     now = utc_now()

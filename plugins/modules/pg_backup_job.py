@@ -87,20 +87,20 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, duration
 from ..module_utils._backup import take
 from ..module_utils._backup.schedule import run_job
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._kube.cluster import connect
 from ..module_utils._module import Call, Result, run
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import human_duration, utc_now
 
 SPEC = ArgumentSpec(
     {
         "schedule": {"type": "str", "required": True},
-        "max_age": {"type": "str"},
-        "wait": {"type": "str", "default": "6h"},
+        "max_age": duration(),
+        "wait": duration("6h", least="1s"),
     }
 ).merge(CONNECTION, DATABASE, CATALOG, KUBERNETES)
 
@@ -108,25 +108,22 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Start a Job and wait for its backup, unless a young enough one is there."""
     params = call.params
-    name, db = params["schedule"], params["db"]
-    max_age_s = parse_duration(params["max_age"], "max_age") if params["max_age"] else 0
-    wait_s = parse_duration(params["wait"], "wait")
-    run_job.check_wait(wait_s)
+    plan = run_job.JobPlan.from_params(params)
     with connect(params["kubernetes"]) as cluster:
         catalog = Catalog(create_target(params), params["backup_dir"])
         now = utc_now()
-        young = take.newest_within(catalog, db, max_age_s, True, now) if max_age_s else None
+        young = take.newest_within(catalog, plan.db, plan.max_age_s, True, now) if plan.max_age_s else None
         if young is not None:
-            text = f"Backup {young.id} is younger than {params['max_age']}; nothing to do."
+            text = f"Backup {young.id} is younger than {human_duration(plan.max_age_s or 0)}; nothing to do."
             return Result(False, {"backup": {**young.usable().summary(), "path": young.path}, "msg": text})
-        start = run_job.look(cluster, name)
+        start = run_job.look(cluster, plan.schedule)
         if call.check_mode:
             would = f"Job {start.running.name} would be waited for." if start.running else "A Job would be started."
-            diff = {"before": "", "after": f"a new backup of {db}\n"}
-            return Result(True, {"msg": f"CronJob {name}: {would}"}, diff)
-        known = next(catalog.entries(db), None)
-        job = run_job.run(cluster, start, now, wait_s)
-    made = run_job.backup_of(catalog, db, job, known, utc_now())
+            diff = {"before": "", "after": f"a new backup of {plan.db}\n"}
+            return Result(True, {"msg": f"CronJob {plan.schedule}: {would}"}, diff)
+        known = next(catalog.entries(plan.db), None)
+        job = run_job.run(cluster, start, now, plan.wait_s)
+    made = run_job.backup_of(catalog, plan.db, job, known, utc_now())
     figures = job.as_dict(utc_now())
     values = {
         "backup": {**made.usable().summary(), "path": made.path},

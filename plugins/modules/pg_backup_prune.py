@@ -99,9 +99,9 @@ deleted:
     - id: godel_production_20260101T030405Z
       path: /backups/godel_production/godel_production_20260101T030405Z
       size_bytes: 536870912
-      reason: no rule keeps it
+      why: no rule keeps it
 kept:
-  description: The backups that stay, newest first, each with all the reasons for it.
+  description: The backups that stay, newest first. C(why) has every rule that keeps it.
   returned: always, unless the task fails before it judges
   type: list
   elements: dict
@@ -109,7 +109,7 @@ kept:
     - id: godel_production_20260206T030405Z
       path: /backups/godel_production/godel_production_20260206T030405Z
       size_bytes: 536870912
-      reasons: ["keep_last: 1 of 24", "keep_daily: 2026-02-06", newest]
+      why: "keep_last: 1 of 24; keep_daily: 2026-02-06; newest"
 freed_bytes:
   description: The sizes of the deleted backups together, as far as their manifests could be read.
   returned: always, unless the task fails before it judges
@@ -125,19 +125,19 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, between, duration
 from ..module_utils._backup import prune
 from ..module_utils._backup.retention import Judged, Policy
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._module import Call, Result, run
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
 RULES = ("keep_last", "keep_daily", "keep_weekly", "keep_monthly")
 SPEC = ArgumentSpec(
     {
-        **{rule: {"type": "int"} for rule in RULES},
-        "min_age": {"type": "str", "default": "0"},
+        **{rule: between(0, None) for rule in RULES},
+        "min_age": duration("0"),
         "keep_unreadable": {"type": "bool", "default": True},
     },
     required_one_of=[RULES],
@@ -148,11 +148,7 @@ def operation(call: Call) -> Result:
     """Delete what no rule keeps."""
     params = call.params
     db = params["db"]
-    policy = Policy(
-        **{rule: params[rule] for rule in RULES},
-        min_age_s=parse_duration(params["min_age"], "min_age"),
-        keep_unreadable=params["keep_unreadable"],
-    )
+    policy = Policy.from_params(params)
     policy.check()
     catalog = Catalog(create_target(params), params["backup_dir"])
     work = prune.preview if call.check_mode else prune.prune
@@ -165,8 +161,8 @@ def operation(call: Call) -> Result:
         return {"id": judged.backup.id, "path": path(judged), "size_bytes": judged.backup.size_bytes}
 
     values: dict[str, object] = {
-        "deleted": [{**described(each), "reason": each.reasons[0]} for each in done.deleted],
-        "kept": [{**described(each), "reasons": each.reasons} for each in done.kept],
+        "deleted": [{**described(each), "why": each.why} for each in done.deleted],
+        "kept": [{**described(each), "why": each.why} for each in done.kept],
         "freed_bytes": done.freed_bytes,
         "removed": done.removed,
     }

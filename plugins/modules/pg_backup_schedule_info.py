@@ -133,28 +133,27 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, KUBERNETES, ArgumentSpec, duration
 from ..module_utils._backup.schedule import judge
 from ..module_utils._findings import judged
 from ..module_utils._kube.access import refuse_missing
 from ..module_utils._kube.cluster import connect
 from ..module_utils._kube.jobs import reading_rights
 from ..module_utils._module import Call, Result, run
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
-SPEC = ArgumentSpec({"name": {"type": "str", "required": True}, "rpo": {"type": "str"}}).merge(CONNECTION, KUBERNETES)
+SPEC = ArgumentSpec({"name": {"type": "str", "required": True}, "rpo": duration()}).merge(CONNECTION, KUBERNETES)
 
 
 def operation(call: Call) -> Result:
     """Read the CronJob and judge it."""
     params = call.params
-    rpo_s = parse_duration(params["rpo"], "rpo") if params["rpo"] else None
     with connect(params["kubernetes"]) as cluster:
         refuse_missing(cluster, reading_rights(params["name"]), "backup_status")
         found = judge.survey(cluster, params["name"])
         namespace = cluster.namespace
     now = utc_now()
-    findings = judge.judge(found, rpo_s, now) if found else [judge.missing(params["name"], namespace)]
+    findings = judge.judge(found, params["rpo"], now) if found else [judge.missing(params["name"], namespace)]
     values = {
         "schedule": found.as_dict(now) if found else None,
         "jobs": [run.as_dict(now) for run in found.runs] if found else [],

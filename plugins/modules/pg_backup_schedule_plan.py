@@ -56,14 +56,14 @@ options:
     description: Whether to start no Jobs for now.
     type: bool
     default: false
-  starting_deadline_s:
-    description: How late a Job may still start, in seconds.
-    type: int
-    default: 3600
-  active_deadline_s:
-    description: How long a Job may run, in seconds. The cluster ends one that runs longer.
-    type: int
-    default: 21600
+  starting_deadline:
+    description: How late a Job may still start, at least V(10s).
+    type: str
+    default: 1h
+  active_deadline:
+    description: How long a Job may run. The cluster ends one that runs longer.
+    type: str
+    default: 6h
   backoff_limit:
     description: How often to try again when a Job's pod fails.
     type: int
@@ -76,9 +76,9 @@ options:
     description: How many Jobs that failed to keep, with their logs.
     type: int
     default: 3
-  ttl_s:
-    description: After how many seconds to remove a Job that is over. Without it, only the limits above count.
-    type: int
+  ttl:
+    description: How long to keep a Job that is over, for example V(1d). Without it, only the limits above count.
+    type: str
   resources:
     description: What a Job's container asks for and may use, in the words of Kubernetes.
     type: dict
@@ -153,9 +153,8 @@ msg:
   type: str
 """
 
-from typing import Any
 
-from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, between, duration
 from ..module_utils._backup.schedule import manifests
 from ..module_utils._backup.schedule.cron import Cron
 from ..module_utils._errors import InvalidInput
@@ -164,32 +163,28 @@ from ..module_utils._kube.cluster import connect
 from ..module_utils._module import Call, Result, run
 from ..module_utils._units import read_zone, to_rfc3339, utc_now
 
-# They go into the plan as they are.
-_PLANNED: dict[str, dict[str, Any]] = {
-    "cron": {"type": "str", "default": "0 2 * * *"},
-    "time_zone": {"type": "str"},
-    "image_pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
-    "rbac": {"type": "bool", "default": True},
-    "suspend": {"type": "bool", "default": False},
-    "starting_deadline_s": {"type": "int", "default": 3600},
-    "active_deadline_s": {"type": "int", "default": 21600},
-    "backoff_limit": {"type": "int", "default": 1},
-    "successful_jobs_history_limit": {"type": "int", "default": 3},
-    "failed_jobs_history_limit": {"type": "int", "default": 3},
-    "ttl_s": {"type": "int"},
-    "resources": {"type": "dict", "default": {}},
-    "security_context": {"type": "dict", "default": {}},
-    "password_secret": {"type": "str", "no_log": False},
-    "password_key": {"type": "str", "default": "password", "no_log": False},
-}
 SPEC = ArgumentSpec(
     {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "name": {"type": "str", "required": True},
+        "cron": {"type": "str", "default": "0 2 * * *"},
+        "time_zone": {"type": "str"},
         "image": {"type": "str"},
+        "image_pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
         "service_account": {"type": "str"},
+        "rbac": {"type": "bool", "default": True},
+        "suspend": {"type": "bool", "default": False},
+        "starting_deadline": duration("1h", least=manifests.SHORTEST_STARTING_DEADLINE),
+        "active_deadline": duration("6h", least="1s"),
+        "backoff_limit": between(0, None, 1),
+        "successful_jobs_history_limit": between(0, None, 3),
+        "failed_jobs_history_limit": between(0, None, 3),
+        "ttl": duration(),
+        "resources": {"type": "dict", "default": {}},
+        "security_context": {"type": "dict", "default": {}},
+        "password_secret": {"type": "str", "no_log": False},
+        "password_key": {"type": "str", "default": "password", "no_log": False},
         "backup_options": {"type": "dict", "default": {}},
-        **_PLANNED,
     }
 ).merge(CONNECTION, DATABASE, CATALOG, KUBERNETES)
 
@@ -199,13 +194,8 @@ def operation(call: Call) -> Result:
     params = call.params
     absent = params["state"] == "absent"
     with connect(params["kubernetes"]) as cluster:
-        plan = manifests.SchedulePlan(
-            name=params["name"],
-            namespace=cluster.namespace,
-            image=params["image"] or "",
-            service_account=params["service_account"] or params["name"],
-            **{name: params[name] for name in _PLANNED},
-        )
+        account = params["service_account"] or params["name"]
+        plan = manifests.SchedulePlan.from_params(params, namespace=cluster.namespace, service_account=account)
         if absent:
             plan.check_names()
             found, following = manifests.removals(plan), None
@@ -226,7 +216,8 @@ def _inventory(call: Call) -> str:
     params = call.params
     if params["login_password"] and not params["password_secret"]:
         raise InvalidInput(
-            "password_secret is missing",
+            "Invalid password_secret",
+            subject=repr(""),
             why="the login has a password, which only a Secret may bring into a Job",
             remedy="Put the password into a Secret of the namespace, and name it in backup_schedule_password_secret.",
         )

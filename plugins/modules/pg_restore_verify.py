@@ -221,12 +221,12 @@ msg:
 
 from typing import Any
 
-from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec, between, duration
 from ..module_utils._catalog.catalog import Catalog, Entry
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, to_rfc3339, utc_now
+from ..module_utils._units import to_rfc3339, utc_now
 from ..module_utils._verify import verify
 from ..module_utils._verify.restore_copy import ScratchLocation, StepTimer
 from ..module_utils._verify.scratch_pod import scratch_pod
@@ -250,11 +250,11 @@ SPEC = ArgumentSpec(
                     },
                 },
                 "volume": {"type": "dict"},
-                "timeout": {"type": "str", "default": "5m"},
+                "timeout": duration("5m"),
             },
         },
-        "max_age": {"type": "str"},
-        "jobs": {"type": "int"},
+        "max_age": duration(),
+        "jobs": between(1, 1000),
         "scratch_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108  # below it in a directory of its own
         "check_space": {"type": "bool", "default": True},
     }
@@ -265,18 +265,8 @@ def operation(call: Call) -> Result:
     """Verify a backup, unless it was proven recently."""
     params = call.params
     target = create_target(params)
-    plan = verify.VerifyPlan(
-        db=params["db"],
-        reference=params["backup"],
-        max_age_s=parse_duration(params["max_age"], "max_age") if params["max_age"] else None,
-        place=ScratchLocation(
-            where=params["verify_in"],
-            scratch_dir=params["scratch_dir"],
-            bin_dir=params["bin_dir"],
-            jobs=target.cpus() if params["jobs"] is None else params["jobs"],
-            check_space=params["check_space"],
-        ),
-    )
+    jobs = target.cpus() if params["jobs"] is None else params["jobs"]
+    plan = verify.VerifyPlan.from_params(params, place=ScratchLocation.from_params(params, jobs=jobs))
     pod = scratch_pod(target, params) if params["verify_in"] == "instance" and params["scratch"] == "pod" else None
     catalog = Catalog(target, params["backup_dir"])
     server = Server(target, Login.from_params(params, "verify"))

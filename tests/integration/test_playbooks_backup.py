@@ -55,8 +55,8 @@ def test_by_path_and_with_max_age_0_there_is_always_another_backup(site: Site) -
     [
         ({"backup_format": "tarball"}, ["backup_format must be one of", "directory, custom, plain", "tarball"]),
         ({"backup_jobs": "many"}, ["backup_jobs", "many"]),
-        ({"backup_jobs": -1}, ["jobs is out of range", "-1", "Use 1 to 1000"]),
-        ({"backup_compress": "rot13"}, ["compress is not a compression", "rot13"]),
+        ({"backup_jobs": -1}, ["Invalid jobs", "-1", "Use 1 to 1000"]),
+        ({"backup_compress": "rot13"}, ["Invalid compress", "rot13"]),
         ({"backup_max_age": "soon"}, ["Invalid max_age", "soon", "15m"]),
         ({"postgres_db": None}, ["Missing postgres_db", "Nothing was done"]),
         ({"postgres_login": {"login_hots": "127.0.0.1"}}, ["login_hots", "login_host"]),

@@ -45,5 +45,5 @@ def test_young_backups_stay_and_old_ones_are_listed_then_deleted_then_gone(site:
 def test_rules_that_keep_nothing_are_refused(backed_up: Site) -> None:
     run = backed_up.run("backup_retention", **{**ONE_ONLY, "backup_retention_keep_last": 0})
     assert run.returncode == 2
-    assert "No rule keeps anything" in run.output
+    assert "Invalid retention rules" in run.output
     assert len(backed_up.entries()) == 1

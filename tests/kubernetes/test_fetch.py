@@ -175,7 +175,7 @@ def test_two_fetches_at_once_are_refused(place: Place, catalog: str, dest: Path)
     [
         ({"backup": "nothing"}, "There is no such backup"),
         ({"db": "nothing"}, "There is no such backup"),
-        ({"dest": "relative"}, "dest is not an absolute path"),
+        ({"dest": "relative"}, "Invalid dest ('relative')"),
         ({"dest": "/etc/passwd/nothing"}, "cannot be written"),
     ],
 )

@@ -110,7 +110,7 @@ def test_a_catalog_of_this_host_can_be_copied_but_not_into_itself(
     (tmp_path / "link").symlink_to(backup_dir)
     refused = run_module("pg_backup_fetch", {**options, "dest": str(tmp_path / "link")})
     assert refused["failed"]
-    assert "dest is the catalog itself" in refused["msg"]
+    assert "it is the catalog itself" in refused["msg"]
 
 
 # --- a token that ends

@@ -18,6 +18,7 @@ from .._catalog.catalog import Catalog, Entry
 from .._catalog.integrity import check_sizes
 from .._catalog.manifest import FILE_NAME, Manifest
 from .._errors import FileProblem, InvalidInput, ManifestProblem, NotEnoughSpace
+from .._plan import Plan
 from .._target.base import Target
 from .._target.local import LocalTarget
 from .._units import human_duration, human_size
@@ -28,11 +29,11 @@ _ROOM_BYTES = 1024 * 1024  # for directories and verdicts
 
 
 @dataclass(frozen=True)
-class FetchPlan:
-    """What the operator wants. `reference` is `latest` or a backup's id, `dest` a catalog of this host."""
+class FetchPlan(Plan):
+    """What the operator wants. `backup` is `latest` or a backup's id, `dest` a catalog of this host."""
 
     db: str
-    reference: str
+    backup: str
     dest: str
 
 
@@ -78,11 +79,19 @@ class Depot:
         self._plan = plan
         self._files = LocalTarget().files
         if not plan.dest.startswith("/"):
-            raise InvalidInput("dest is not an absolute path", subject=plan.dest, remedy="Begin it with a slash.")
+            raise InvalidInput(
+                "Invalid dest",
+                subject=repr(plan.dest),
+                why="it is not an absolute path",
+                remedy="Begin it with a slash.",
+            )
         self._here = Catalog(LocalTarget(), plan.dest)
         if isinstance(source, LocalTarget) and os.path.realpath(plan.dest) == os.path.realpath(catalog.root):
             raise InvalidInput(
-                "dest is the catalog itself", subject=plan.dest, remedy="Name another directory, best on another disk."
+                "Invalid dest",
+                subject=repr(plan.dest),
+                why="it is the catalog itself",
+                remedy="Name another directory, best on another disk.",
             )
 
     def look(self) -> Found:
@@ -92,7 +101,7 @@ class Depot:
             BackupNotFound, ManifestProblem: there is none that could be fetched.
             FileProblem: its files, or those of the copy, are not as they were written; or there is another backup.
         """
-        entry = self._catalog.find(self._plan.db, self._plan.reference)
+        entry = self._catalog.find(self._plan.db, self._plan.backup)
         known = entry.usable()
         at = f"{entry.path}/{FILE_NAME}"
         document = self._source.files.read(at)
@@ -142,7 +151,7 @@ class Depot:
             NotEnoughSpace: it does not fit.
             ClusterUnreachable: the connection was away for too long. What has come stays for the next run.
         """
-        with self._here.lock(self._plan.db, f"fetch of {self._plan.reference}"):
+        with self._here.lock(self._plan.db, f"fetch of {self._plan.backup}"):
             found = self.look()  # who held the lock may have fetched it
             if not found.changes:
                 return found, Fetched(fetch_files.Receipt(), 0)

@@ -102,8 +102,9 @@ def check_compression(text: str) -> None:
     method, level = (match[1], match[2]) if match else ("", None)
     if not match or (level is not None and int(level) not in _LEVELS.get(method, ())):
         raise InvalidInput(
-            "compress is not a compression",
+            "Invalid compress",
             subject=repr(text),
+            why="it is not a compression method",
             remedy="Use auto, none, gzip, lz4 or zstd. A level may follow: gzip:1 to 9, lz4:1 to 12, zstd:1 to 22.",
         )
 

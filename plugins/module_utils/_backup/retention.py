@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 from .._catalog.verifications import CLOCK_SKEW_S
 from .._errors import InvalidInput
+from .._plan import Plan
 
 _NEVER_ALONE = "no newer backup could take its place"
 _UNPROVEN = "failed its verification, but its files are there, and no newer backup is verified"
@@ -37,7 +38,7 @@ _PERIODS: dict[str, Callable[[datetime], str]] = {
 
 
 @dataclass(frozen=True)
-class Policy:
+class Policy(Plan):
     """What the operator wants to keep; None and 0 are the same. `min_age_s` is in seconds."""
 
     keep_last: int | None = None
@@ -49,21 +50,10 @@ class Policy:
 
     def check(self) -> None:
         """Raise InvalidInput unless the policy keeps something."""
-        counts = {
-            "keep_last": self.keep_last,
-            "keep_daily": self.keep_daily,
-            "keep_weekly": self.keep_weekly,
-            "keep_monthly": self.keep_monthly,
-        }
-        for name, count in counts.items():
-            if count is not None and count < 0:
-                raise InvalidInput(
-                    f"{name} is negative", subject=str(count), remedy="Use the number of backups to keep."
-                )
-        if not any(counts.values()):
+        if not any((self.keep_last, self.keep_daily, self.keep_weekly, self.keep_monthly)):
             raise InvalidInput(
-                "No rule keeps anything",
-                why="keep_last, keep_daily, keep_weekly and keep_monthly are all 0 or absent",
+                "Invalid retention rules",
+                why="keep_last, keep_daily, keep_weekly and keep_monthly are all 0 or absent, so nothing would be kept",
                 remedy="Set at least one of them to 1 or more.",
             )
 
@@ -108,6 +98,11 @@ class Judged:
 
     backup: Candidate
     reasons: list[str]
+
+    @property
+    def why(self) -> str:
+        """All reasons in one text."""
+        return "; ".join(self.reasons)
 
 
 @dataclass(frozen=True)

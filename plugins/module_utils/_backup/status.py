@@ -62,11 +62,11 @@ class Backup:
             "cluster": self.cluster,
             "path": self.path,
             "state": "unreadable" if self.problem else "complete",
+            "why": self.problem,
             "age_s": self.age_s,
             "verdict": self.verdict,
             "verified_at": found.checked_at if found else None,
             "verdict_reason": found.reason if found else None,
-            "problem": self.problem,
         }
 
 
@@ -188,7 +188,10 @@ def survey(
     root = files.info(catalog.root)
     if root is not None and not root.is_dir:
         raise InvalidInput(
-            "backup_dir is not a directory", subject=catalog.root, remedy="Name the directory of the catalog."
+            "Invalid backup_dir",
+            subject=repr(catalog.root),
+            why="it is not a directory",
+            remedy="Name the directory of the catalog.",
         )
     known = server or Identity()
     if db is not None:

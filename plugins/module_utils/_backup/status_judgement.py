@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .._catalog.verifications import CLOCK_SKEW_S
-from .._errors import InvalidInput
 from .._findings import Finding
+from .._plan import Plan
 from .._postgres.cluster_id import Identity
 from .._units import from_rfc3339, human_duration, human_size
 from .status import DatabaseState
@@ -28,17 +28,11 @@ _MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
-class Standards:
+class Standards(Plan):
     """By what a catalog is judged, in seconds; None: not judged by this."""
 
     rpo_s: float | None = None
     verified_within_s: float | None = None
-
-    def check(self) -> None:
-        """Raise InvalidInput for a standard that nothing can meet."""
-        for option, value in (("rpo", self.rpo_s), ("verified_within", self.verified_within_s)):
-            if value is not None and value <= 0:
-                raise InvalidInput(f"{option} is 0", remedy="Use a longer time, or leave it out.")
 
 
 def judge(

@@ -19,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from .._errors import ClusterRefused, InvalidInput, ObjectNotFound, RunbookError, WorkloadProblem
+from .._plan import Plan
 from .._units import from_rfc3339
 from .cluster import Cluster, patiently
 from .shell import Container
@@ -58,7 +59,7 @@ exit 0
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Wanted(Plan):
     """What the operator says about the pod, named as in Kubernetes.
 
     Args:

@@ -18,6 +18,7 @@ from .._load import copies, load, source_database
 from .._load.copies import Copy, Wanted
 from .._load.refusals import Circumstances, blamed
 from .._load.sql import ROOM
+from .._plan import Plan
 from .._postgres.connection import Server
 from .._postgres.programs import CLIENT, SCRATCH, Programs, find
 from .._postgres.reconnect import persist
@@ -59,10 +60,10 @@ class StepTimer:
 
 
 @dataclass(frozen=True)
-class ScratchLocation:
+class ScratchLocation(Plan):
     """Where to restore: in a scratch `instance`, or in a scratch `database` of the server itself."""
 
-    where: str
+    verify_in: str
     scratch_dir: str
     bin_dir: str | None
     jobs: int
@@ -143,9 +144,9 @@ def preflight(target: Target, place: ScratchLocation, needs: RestoreRequirements
         ProgramMissing: no programs, or only older ones than the dump's.
         NotEnoughSpace: the scratch directory is too small.
     """
-    wanted = SCRATCH if place.where == "instance" else CLIENT
+    wanted = SCRATCH if place.verify_in == "instance" else CLIENT
     programs = find(target, needs.tool_major, bin_dir=place.bin_dir, needed=wanted, purpose="to restore this backup")
-    if place.check_space and place.where == "instance":
+    if place.check_space and place.verify_in == "instance":
         _refuse_full(target, place.scratch_dir, needs, "Name a directory with more room in scratch_dir.")
     if target.files.info(place.scratch_dir) is None or not target.files.writable(place.scratch_dir):
         raise InvalidInput(
@@ -188,7 +189,7 @@ def restore_and_compare(
         work_directory.work_directory(target, place.scratch_dir) as home,
         _empty(target, server, place, programs, needs, home, clock) as made,
     ):
-        around = circumstances(made, place.where, needs)
+        around = circumstances(made, place.verify_in, needs)
         with clock.step("restore"), blaming(made, around):
             loaded = load.load(target, made.server, programs, dump, made.name, jobs=place.jobs, work_dir=home)
         with clock.step("compare"):
@@ -251,7 +252,7 @@ def _empty(
     clock: StepTimer,
 ) -> Iterator[Copy]:
     """An empty database to restore into."""
-    if place.where == "database":
+    if place.verify_in == "database":
         _refuse_beside_production(needs)
         _refuse_cramped(target, server, place, needs)
         with copies.on_server(server, needs.like, needs.encoding, needs.name) as made:

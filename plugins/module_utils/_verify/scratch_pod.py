@@ -14,7 +14,6 @@ from .._errors import FileProblem
 from .._kube.scratch_pod import Wanted, Work
 from .._target.base import Target
 from .._target.kubernetes import KubernetesTarget
-from .._units import parse_duration
 from .restore_copy import ScratchLocation
 
 _MOST_JOBS = 8  # each takes memory, and a node's limits cannot always be seen from inside a pod
@@ -70,6 +69,4 @@ def scratch_pod(target: Target, params: Mapping[str, Any]) -> ScratchPod | None:
 
     if not isinstance(target, KubernetesTarget):
         raise AssertionError("create_target makes one, when kubernetes is given")
-    words = params["scratch_pod"]
-    timeout_s = parse_duration(words["timeout"], "scratch_pod.timeout")
-    return ScratchPod(target, Wanted(words["image"], words["resources"], words["volume"], timeout_s), params["jobs"])
+    return ScratchPod(target, Wanted.from_params(params["scratch_pod"]), params["jobs"])

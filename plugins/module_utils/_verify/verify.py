@@ -15,10 +15,11 @@ from .._catalog.catalog import Catalog, Entry
 from .._catalog.integrity import check_files
 from .._catalog.manifest import FILE_NAME
 from .._catalog.verifications import Verification
-from .._errors import BackupNotFound, InvalidInput, ManifestProblem, NewerManifest
+from .._errors import BackupNotFound, ManifestProblem, NewerManifest
 from .._fingerprint import capture
 from .._fingerprint.figures import Fingerprint
 from .._load import external_dump, load
+from .._plan import Plan
 from .._postgres.cluster_id import cluster_if_known
 from .._postgres.connection import Server
 from .._postgres.programs import CLIENT, SCRATCH, find_newest
@@ -37,11 +38,11 @@ _PLAIN_FACTOR = 2
 
 
 @dataclass(frozen=True)
-class VerifyPlan:
-    """What the operator wants. `reference` is `latest`, a backup's id, or the path of a hand-made file."""
+class VerifyPlan(Plan):
+    """What the operator wants. `backup` is `latest`, a backup's id, or the path of a hand-made file."""
 
     db: str
-    reference: str
+    backup: str
     max_age_s: float | None
     place: ScratchLocation
 
@@ -56,14 +57,10 @@ def choose(target: Target, server: Server, catalog: Catalog, plan: VerifyPlan, n
     Raises:
         BackupNotFound, InvalidInput: there is none.
     """
-    if not 1 <= plan.place.jobs <= 1000:
-        raise InvalidInput(
-            "jobs is out of range", subject=str(plan.place.jobs), remedy="Use 1 to 1000, or leave it out."
-        )
-    if "/" in plan.reference:
-        return external_dump.identify(target, plan.reference)
-    if plan.reference != "latest":
-        return catalog.find(plan.db, plan.reference)
+    if "/" in plan.backup:
+        return external_dump.identify(target, plan.backup)
+    if plan.backup != "latest":
+        return catalog.find(plan.db, plan.backup)
     return catalog.latest(plan.db, cluster_if_known(server, plan.db, notes))
 
 
@@ -200,7 +197,7 @@ def _refuse_unknown(source: Fingerprint | None) -> None:
 
 
 def _verify_external(target: Target, server: Server, plan: VerifyPlan, dump: load.Dump, clock: StepTimer) -> Verdict:
-    needed = SCRATCH if plan.place.where == "instance" else CLIENT
+    needed = SCRATCH if plan.place.verify_in == "instance" else CLIENT
     programs = find_newest(target, bin_dir=plan.place.bin_dir, needed=needed, purpose="to restore this backup")
     with clock.step("files"):
         found = external_dump.examine(target, programs, dump)

@@ -42,7 +42,7 @@ def test_backups_are_listed_by_database_newest_first_with_what_is_known_of_them(
     assert first["database"] == 'Odd "name" %/ü\n'
     assert second["id"] == new.name
     assert 7200 <= second["age_s"] < 7300
-    assert (second["state"], second["problem"], second["size_bytes"]) == ("complete", "", 1024)
+    assert (second["state"], second["why"], second["size_bytes"]) == ("complete", "", 1024)
     assert (second["verdict"], second["verified_at"], second["verdict_reason"]) == (None, None, None)
     assert second["fingerprint"]["tables"] == 3
     assert not {"files", "source"} & second.keys()
@@ -103,7 +103,7 @@ def test_a_backup_whose_files_are_gone_counts_for_nothing(tmp_path: Path) -> Non
     (bad / "data.sql").unlink()
     result = info(tmp_path, rpo="2h")
     assert [each["state"] for each in result["backups"]] == ["unreadable", "complete"]
-    assert "data.sql is missing" in result["backups"][0]["problem"]
+    assert "data.sql is missing" in result["backups"][0]["why"]
     assert findings(result, "backup_rpo") == [("critical", "app")]
     assert findings(result, "backup_unreadable") == [("critical", bad.name)]
     assert [result["databases"][0][name] for name in ("newest_usable", "newest_verified")] == [good.name, good.name]
@@ -172,7 +172,7 @@ def test_a_bad_manifest_is_a_critical_finding_and_not_an_error(tmp_path: Path, h
     result = info(tmp_path, rpo="3h")
     first, second = result["backups"]
     assert (first["id"], first["state"], second["state"]) == (bad.name, "unreadable", "complete")
-    assert why in first["problem"]
+    assert why in first["why"]
     assert "size_bytes" not in first
     assert findings(result, "backup_unreadable") == [("critical", bad.name)]
     assert findings(result, "backup_rpo") == [("ok", "app")]
@@ -283,16 +283,16 @@ def test_options_of_a_connection_are_accepted_and_not_used(tmp_path: Path) -> No
 BAD_INPUT = [
     ({"backup_dir": "backups"}, "not an absolute path"),
     ({"backup_dir": ""}, "not an absolute path"),
-    ({"backup_dir": "{tmp}/file"}, "not a directory"),
+    ({"backup_dir": "{tmp}/file"}, "Invalid backup_dir"),
     ({"backup_dir": "{tmp}/loop"}, "cannot be examined"),
     ({"backup_dir": "{tmp}/a\0b"}, "cannot be examined"),
     ({"db": ""}, "not the name of a database"),
     ({"db": "a\0b"}, "not the name of a database"),
     ({"rpo": "soon"}, "Invalid rpo"),
     ({"rpo": "-1h"}, "Invalid rpo"),
-    ({"rpo": "0"}, "rpo is 0"),
+    ({"rpo": "0"}, "Invalid rpo ('0')"),
     ({"verified_within": "1 moon"}, "Invalid verified_within"),
-    ({"verified_within": "0s"}, "verified_within is 0"),
+    ({"verified_within": "0s"}, "Invalid verified_within ('0s')"),
     ({"rpo": ["1h"]}, "Invalid rpo"),
     ({"keep": 1}, "Unsupported parameters"),
 ]

@@ -67,7 +67,7 @@ def test_a_compression_is_a_method_and_perhaps_a_level(text: str) -> None:
     ],
 )  # fmt: skip
 def test_anything_else_is_no_compression(text: str) -> None:
-    with pytest.raises(InvalidInput, match="compress is not a compression"):
+    with pytest.raises(InvalidInput, match="Invalid compress"):
         check_compression(text)
 
 

@@ -64,12 +64,12 @@ def test_what_no_rule_keeps_is_gone_and_the_rest_is_untouched(tmp_path: Path) ->
         "id": paths[2].name,
         "path": str(paths[2]),
         "size_bytes": 1000,
-        "reason": "no rule keeps it",
+        "why": "no rule keeps it",
     }
-    assert {each["id"]: each["reasons"] for each in result["kept"]} == {
-        paths[0].name: ["keep_last: 1 of 2", "newest"],
-        paths[1].name: ["keep_last: 2 of 2"],
-        paths[3].name: ["newest verified"],
+    assert {each["id"]: each["why"] for each in result["kept"]} == {
+        paths[0].name: "keep_last: 1 of 2; newest",
+        paths[1].name: "keep_last: 2 of 2",
+        paths[3].name: "newest verified",
     }
     assert (result["freed_bytes"], result["removed"]) == (2000, [])
     assert result["msg"] == "Deleted 2 backups of 'app' (2.0 KiB), kept 3."
@@ -117,7 +117,7 @@ def test_days_weeks_and_months_are_kept(tmp_path: Path) -> None:
     for days in range(120):
         add_backup(tmp_path, "app", ago(now=now, days=days))
     result = expect_success(NAME, params(tmp_path, keep_daily=7, keep_weekly=4, keep_monthly=3))
-    rules = [reason.split(":")[0] for each in result["kept"] for reason in each["reasons"]]
+    rules = [reason.split(":")[0] for each in result["kept"] for reason in each["why"].split("; ")]
     assert [rules.count(rule) for rule in ("keep_daily", "keep_weekly", "keep_monthly", "keep_last")] == [7, 4, 3, 0]
     assert ids(tmp_path, "app") == names(result["kept"])
 
@@ -126,7 +126,7 @@ def test_nothing_younger_than_min_age_goes(tmp_path: Path) -> None:
     paths = hourly(tmp_path, 6)
     result = expect_success(NAME, params(tmp_path, keep_last=1, min_age="4h30m"))
     assert names(result["deleted"]) == [path.name for path in paths[4:]]
-    assert result["kept"][3]["reasons"] == ["younger than min_age"]
+    assert result["kept"][3]["why"] == "younger than min_age"
 
 
 def test_the_last_backup_stays_whatever_it_is(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_backup_without_its_data_does_not_push_out_the_one_that_has_them(tmp_p
         (path / "data.sql").unlink()
     result = expect_success(NAME, params(tmp_path, keep_last=1))
     assert (result["changed"], names(result["kept"])) == (False, [path.name for path in paths])
-    assert result["kept"][2]["reasons"] == ["keep_last: 1 of 1", "newest"]
+    assert result["kept"][2]["why"] == "keep_last: 1 of 1; newest"
     add_backup(tmp_path, "app", ago(minutes=1))
     result = expect_success(NAME, params(tmp_path, keep_last=1, keep_unreadable=False))
     assert names(result["deleted"]) == [path.name for path in paths]
@@ -180,10 +180,10 @@ def test_the_backups_of_each_cluster_are_judged_by_themselves(tmp_path: Path) ->
     paths = [add_backup(tmp_path, "app", ago(hours=hours), cluster=f"{hours % 2}") for hours in range(1, 7)]
     add_verdict(tmp_path, "app", paths[3].name, "verified", ago(minutes=5))
     result = expect_success(NAME, params(tmp_path, keep_last=1))
-    assert {each["id"]: each["reasons"] for each in result["kept"]} == {
-        paths[0].name: ["keep_last: 1 of 1", "newest"],
-        paths[1].name: ["keep_last: 1 of 1", "newest"],
-        paths[3].name: ["newest verified"],
+    assert {each["id"]: each["why"] for each in result["kept"]} == {
+        paths[0].name: "keep_last: 1 of 1; newest",
+        paths[1].name: "keep_last: 1 of 1; newest",
+        paths[3].name: "newest verified",
     }
     assert "of 2 clusters" in result["msg"]
 
@@ -194,7 +194,7 @@ def test_what_failed_stays_until_a_newer_one_is_proven(tmp_path: Path) -> None:
         add_verdict(tmp_path, "app", path.name, "failed", ago(minutes=5))
     result = expect_success(NAME, params(tmp_path, keep_last=1))
     assert (result["changed"], len(result["kept"])) == (False, 3)
-    assert "no newer backup is verified" in result["kept"][2]["reasons"][0]
+    assert "no newer backup is verified" in result["kept"][2]["why"]
     add_verdict(tmp_path, "app", paths[0].name, "verified", ago(minutes=4))
     result = expect_success(NAME, params(tmp_path, keep_last=1))
     assert names(result["deleted"]) == [path.name for path in paths[1:]]
@@ -268,7 +268,7 @@ def test_a_backup_that_is_being_read_stays(tmp_path: Path, check: bool) -> None:
     with catalog.use(catalog.find("app", paths[1].name), "a verification"):
         result = expect_success(NAME, params(tmp_path, keep_last=1), check=check)
     assert names(result["deleted"]) == [paths[2].name]
-    assert result["kept"][1]["reasons"][0].startswith("in use: a verification by process ")
+    assert result["kept"][1]["why"].startswith("in use: a verification by process ")
 
 
 class Meanwhile(Catalog):
@@ -457,10 +457,10 @@ def test_an_unknown_database_is_a_warning_and_nothing_is_created(tmp_path: Path,
 BAD_INPUT = [
     ({}, "one of the following is required"),
     ({"min_age": "1d"}, "one of the following is required"),
-    ({"keep_last": 0, "keep_daily": 0}, "No rule keeps anything"),
-    ({"keep_last": 0}, "No rule keeps anything"),
-    ({"keep_last": -1}, "keep_last is negative"),
-    ({"keep_last": 5, "keep_monthly": -1}, "keep_monthly is negative"),
+    ({"keep_last": 0, "keep_daily": 0}, "Invalid retention rules"),
+    ({"keep_last": 0}, "Invalid retention rules"),
+    ({"keep_last": -1}, "Invalid keep_last (-1)"),
+    ({"keep_last": 5, "keep_monthly": -1}, "Invalid keep_monthly"),
     ({"keep_last": "many"}, "keep_last"),
     ({"keep_last": 1.5}, "keep_last"),
     ({"keep_last": 1, "min_age": "old"}, "Invalid min_age"),

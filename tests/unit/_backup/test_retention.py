@@ -225,12 +225,6 @@ def test_a_policy_that_keeps_nothing_is_refused(policy: Policy) -> None:
         decide([], policy, NOW)
 
 
-@pytest.mark.parametrize("rule", ["keep_last", "keep_daily", "keep_weekly", "keep_monthly"])
-def test_a_negative_number_is_refused(rule: str) -> None:
-    with pytest.raises(InvalidInput, match=f"{rule} is negative"):
-        decide([], replace(Policy(keep_last=1, keep_daily=1), **{rule: -1}), NOW)
-
-
 def test_an_empty_catalog_is_no_problem() -> None:
     assert decide([], Policy(keep_last=1), NOW) == Decision()
 

@@ -19,7 +19,6 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._backup.sta
     judge,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.verifications import Verification
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import Finding
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.cluster_id import Identity
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import to_rfc3339
@@ -216,14 +215,6 @@ def test_each_database_is_judged_by_itself() -> None:
 
 
 # --- standards, sums, words ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("standards", "option"), [(Standards(rpo_s=0), "rpo"), (Standards(verified_within_s=0.0), "verified_within")]
-)
-def test_a_standard_that_nothing_meets_is_refused(standards: Standards, option: str) -> None:
-    with pytest.raises(InvalidInput, match=option):
-        standards.check()
 
 
 def test_the_sums_name_the_newest_of_each_kind() -> None:

@@ -138,7 +138,7 @@ def _value(text: str, number: int, word: str) -> int:
 
 def _refusal(text: str, why: str) -> InvalidInput:
     return InvalidInput(
-        "cron is not a schedule",
+        "Invalid cron",
         subject=repr(text),
         why=why,
         remedy="Write minute, hour, day of the month, month and day of the week: '0 2 * * *' is 02:00 every day.",

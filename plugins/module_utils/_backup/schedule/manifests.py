@@ -16,6 +16,7 @@ from typing import Any
 
 from ..._errors import InvalidInput
 from ..._kube.access import Right
+from ..._plan import Plan
 from ..._units import read_zone
 from .cron import Cron
 
@@ -32,7 +33,7 @@ _LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _LONGEST_NAME = 52
 _LONGEST_OTHER_NAME = 253
 # Below it the controller, which looks every ten seconds, may never start anything.
-_SHORTEST_STARTING_S = 10
+SHORTEST_STARTING_DEADLINE = "10s"
 _RBAC = "rbac.authorization.k8s.io"
 # The same as docs/rbac/pod.yml; a test compares them.
 POD_RULES: tuple[dict[str, list[str]], ...] = (
@@ -43,28 +44,28 @@ POD_RULES: tuple[dict[str, list[str]], ...] = (
 # What of a login means something in the Job; certificates are files of this host.
 _LOGIN_WORDS = ("login_host", "login_port", "login_user", "login_unix_socket", "ssl_mode", "connect_params")
 # Of the role backup as well, but they make no sense in a Job, whose own disk goes with it.
-_OTHERS = ("backup_from_schedule", "backup_wait_s", "backup_fetch", "backup_fetch_dir")
+_OTHERS = ("backup_from_schedule", "backup_wait", "backup_fetch", "backup_fetch_dir")
 
 
 @dataclass(frozen=True)
-class SchedulePlan:
-    """What the operator wants. Names are those of the module's options."""
+class SchedulePlan(Plan):
+    """What the operator wants. Durations are in seconds."""
 
     name: str
     namespace: str
     cron: str
     time_zone: str | None
-    image: str
+    image: str | None
     image_pull_secrets: Sequence[str]
     service_account: str
     rbac: bool
     suspend: bool
-    starting_deadline_s: int
-    active_deadline_s: int
+    starting_deadline_s: float
+    active_deadline_s: float
     backoff_limit: int
     successful_jobs_history_limit: int
     failed_jobs_history_limit: int
-    ttl_s: int | None
+    ttl_s: float | None
     resources: Mapping[str, Any]
     security_context: Mapping[str, Any]
     password_secret: str | None
@@ -78,21 +79,11 @@ class SchedulePlan:
             read_zone(self.time_zone)
         if not self.image or any(char.isspace() for char in self.image):
             raise InvalidInput(
-                "image is not an image",
-                subject=repr(self.image),
+                "Invalid image",
+                subject=repr(self.image or ""),
+                why="it is not the name of an image",
                 remedy="Name an execution environment that contains this collection.",
             )
-        for option, least in (
-            ("starting_deadline_s", _SHORTEST_STARTING_S),
-            ("active_deadline_s", 1),
-            ("backoff_limit", 0),
-            ("successful_jobs_history_limit", 0),
-            ("failed_jobs_history_limit", 0),
-            ("ttl_s", 0),
-        ):
-            value = getattr(self, option)
-            if value is not None and value < least:
-                raise InvalidInput(f"{option} is too small", subject=str(value), remedy=f"Use {least} or more.")
 
     def check_names(self) -> None:
         """Raise InvalidInput for what the cluster would refuse as a name."""
@@ -107,8 +98,9 @@ class SchedulePlan:
 def _check_name(option: str, name: str, pattern: str, longest: int) -> None:
     if not re.fullmatch(pattern, name) or len(name) > longest:
         raise InvalidInput(
-            f"{option} is not a name of Kubernetes",
+            f"Invalid {option}",
             subject=repr(name),
+            why="it is not a name in Kubernetes",
             remedy=f"Use lower-case letters, digits and hyphens between them, at most {longest}.",
         )
 
@@ -156,15 +148,17 @@ def inventory_of(words: Mapping[str, Any], login: Mapping[str, Any], options: Ma
     for name in options:
         if not name.startswith("backup_") or name in _OTHERS:
             raise InvalidInput(
-                "backup_options has what is no option of the backup",
+                "Invalid backup_options",
                 subject=repr(name),
-                remedy="Use those of the role backup, for example backup_format.",
+                why="the role backup has no such option, or a Job cannot use it",
+                remedy="Use options of the role backup, for example backup_format.",
             )
     secret = [name for name in login.get("connect_params") or {} if "password" in str(name).lower()]
     if secret:
         raise InvalidInput(
-            "connect_params has a secret, which no ConfigMap may have",
+            "Invalid connect_params",
             subject=", ".join(map(str, secret)),
+            why="a ConfigMap must not contain a secret",
             remedy="Put the password into a Secret, and name it in password_secret.",
         )
     public = {name: login[name] for name in _LOGIN_WORDS if login.get(name)}
@@ -223,15 +217,15 @@ def _access(plan: SchedulePlan, meta: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def _cron_job(plan: SchedulePlan) -> dict[str, Any]:
-    job: dict[str, Any] = {"backoffLimit": plan.backoff_limit, "activeDeadlineSeconds": plan.active_deadline_s}
+    job: dict[str, Any] = {"backoffLimit": plan.backoff_limit, "activeDeadlineSeconds": round(plan.active_deadline_s)}
     if plan.ttl_s is not None:
-        job["ttlSecondsAfterFinished"] = plan.ttl_s
+        job["ttlSecondsAfterFinished"] = round(plan.ttl_s)
     job["template"] = {"metadata": {"labels": _labels(plan)}, "spec": _pod(plan)}
     found = {
         "schedule": plan.cron,
         "suspend": plan.suspend,
         "concurrencyPolicy": "Forbid",
-        "startingDeadlineSeconds": plan.starting_deadline_s,
+        "startingDeadlineSeconds": round(plan.starting_deadline_s),
         "successfulJobsHistoryLimit": plan.successful_jobs_history_limit,
         "failedJobsHistoryLimit": plan.failed_jobs_history_limit,
         "jobTemplate": {"metadata": {"labels": _labels(plan)}, "spec": job},

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from ..._catalog.catalog import Catalog, Entry
-from ..._errors import ClusterRefused, InvalidInput, JobFailed, ObjectNotFound, RunbookError
+from ..._errors import ClusterRefused, JobFailed, ObjectNotFound, RunbookError
 from ..._kube.access import Right, refuse_missing
 from ..._kube.cluster import Cluster, patiently
 from ..._kube.jobs import (
@@ -33,6 +33,7 @@ from ..._kube.jobs import (
     telling,
     why_waiting,
 )
+from ..._plan import Plan
 from ..._units import human_duration
 from ..take import newest_within
 
@@ -43,6 +44,22 @@ _PATIENCE_S = 300.0
 _EXISTS = 409
 # A name of a Job is also a label of its pods.
 _LONGEST_NAME = 63
+
+
+@dataclass(frozen=True)
+class JobPlan(Plan):
+    """What the operator wants.
+
+    Attributes:
+        schedule: the name of the CronJob.
+        max_age_s: start no Job if the newest backup is younger than this; None or 0: always start one.
+        wait_s: how long to wait for the end of the Job.
+    """
+
+    db: str
+    schedule: str
+    max_age_s: float | None
+    wait_s: float
 
 
 @dataclass(frozen=True)
@@ -162,9 +179,3 @@ def backup_of(catalog: Catalog, db: str, job: Job, known: Entry | None, now: dat
             details={"job": job.name},
         )
     return found
-
-
-def check_wait(wait_s: float) -> None:
-    """Raise InvalidInput for a time in which no Job can end."""
-    if wait_s <= 0:
-        raise InvalidInput("wait is 0", remedy="Use the longest time that a backup may take, for example 6h.")

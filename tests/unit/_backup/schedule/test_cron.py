@@ -77,7 +77,7 @@ def test_a_schedule_comes_when_kubernetes_lets_it_come(text: str, times: list[st
     ],
 )
 def test_what_kubernetes_refuses_or_what_never_comes_is_refused(text: str, told: str) -> None:
-    with pytest.raises(InvalidInput, match="cron is not a schedule") as caught:
+    with pytest.raises(InvalidInput, match="Invalid cron") as caught:
         Cron.parse(text)
     assert told in caught.value.why
 
