@@ -232,12 +232,11 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Look at all of it, and judge it."""
     params = call.params
-    plan = report.HealthPlan(
-        sections=params["sections"],
-        ignore=params["ignore"],
+    plan = report.HealthPlan.from_params(
+        params,
         plans=health_plan.plans(params["thresholds"], params["backup_dir"]),
         backups=health_plan.backups(params),
-        past=Past(params["storage_history"], params["queries_baseline"], params["server_baseline"]),
+        past=Past.from_params(params),
     )
     timeout_s = params["statement_timeout"]
     with line(create_target(params), Login.from_params(params, "health"), params["db"], timeout_s) as way:

@@ -184,7 +184,7 @@ def test_earlier_samples_tell_the_growth_and_a_damaged_one_takes_nothing_away(
     }
     result = expect_success("pg_health_info", {**words, **odd, "sections": SECTIONS})
     assert states(result) == dict.fromkeys(SECTIONS, "read")
-    assert "baseline is no sample of queries" in " ".join(result["sections"]["queries"]["notes"])
+    assert "Invalid baseline: it is not a sample of queries" in " ".join(result["sections"]["queries"]["notes"])
     assert "of no use" in " ".join(result["sections"]["storage"]["notes"])
 
 

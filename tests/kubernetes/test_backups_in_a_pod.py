@@ -192,7 +192,7 @@ def test_a_container_that_restarts_is_told_and_its_half_made_backup_is_none(plac
         ({"workload": "deployment/nothing"}, ["deployments", "nothing", "not found"]),
         ({"workload": "pod/nothing"}, ["pods", "nothing", "not found"]),
         ({"workload": "app=nothing"}, ["There is no such pod", "app=nothing"]),
-        ({"workload": "cronjob/x"}, ["workload is not a workload", "deployment/NAME"]),
+        ({"workload": "cronjob/x"}, ["Invalid kubernetes.workload ('cronjob/x')", "deployment/NAME"]),
         ({"container": "sidecar"}, ["The pod has no container sidecar", "postgres"]),
         ({"kubeconfig": "/nonexistent/config"}, ["The kubeconfig cannot be used", "/nonexistent/config"]),
         ({"context": "nothing"}, ["The kubeconfig cannot be used", "nothing"]),
@@ -248,7 +248,7 @@ def test_the_role_that_is_documented_is_enough(place: Place, catalog: str) -> No
 def test_another_login_host_is_refused(place: Place, catalog: str) -> None:
     result = run_module("pg_backup", params(place, catalog, login_host="db.example.com"))
     assert result["failed"]
-    assert "login_host is not the pod" in result["msg"]
+    assert "Invalid login_host" in result["msg"]
 
 
 def test_a_wrong_password_and_a_port_where_nobody_listens_are_told(place: Place, catalog: str) -> None:

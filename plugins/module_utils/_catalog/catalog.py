@@ -47,7 +47,9 @@ def directory_name(database: str) -> str:
     except UnicodeEncodeError:
         name = ""
     if not name or "\0" in database:
-        raise InvalidInput("db is not the name of a database", subject=repr(database), remedy="Name the database.")
+        raise InvalidInput(
+            "Invalid db", subject=repr(database), why="no database can be called that", remedy="Name the database."
+        )
     return "%2E" + name[1:] if name.startswith(".") else name
 
 
@@ -116,7 +118,12 @@ class Catalog:
 
     def __init__(self, target: Target, root: str) -> None:
         if not root.startswith("/"):
-            raise InvalidInput("backup_dir is not an absolute path", subject=root, remedy="Begin it with a slash.")
+            raise InvalidInput(
+                "Invalid backup_dir",
+                subject=repr(root),
+                why="it is not an absolute path",
+                remedy="Begin it with a slash.",
+            )
         self._files = target.files
         self.root = root.rstrip("/") or "/"
 

@@ -13,6 +13,7 @@ from typing import Any
 from .._diagnostics.queries import report as queries
 from .._diagnostics.storage import report as storage
 from .._errors import InvalidInput, RunbookError
+from .._plan import Plan
 from .._postgres.connection import Session
 from .._target.base import Space, Target
 from . import server as health_server
@@ -26,25 +27,25 @@ _NONE_OF_QUERIES = (
 
 
 @dataclass(frozen=True)
-class Past:
+class Past(Plan):
     """What earlier runs have kept. Nothing of it is taken for granted.
 
     Attributes:
-        storage: samples as `StorageReport.sample` has them.
-        queries: one as `QueriesReport.sample` has it; None when there is none.
-        server: one of the health page's own; None when there is none.
+        storage_history: samples as `StorageReport.sample` has them.
+        queries_baseline: one as `QueriesReport.sample` has it; None when there is none.
+        server_baseline: one of the health page's own; None when there is none.
     """
 
-    storage: Sequence[Mapping[str, Any]] = ()
-    queries: Mapping[str, Any] | None = None
-    server: Mapping[str, Any] | None = None
+    storage_history: Sequence[Mapping[str, Any]] = ()
+    queries_baseline: Mapping[str, Any] | None = None
+    server_baseline: Mapping[str, Any] | None = None
 
 
 def look_at_server(
     session: Session, plan: health_server.ServerPlan, past: Past, now: datetime
 ) -> health_server.ServerReport:
     """As `health_server.collect`, in one statement."""
-    return health_server.collect(session, replace(plan, earlier=health_server.Earlier.parse(past.server)), now)
+    return health_server.collect(session, replace(plan, earlier=health_server.Earlier.parse(past.server_baseline)), now)
 
 
 def look_at_storage(
@@ -52,8 +53,8 @@ def look_at_storage(
 ) -> storage.StorageReport:
     """As the module of storage does it, in five statements."""
     space, note = _free_space(session, target)
-    report = storage.collect(session, replace(plan, space=space, space_note=note, history=past.storage), now)
-    if past.storage:
+    report = storage.collect(session, replace(plan, space=space, space_note=note, history=past.storage_history), now)
+    if past.storage_history:
         return report
     return replace(report, forecast=replace(report.forecast, reason=_NONE_OF_STORAGE))
 
@@ -70,9 +71,9 @@ def _free_space(session: Session, target: Target) -> tuple[Space | None, str]:
 def look_at_queries(session: Session, plan: queries.QueriesPlan, past: Past, now: datetime) -> queries.QueriesReport:
     """As the module of queries does it, in four statements."""
     note, baseline = _NONE_OF_QUERIES, None
-    if past.queries:
+    if past.queries_baseline:
         try:
-            note, baseline = "", queries.Baseline.parse(past.queries)
+            note, baseline = "", queries.Baseline.parse(past.queries_baseline)
         except InvalidInput as exc:  # a damaged file is no reason to show nothing
             note = f"Nothing was compared: {exc.message}"
     report = queries.collect(session, plan, now, baseline)

@@ -18,6 +18,7 @@ from .._diagnostics.replication import report as replication
 from .._diagnostics.storage import report as storage
 from .._errors import ConnectionFailed, RunbookError
 from .._findings import SEVERITIES, Finding, worst
+from .._plan import Plan
 from .._postgres import cluster_id
 from .._postgres.cluster_id import Identity
 from .._postgres.connection import Server
@@ -41,7 +42,7 @@ class Report(Protocol):
 
 
 @dataclass(frozen=True)
-class HealthPlan:
+class HealthPlan(Plan):
     """What to look at.
 
     Attributes:

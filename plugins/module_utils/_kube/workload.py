@@ -108,8 +108,9 @@ def read_workload(workload: str) -> tuple[str | None, str | None]:
     match = _WORKLOAD.fullmatch(workload)
     if not match or (match["kind"] or "pod") not in (*_KINDS, "pod", "pods", "po"):
         raise InvalidInput(
-            "workload is not a workload",
+            "Invalid kubernetes.workload",
             subject=repr(workload),
+            why="it names neither a workload nor a pod",
             remedy="Use deployment/NAME, statefulset/NAME, pod/NAME or a label selector such as app=postgres.",
         )
     return _KINDS.get(match["kind"] or "pod"), match["name"]

@@ -79,7 +79,8 @@ class Login:
         _check_port(params["connect_params"].get("port", params["login_port"]))
         if "sslpassword" in params["connect_params"]:  # libpq takes it from arguments only, where ps shows it
             raise InvalidInput(
-                "connect_params cannot carry sslpassword",
+                "Invalid connect_params",
+                subject="sslpassword",
                 why="it would stand in the process list",
                 remedy="Use a client key without a passphrase that only this account can read.",
             )
@@ -132,7 +133,9 @@ class Login:
 
 def _check_port(port: object) -> None:
     if not re.fullmatch(r"[0-9]{1,5}", str(port)) or not 0 < int(str(port)) < 65536:
-        raise InvalidInput("login_port is not a port", subject=str(port), remedy="Use one number from 1 to 65535.")
+        raise InvalidInput(
+            "Invalid login_port", subject=repr(port), why="it is not a port", remedy="Use one number from 1 to 65535."
+        )
 
 
 def _quote(value: str) -> str:

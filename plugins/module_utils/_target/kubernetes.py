@@ -212,8 +212,8 @@ class KubernetesTarget:
     def endpoint(self, host: str | None, port: int | None) -> Iterator[Endpoint]:
         if not (host or "").startswith("/") and (host or "") not in _HERE:
             raise InvalidInput(
-                "login_host is not the pod",
-                subject=host or "",
+                "Invalid login_host",
+                subject=repr(host or ""),
                 why="with kubernetes, the server is the one inside the pod, and a port-forward leads there",
                 remedy="Leave login_host out, or run against that host without kubernetes.",
             )

@@ -150,9 +150,10 @@ def preflight(target: Target, place: ScratchLocation, needs: RestoreRequirements
         _refuse_full(target, place.scratch_dir, needs, "Name a directory with more room in scratch_dir.")
     if target.files.info(place.scratch_dir) is None or not target.files.writable(place.scratch_dir):
         raise InvalidInput(
-            "scratch_dir cannot be written",
-            subject=place.scratch_dir,
-            remedy="Name a directory that can, or create it.",
+            "Invalid scratch_dir",
+            subject=repr(place.scratch_dir),
+            why="it is missing, or this account cannot write to it",
+            remedy="Create it, or name a directory that this account can write to.",
         )
     return programs
 

@@ -74,9 +74,9 @@ def instance(
     socket = f"{at}/s"
     if len(f"{socket}/.s.PGSQL.5432") > _SOCKET_PATH_LIMIT:
         raise InvalidInput(
-            "The path of scratch_dir is too long",
-            subject=at,
-            why="a Unix socket below it would not fit",
+            "Invalid scratch_dir",
+            subject=repr(at),
+            why="the path of a Unix socket in it would be too long",
             remedy="Use a shorter one, for example /var/tmp.",
         )
     user = target.unprivileged_user()

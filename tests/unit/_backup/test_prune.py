@@ -465,7 +465,7 @@ BAD_INPUT = [
     ({"keep_last": 1.5}, "keep_last"),
     ({"keep_last": 1, "min_age": "old"}, "Invalid min_age"),
     ({"keep_last": 1, "min_age": "-1d"}, "Invalid min_age"),
-    ({"keep_last": 1, "db": ""}, "not the name of a database"),
+    ({"keep_last": 1, "db": ""}, "Invalid db ('')"),
     ({"keep_last": 1, "backup_dir": "backups"}, "not an absolute path"),
     ({"keep_last": 1, "keep": 1}, "Unsupported parameters"),
 ]

@@ -52,8 +52,8 @@ class Baseline:
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
             raise InvalidInput(
-                "baseline is no sample of queries",
-                why=f"{type(exc).__name__}: {exc}",
+                "Invalid baseline",
+                why=f"it is not a sample of queries ({type(exc).__name__}: {exc})",
                 remedy="Give the value of sample that this module returned earlier, or leave it out.",
             ) from None
 
