@@ -45,9 +45,10 @@ def test_the_report_names_the_blocker_and_its_remedy_ends_it(site: Site) -> None
 def test_without_a_rule_and_without_a_server_the_play_fails(site: Site) -> None:
     nobody = site.run("terminate_sessions")
     assert (nobody.returncode, "neither says which sessions to end" in nobody.output) == (2, True)
-    empty = {"terminate_sessions_application": "", "terminate_sessions_database": None}
-    wide = site.run("terminate_sessions", "--check", terminate_sessions_idle_in_transaction_over="0", **empty)
-    assert (wide.returncode, "rule.application, rule.database" in wide.output) == (2, True), wide.output
+    for condition, empty in (("application", ""), ("database", None)):
+        words = {"terminate_sessions_idle_in_transaction_over": "0", f"terminate_sessions_{condition}": empty}
+        wide = site.run("terminate_sessions", "--check", **words)
+        assert (wide.returncode, f"Invalid rule.{condition} ('')" in wide.output) == (2, True), wide.output
     site.hosts["db1"]["postgres_login"]["login_port"] = 1
     away = site.run("connections", report=True)
     assert away.returncode == 2

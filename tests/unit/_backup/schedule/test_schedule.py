@@ -304,7 +304,7 @@ def test_the_password_comes_from_the_environment_and_files_of_this_host_stay_out
 
 
 def test_a_secret_among_the_parameters_of_the_connection_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="connect_params has a secret"):
+    with pytest.raises(InvalidInput, match=r"Invalid connect_params \(sslPassword\)"):
         inventory_of({}, {"connect_params": {"sslPassword": "x"}}, {})
 
 

@@ -188,7 +188,7 @@ def test_what_cannot_be_compared_is_said() -> None:
         assert (found.changes, found.since) == ([], None)
         assert "Nothing was compared" in found.notes[0]
     for broken in ({"queries": None}, {"collected_at": "yesterday"}, {"queries": {"1": {"calls": "many"}}}):
-        with pytest.raises(InvalidInput, match="no sample of queries"):
+        with pytest.raises(InvalidInput, match="Invalid baseline: it is not a sample"):
             baseline(**broken)
 
 
