@@ -43,7 +43,7 @@ POD_RULES: tuple[dict[str, list[str]], ...] = (
 # What of a login means something in the Job; certificates are files of this host.
 _LOGIN_WORDS = ("login_host", "login_port", "login_user", "login_unix_socket", "ssl_mode", "connect_params")
 # Of the role backup as well, but they make no sense in a Job, whose own disk goes with it.
-_OTHERS = ("backup_from_schedule", "backup_wait_s", "backup_fetch", "backup_fetch_dir")
+_OTHERS = ("backup_from_schedule", "backup_wait", "backup_fetch", "backup_fetch_dir")
 
 
 @dataclass(frozen=True)
