@@ -152,7 +152,7 @@ def markdown(text: str) -> str:
 
 
 def readme(role: Role, text: str) -> str:
-    """README.md with the part between the two comments written anew."""
+    """README.md with the part between the two comments written again."""
     head, begin, rest = text.partition(BEGIN)
     _old, end, tail = rest.partition(END)
     if not begin or not end:
@@ -161,7 +161,7 @@ def readme(role: Role, text: str) -> str:
 
 
 def tasks(role: Role, text: str) -> str:
-    """A file of tasks with the options of the modules that ask for it written anew."""
+    """A file of tasks with the options of the modules that ask for it written again."""
 
     def options(match: re.Match[str]) -> str:
         indent, module = match[1], match[2]

@@ -31,7 +31,7 @@ options:
     type: str
     required: true
   result:
-    description: What the module returned, as C(register) keeps it.
+    description: The result of the module, as C(register) keeps it.
     type: dict
     required: true
   summary:
