@@ -15,7 +15,7 @@ RUN := $(bin)/pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 PYTEST := $(RUN) --dist loadfile -m "not majors" $(ARGS)
 
 # The slowest first: two run at a time.
-GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-imports lint-payloads lint-yaml lint-changelog lint-environment
+GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-imports lint-payloads lint-roles lint-yaml lint-changelog lint-environment
 CORES := 2.16 2.17 2.18 2.19
 
 .PHONY: help
@@ -85,6 +85,9 @@ lint-imports: setup ## import-linter: arrows between packages point down (docs/a
 lint-payloads: setup ## No module ships more than it may
 	@tools/gate.sh payloads $(bin)/python tools/payloads.py
 
+lint-roles: setup ## What `make roles` writes is as it would write it
+	@tools/gate.sh roles $(bin)/python tools/roles.py --check
+
 lint-yaml: setup ## yamllint
 	@tools/gate.sh yamllint yamllint --strict .
 
@@ -119,7 +122,10 @@ format: setup ## Rewrite Python files as lint-python wants them
 
 # --- products
 
-.PHONY: docs build clean distclean
+.PHONY: roles docs build clean distclean
+roles: setup ## Write the roles' options, from the modules' documentation and tools/roles/
+	@$(bin)/python tools/roles.py
+
 docs: setup ## HTML documentation into .build/docs
 	@$(staged) tools/docs.sh "$(CURDIR)/.build/docs"
 

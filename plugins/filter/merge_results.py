@@ -24,12 +24,12 @@ options:
     elements: dict
     required: true
 seealso:
-  - module: godel.postgres_runbook.write_report
+  - module: godel.postgres_runbook.record_result
 """
 
 EXAMPLES = r"""
 - name: Write one report of both
-  godel.postgres_runbook.write_report:
+  godel.postgres_runbook.record_result:
     directory: /srv/reports
     playbook: nightly
     title: Backups and their schedule

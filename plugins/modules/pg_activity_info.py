@@ -91,7 +91,9 @@ options:
     type: int
     default: 20
   query_length:
-    description: How many bytes of a query are read and shown. V(0) for none.
+    description:
+      - How many bytes of a query are read and shown. V(0) for none.
+      - Passwords of roles and in connection strings are hidden. A query may contain other secrets.
     type: int
     default: 500
   statement_timeout:

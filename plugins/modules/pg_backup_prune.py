@@ -34,7 +34,7 @@ options:
     description: How many of the newest backups to keep. At least one of the rules has to be 1 or more.
     type: int
   keep_daily:
-    description: For how many days that have a backup to keep the newest one of the day.
+    description: For how many days (UTC) that have a backup to keep the newest one of the day.
     type: int
   keep_weekly:
     description: For how many ISO weeks that have a backup to keep the newest one of the week.

@@ -76,7 +76,7 @@ options:
     type: bool
     default: false
   include_background:
-    description: Whether a rule may mean background workers and autovacuum.
+    description: Whether a rule may mean background workers and autovacuum. An autovacuum that prevents wraparound is never terminated.
     type: bool
     default: false
   include_procedures:

@@ -68,7 +68,9 @@ options:
     type: str
     choices: [auto, "on", "off"]
   truncate:
-    description: Whether to give empty pages at the end back to the file system, for which the table is locked for a moment.
+    description:
+      - Whether to give empty pages at the end back to the file system, for which the table is locked for a moment.
+      - When it is left out, the table's storage parameter C(vacuum_truncate) counts.
     type: bool
   process_toast:
     description: Whether to vacuum TOAST tables as well. Needs PostgreSQL 14. When it is left out, they are.
@@ -81,7 +83,7 @@ options:
     description: How much of the server's cache to use, for example V(2MB). Needs PostgreSQL 16.
     type: str
   cost_delay:
-    description: How long to rest when C(cost_limit) is used up, for example V(2ms), at most V(100ms). V(0) never rests, which is the server's default.
+    description: How long to rest when O(cost_limit) is used up, for example V(2ms), at most V(100ms). V(0) never rests, which is the server's default.
     type: str
   cost_limit:
     description: How much work to do between two rests, 1 to 10000.

@@ -67,7 +67,7 @@ attributes:
 notes:
   - It never reports a change. A sample is new each time; what the play is about has not changed by it.
 seealso:
-  - module: godel.postgres_runbook.write_report
+  - module: godel.postgres_runbook.record_result
 """
 
 EXAMPLES = r"""

@@ -75,7 +75,7 @@ notes:
 seealso:
   - module: godel.postgres_runbook.pg_health_info
   - module: godel.postgres_runbook.report_history
-  - module: godel.postgres_runbook.write_report
+  - module: godel.postgres_runbook.record_result
 """
 
 EXAMPLES = r"""
