@@ -36,7 +36,11 @@ from tests.support.zoo import build_app
 COLLECTION = "godel.postgres_runbook"
 DATABASE = "godel_production"
 HOST, STANDBY = "db1.example.com", "db2.example.com"
-FILLER = "SELECT count(*) FROM generate_series(1, 3000000) AS n"
+ROLE = "godel"  # of the application
+SLOW = (
+    "SELECT u.email, count(*) FROM users u JOIN events e ON e.user_id = u.id GROUP BY u.email ORDER BY 2 DESC LIMIT 10"
+)
+QUICK = "SELECT * FROM sessions WHERE user_id = {} ORDER BY started_at DESC"
 
 
 @dataclass
@@ -126,9 +130,10 @@ def maintain(examples: Examples) -> None:
     """docs/maintenance.md: dead rows and a wide index."""
     chapter("maintenance")
     examples.database.execute(
+        "CREATE EXTENSION pgstattuple",
         "CREATE TABLE jobs (id bigserial PRIMARY KEY, state text, payload text)",
-        "INSERT INTO jobs (state, payload) SELECT 'new', repeat('x', 200) FROM generate_series(1, 200000)",
-        "CREATE INDEX jobs_state_payload ON jobs (payload, id)",
+        "INSERT INTO jobs (state, payload) SELECT 'new', 'job ' || n FROM generate_series(1, 900000) AS n",
+        "CREATE INDEX jobs_by_state ON jobs (state, id)",
         "DELETE FROM jobs WHERE id % 3 > 0",
     )
     time.sleep(1)
@@ -142,8 +147,9 @@ def maintain(examples: Examples) -> None:
 @contextlib.contextmanager
 def stuck_sessions(database: Database) -> Iterator[None]:
     """A session that is idle in a transaction, and one that waits for its lock."""
-    holder = database.connect(autocommit=False, application_name="psql")
-    waiter = database.connect(application_name="godel-web")
+    login = {"user": ROLE, "password": "dummy-g"}
+    holder = database.connect(autocommit=False, application_name="psql", **login)
+    waiter = database.connect(application_name="godel-web", **login)
     with contextlib.closing(holder), contextlib.closing(waiter):
         holder.cursor().execute("UPDATE users SET email = email WHERE id = 1")
 
@@ -165,27 +171,33 @@ def find_out_why(examples: Examples, damaged: Path) -> None:
     """docs/troubleshooting.md: each section has one command."""
     chapter("troubleshooting")
     database = examples.database
+    database.execute(
+        f"CREATE ROLE {ROLE} LOGIN PASSWORD 'dummy-g'", f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}"
+    )
     with stuck_sessions(database):
         examples.play("connections")
-        examples.play("terminate_sessions", "-e", "terminate_sessions_blocking_over=5s", "--check")
+        examples.play("terminate_sessions", "-e", "terminate_sessions_blocking_over=5s", "--check", "--diff")
         examples.play("terminate_sessions", "-e", "terminate_sessions_blocking_over=5s")
-    database.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", *[FILLER] * 5)
+    database.query("SELECT pg_stat_statements_reset()")
+    database.execute("SET work_mem = '64kB'", *[SLOW] * 20, *[QUICK.format(n) for n in range(300)])
     examples.play("query_performance")
     database.query("SELECT pg_create_physical_replication_slot('old_standby', true)")
-    examples.play("disk_space", "-e", "disk_space_clean_logs=true", "--check")
-    examples.play("disk_space", "-e", "disk_space_drop_slot=old_standby", "--check")
+    database.execute("UPDATE events SET amount = amount")
+    examples.play("disk_space", "-e", "disk_space_held_warning=10MB")
+    examples.play("disk_space", "-e", "disk_space_drop_slot=old_standby", "--check", "--diff")
+    examples.play("disk_space", "-e", "disk_space_drop_slot=old_standby")
     examples.play("storage")
     with replica_of(database.server, "db2") as standby:
         examples.write_inventory({HOST: database.server, STANDBY: standby})
         standby.query("SELECT pg_wal_replay_pause()")
-        database.execute("UPDATE jobs SET state = 'done'")
+        database.execute("UPDATE events SET amount = amount", "UPDATE events SET amount = amount")
         examples.play("replication")
         examples.play("vacuum", "--limit", STANDBY)
         examples.write_inventory({HOST: database.server})
-    database.execute("CREATE ROLE reporting LOGIN PASSWORD 'reporting'")
+    database.execute("CREATE ROLE reporting LOGIN PASSWORD 'dummy-r'")
     examples.play(
         "backup", "-e", '{"backup_max_age": "0", "postgres_login": {"login_host": "127.0.0.1", "login_port": '
-        f'{database.server.port}, "login_user": "reporting", "login_password": "reporting"}}}}',
+        f'{database.server.port}, "login_user": "reporting", "login_password": "dummy-r"}}}}',
     )  # fmt: skip
     examples.play("backup", "-e", "backup_job=4")
     victim = max((path for path in damaged.rglob("data/*")), key=lambda path: path.stat().st_size)
@@ -217,12 +229,15 @@ def run(chapters: Sequence[str]) -> None:
         "log_directory": "log",
         "wal_level": "replica",
         "track_io_timing": "on",
+        "fsync": "on",
+        "full_page_writes": "on",
     }
     try:
         with Server(settings=settings) as server:
             database = new_database(server, DATABASE)
             with contextlib.closing(database.connect()) as connection:
                 build_app(connection, 50)
+            database.execute("CREATE EXTENSION pg_stat_statements")
             paths = {
                 str(folder / "backups"): "/backups",
                 str(server.data_dir): "/var/lib/postgresql/15/main",
