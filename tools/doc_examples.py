@@ -14,9 +14,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / ".venv" / "collections")]
 
+from tests.kubernetes import place as places
 from tests.support.controller import LOCAL, SETTINGS, adopt_orphans, end_children, interrupt_on_signals
 from tests.support.databases import Database, new_database
 from tests.support.processes import children
@@ -35,7 +37,6 @@ from tests.support.zoo import build_app
 
 COLLECTION = "godel.postgres_runbook"
 DATABASE = "godel_production"
-HOST, STANDBY = "db1.example.com", "db2.example.com"
 ROLE = "godel"  # of the application
 SLOW = (
     "SELECT u.email, count(*) FROM users u JOIN events e ON e.user_id = u.id GROUP BY u.email ORDER BY 2 DESC LIMIT 10"
@@ -48,31 +49,34 @@ class Examples:
     """An inventory in a folder, and ``ansible-playbook`` on it; real paths print as those of the README."""
 
     folder: Path
-    database: Database
     paths: dict[str, str] = field(default_factory=dict)
 
-    def write_inventory(self, hosts: dict[str, Server]) -> None:
-        """Write the inventory of the README with these hosts."""
-        variables = {
+    def write_inventory(self, hosts: dict[str, dict[str, object]], **variables: object) -> None:
+        """Write the inventory of the README with these hosts, and what Ansible has to know."""
+        common = {
             **LOCAL,
             "postgres_db": DATABASE,
             "postgres_backup_dir": str(self.folder / "backups"),
             "postgres_report_dir": "{{ inventory_dir }}/reports",
-            "backup_verify_scratch_dir": str(self.folder),
+            **variables,
         }
-        entries = {}
-        for name, server in hosts.items():
-            login = {key: value for key, value in server.login().items() if key != "db"}
-            entries[name] = {
-                "postgres_login": login,
+        inventory = {"postgres": {"hosts": hosts, "vars": common}}
+        (self.folder / "inventory.yml").write_text(yaml.safe_dump(inventory, sort_keys=False, width=1000))
+        collections = ROOT / ".venv" / "collections"
+        (self.folder / "ansible.cfg").write_text(SETTINGS.format(folder=self.folder, collections=collections))
+
+    def write_servers(self, **servers: Server) -> None:
+        """Write the inventory with these servers as hosts of `example.com`."""
+        hosts: dict[str, dict[str, object]] = {
+            f"{name}.example.com": {
+                "postgres_login": {key: value for key, value in server.login().items() if key != "db"},
                 "backup_bin_dir": str(server.client_dir),
                 "restore_bin_dir": str(server.client_dir),
                 "backup_verify_bin_dir": str(server.bin_dir),
             }
-        inventory = {"postgres": {"hosts": entries, "vars": variables}}
-        (self.folder / "inventory.yml").write_text(yaml.safe_dump(inventory, sort_keys=False, width=1000))
-        collections = ROOT / ".venv" / "collections"
-        (self.folder / "ansible.cfg").write_text(SETTINGS.format(folder=self.folder, collections=collections))
+            for name, server in servers.items()
+        }
+        self.write_inventory(hosts, backup_verify_scratch_dir=str(self.folder))
 
     def play(self, playbook: str, *options: str) -> None:
         """Run a playbook and print the command and its output."""
@@ -105,7 +109,7 @@ def chapter(title: str) -> None:
     print(f"##### {title}\n", flush=True)
 
 
-def back_up(examples: Examples) -> None:
+def back_up(examples: Examples, _database: Database) -> None:
     """docs/backup.md and the README."""
     chapter("backup")
     examples.play("backup", "--check")
@@ -116,20 +120,20 @@ def back_up(examples: Examples) -> None:
     examples.play("backup_retention", "--check", "--diff")
 
 
-def restore(examples: Examples) -> None:
+def restore(examples: Examples, database: Database) -> None:
     """docs/restore.md: rows are deleted, restored, and the restore is taken back."""
     chapter("restore")
-    examples.database.execute("DELETE FROM events WHERE id % 7 = 0")
+    database.execute("DELETE FROM events WHERE id % 7 = 0")
     examples.play("restore", "--check", "--diff")
     examples.play("restore")
     examples.play("restore_rollback")
     examples.play("restore_discard", "-e", "restore_discard_due_only=false", "--check")
 
 
-def maintain(examples: Examples) -> None:
+def maintain(examples: Examples, database: Database) -> None:
     """docs/maintenance.md: dead rows and a wide index."""
     chapter("maintenance")
-    examples.database.execute(
+    database.execute(
         "CREATE EXTENSION pgstattuple",
         "CREATE TABLE jobs (id bigserial PRIMARY KEY, state text, payload text)",
         "INSERT INTO jobs (state, payload) SELECT 'new', 'job ' || n FROM generate_series(1, 900000) AS n",
@@ -167,10 +171,9 @@ def stuck_sessions(database: Database) -> Iterator[None]:
             thread.join()
 
 
-def find_out_why(examples: Examples, damaged: Path) -> None:
+def find_out_why(examples: Examples, database: Database) -> None:
     """docs/troubleshooting.md: each section has one command."""
     chapter("troubleshooting")
-    database = examples.database
     database.execute(
         f"CREATE ROLE {ROLE} LOGIN PASSWORD 'dummy-g'", f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}"
     )
@@ -188,19 +191,19 @@ def find_out_why(examples: Examples, damaged: Path) -> None:
     examples.play("disk_space", "-e", "disk_space_drop_slot=old_standby")
     examples.play("storage")
     with replica_of(database.server, "db2") as standby:
-        examples.write_inventory({HOST: database.server, STANDBY: standby})
+        examples.write_servers(db1=database.server, db2=standby)
         standby.query("SELECT pg_wal_replay_pause()")
         database.execute("UPDATE events SET amount = amount", "UPDATE events SET amount = amount")
         examples.play("replication")
-        examples.play("vacuum", "--limit", STANDBY)
-        examples.write_inventory({HOST: database.server})
+        examples.play("vacuum", "--limit", "db2.example.com")
+        examples.write_servers(db1=database.server)
     database.execute("CREATE ROLE reporting LOGIN PASSWORD 'dummy-r'")
     examples.play(
         "backup", "-e", '{"backup_max_age": "0", "postgres_login": {"login_host": "127.0.0.1", "login_port": '
         f'{database.server.port}, "login_user": "reporting", "login_password": "dummy-r"}}}}',
     )  # fmt: skip
     examples.play("backup", "-e", "backup_job=4")
-    victim = max((path for path in damaged.rglob("data/*")), key=lambda path: path.stat().st_size)
+    victim = max((path for path in (examples.folder / "backups").rglob("data/*")), key=lambda path: path.stat().st_size)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(bytes(content))
@@ -209,7 +212,7 @@ def find_out_why(examples: Examples, damaged: Path) -> None:
     examples.play("backup_status")
 
 
-def peers(examples: Examples) -> None:
+def peers(examples: Examples, _database: Database) -> None:
     """docs/peers.md: what other tools would show, and Prometheus."""
     chapter("peers")
     examples.play("bloat_report")
@@ -218,10 +221,9 @@ def peers(examples: Examples) -> None:
         print(path.name, path.read_text(), sep="\n")
 
 
-def run(chapters: Sequence[str]) -> None:
-    """Run the chapters on one server, in this order."""
-    folder = workspace()
-    spared = set(children(os.getpid()))
+@contextlib.contextmanager
+def examples_on_a_server() -> Iterator[tuple[Examples, Database]]:
+    """A server with a filled database."""
     settings = {
         "shared_buffers": "128MB",
         "shared_preload_libraries": "pg_stat_statements",
@@ -232,45 +234,77 @@ def run(chapters: Sequence[str]) -> None:
         "fsync": "on",
         "full_page_writes": "on",
     }
-    try:
-        with Server(settings=settings) as server:
-            database = new_database(server, DATABASE)
-            with contextlib.closing(database.connect()) as connection:
-                build_app(connection, 50)
-            database.execute("CREATE EXTENSION pg_stat_statements")
-            paths = {
-                str(folder / "backups"): "/backups",
-                str(server.data_dir): "/var/lib/postgresql/15/main",
-                str(server.bin_dir): "/usr/lib/postgresql/15/bin",
-                str(folder): "/srv/runbook",
-                f"127.0.0.1:{server.port}": "db1.example.com:5432",
-            }
-            examples = Examples(folder, database, paths)
-            examples.write_inventory({HOST: server})
-            if "backup" in chapters:
-                back_up(examples)
-            if "restore" in chapters:
-                restore(examples)
-            if "maintenance" in chapters:
-                maintain(examples)
-            if "troubleshooting" in chapters:
-                find_out_why(examples, folder / "backups")
-            if "peers" in chapters:
-                peers(examples)
-    finally:
-        end_children(spared)
-        shutil.rmtree(folder, ignore_errors=True)
+    with Server(settings=settings) as server:
+        database = new_database(server, DATABASE)
+        with contextlib.closing(database.connect()) as connection:
+            build_app(connection, 50)
+        database.execute("CREATE EXTENSION pg_stat_statements")
+        folder = Path(tempfile.mkdtemp(prefix="docs-", dir=workspace()))
+        folder.chmod(0o755)
+        paths = {
+            str(folder / "backups"): "/backups",
+            str(server.data_dir): f"/var/lib/postgresql/{server.major}/main",
+            str(server.bin_dir): f"/usr/lib/postgresql/{server.major}/bin",
+            str(folder): "/srv/runbook",
+        }
+        examples = Examples(folder, paths)
+        examples.write_servers(db1=server)
+        yield examples, database
+
+
+def kubernetes() -> None:
+    """docs/kubernetes.md: a server in a pod of the simulated cluster."""
+    chapter("kubernetes")
+    with places.prepared("ex") as place:
+        place.execute(
+            "CREATE TABLE users (id int PRIMARY KEY, name text)",
+            "INSERT INTO users SELECT n, 'user ' || n FROM generate_series(1, 50000) AS n",
+        )
+        folder = Path(tempfile.mkdtemp(prefix="docs-", dir=workspace()))
+        folder.chmod(0o755)
+        paths = {place.volume: "/backups", str(folder): "/srv/runbook"}
+        examples = Examples(folder, paths)
+        login = {"login_user": places.USER, "login_password": places.PASSWORD}
+        options = {"postgres_login": login, "postgres_kubernetes": place.options()}
+        examples.write_inventory({"godel": {}}, postgres_backup_dir=place.volume, **options)
+        examples.play("backup")
+        examples.play("backup_verify")
+        schedule = {"image": place.runbook_image, "password_secret": place.secret, "password_key": "POSTGRES_PASSWORD"}
+        examples.play(
+            "backup_schedule",
+            *(word for name, value in schedule.items() for word in ("-e", f"backup_schedule_{name}={value}")),
+        )
+        examples.play("backup_status", "-e", "backup_status_schedule=backup-godel-production")
+
+
+ON_A_SERVER = {
+    "backup": back_up,
+    "restore": restore,
+    "maintenance": maintain,
+    "troubleshooting": find_out_why,
+    "peers": peers,
+}
 
 
 def main(argv: list[str]) -> int:
-    """Run the examples; each chapter needs those before it."""
+    """Run the examples. The chapters but `kubernetes` share one server; each needs those before it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ["backup", "restore", "maintenance", "troubleshooting", "peers"]
+    names = [*ON_A_SERVER, "kubernetes"]
     parser.add_argument("chapters", nargs="*", default=names, metavar="CHAPTER", help=f"of {', '.join(names)} (all)")
-    arguments = parser.parse_args(argv)
+    chosen = parser.parse_args(argv).chapters
     interrupt_on_signals()
     adopt_orphans()
-    run(arguments.chapters)
+    spared = set(children(os.getpid()))
+    try:
+        if set(chosen) & set(ON_A_SERVER):
+            with examples_on_a_server() as (examples, database):
+                for name in filter(chosen.__contains__, ON_A_SERVER):
+                    ON_A_SERVER[name](examples, database)
+        if "kubernetes" in chosen:
+            kubernetes()
+    finally:
+        end_children(spared)
+        shutil.rmtree(workspace(), ignore_errors=True)
     return 0
 
 
