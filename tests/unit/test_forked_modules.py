@@ -46,5 +46,5 @@ def test_its_environment_is_the_one_it_is_given() -> None:
 
 
 def test_one_that_takes_too_long_is_killed_and_told(silent: dict[str, Any]) -> None:
-    with pytest.raises(NoResult, match="ran longer than 0.5 s"):
+    with pytest.raises(NoResult, match=r"ran longer than 0\.5 s"):
         run_module("pg_index_info", silent, timeout_s=0.5)

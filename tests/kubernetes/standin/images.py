@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.workspace import workspace
+
 MACHINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -37,8 +39,10 @@ class Scene:
         There are no namespaces here: what a client sends in a command is translated, what programs print
         is not. Text on standard input is not either.
         """
-        for path, real in sorted(self.mounts.items(), key=lambda mount: -len(mount[0])):
-            text = str(real).join(re.split(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", text))
+        # In one pass: a real path may begin with a path of the container, say /tmp, and is left as it is.
+        paths = {str(workspace()): workspace(), **self.mounts}
+        longest_first = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
+        text = re.sub(rf"(?<![\w./-])({longest_first})(?![\w.-])", lambda found: str(paths[found[1]]), text)
         return re.sub(r"(?<![\w./-])(localhost|127\.0\.0\.1)(?![\w-]|\.\w)", self.address, text)
 
 
