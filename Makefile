@@ -9,7 +9,6 @@ export PATH := $(CURDIR)/$(bin):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 # Compiled Python is kept, whatever the environment says: to compile the tests takes ten seconds in each worker.
 unexport PYTHONDONTWRITEBYTECODE
-export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 ARGS ?=
 # Tests wait nearly half of their time: three to two cores.

@@ -1,10 +1,9 @@
-"""Processes of modules that are forked where all their imports are there already (``module_server.py``)."""
+"""Processes that are forked where all their imports are there already (``fork_server.py``): modules, and runs of playbooks."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import json
 import os
 import selectors
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.workspace import REPOSITORY
@@ -23,21 +22,21 @@ COLLECTIONS = REPOSITORY / ".venv" / "collections"
 CHUNK = 1 << 16
 
 
-class ModuleServer:
+class ForkServer:
     """The process that forks. Any thread may ask it; it ends with us, since nothing else holds its socket."""
 
-    def __init__(self) -> None:
-        """Start it."""
+    def __init__(self, kind: str, env: Mapping[str, str]) -> None:
+        """Start it; ``env`` is what counts while it imports."""
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._errors = os.memfd_create("module_server")
+        self._errors = os.memfd_create(kind)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("module_server.py"))],
+                [sys.executable, str(Path(__file__).with_name("fork_server.py")), kind],
                 stdin=theirs,
                 stdout=self._errors,
                 stderr=self._errors,
-                env={**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONSAFEPATH": "1"},
+                env={**env, "PYTHONPATH": str(COLLECTIONS), "PYTHONSAFEPATH": "1"},
                 cwd="/",
                 start_new_session=True,
             )
@@ -52,41 +51,65 @@ class ModuleServer:
             os.close(self._errors)
 
     def start(self, message: bytes, descriptors: list[int]) -> tuple[int, socket.socket]:
-        """Start a module; returns its process id and a socket that has its exit status in the end."""
+        """Start a program; returns its process id and a socket that has its exit status in the end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, self._lock:
             socket.send_fds(self._control, [message], [*descriptors, theirs.fileno()])
         told = ours.recv(CHUNK)
         if not told:
-            raise RuntimeError(f"no module can be started\n{os.pread(self._errors, CHUNK, 0).decode(errors='replace')}")
+            raise RuntimeError(f"nothing can be started\n{os.pread(self._errors, CHUNK, 0).decode(errors='replace')}")
         return int(told), ours
 
 
-@functools.cache
-def _server(_process_id: int) -> ModuleServer:
-    return ModuleServer()
+_servers: dict[tuple[int, str], ForkServer] = {}
+_starting = threading.Lock()
+
+
+def _server(kind: str, env: Mapping[str, str]) -> ForkServer:
+    """The server of this process for programs of a kind, started with this environment when it is first wanted."""
+    key = os.getpid(), kind
+    with _starting:
+        if key not in _servers:
+            _servers[key] = ForkServer(kind, env)
+        return _servers[key]
 
 
 class ForkedProcess:
-    """A module's process, in a session of its own. It has as much of ``subprocess.Popen`` as is needed to wait for it.
+    """A program's process, in a session of its own. It has as much of ``subprocess.Popen`` as is needed to wait for it.
 
     Attributes:
         pid: its process id.
         returncode: as that of Popen, once the process has ended.
     """
 
-    def __init__(self, module: str, stdin: bytes, env: Mapping[str, str], imports: Collection[str] = ()) -> None:
-        """Start it; ``imports`` is what it imports within functions, and is imported once for all that follow."""
-        message = json.dumps({"name": module, "env": dict(env), "imports": list(imports)}).encode()
+    def __init__(
+        self,
+        kind: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        stdin: bytes = b"",
+        cwd: Path = Path("/"),
+        imports: Collection[str] = (),
+        one_output: bool = False,
+    ) -> None:
+        """Start it.
+
+        ``imports`` is what it imports within functions, and is imported once for all that follow. What variables do when
+        Python starts, or while it imports, those of the first process of its kind do. With ``one_output`` errors
+        are among the output.
+        """
+        wanted = {"argv": list(argv), "env": dict(env), "cwd": str(cwd), "imports": list(imports)}
+        server = _server(kind, env)
         self.returncode: int | None = None
         with contextlib.ExitStack() as opened:
             given = opened.enter_context(os.fdopen(os.memfd_create("stdin"), "wb"))
             given.write(stdin)
             given.seek(0)
-            outputs, ends = zip(os.pipe(), os.pipe(), strict=True)
+            outputs, ends = zip(*(os.pipe() for dummy in range(1 if one_output else 2)), strict=True)
             for end in ends:
                 opened.callback(os.close, end)
-            self.pid, self._status = _server(os.getpid()).start(message, [given.fileno(), *ends])
+            self.pid, self._status = server.start(json.dumps(wanted).encode(), [given.fileno(), ends[0], ends[-1]])
         self._texts = {output: bytearray() for output in outputs}
         self._open = selectors.DefaultSelector()
         for each in (*outputs, self._status.fileno()):
@@ -108,8 +131,8 @@ class ForkedProcess:
             for key, _events in ready:
                 self._read(key.fd)
         self._open.close()
-        output, errors = map(bytes, self._texts.values())
-        return output, errors
+        output, *errors = map(bytes, self._texts.values())
+        return output, b"".join(errors)
 
     def _read(self, number: int) -> None:
         content = os.read(number, CHUNK)

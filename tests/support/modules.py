@@ -109,7 +109,8 @@ def run_module(
     if python is not None or any(each.startswith(OF_PYTHON) for each in env or {}):
         return start_module(name, params, check=check, diff=diff, env=env, python=python).finish(timeout_s)
     imports = ["kubernetes"] if params.get("kubernetes") else ["psycopg2"]
-    process = ForkedProcess(name, _arguments(params, check, diff), {**os.environ, **(env or {})}, imports)
+    full_env = {**os.environ, **(env or {})}
+    process = ForkedProcess("modules", [name], full_env, stdin=_arguments(params, check, diff), imports=imports)
     return RunningModule(name, process).finish(timeout_s)
 
 

@@ -1,13 +1,15 @@
-"""A process that forks modules: all that Python imports for them is there already, which is most of what a module costs.
+"""A process that forks programs: all that Python imports for them is there already, which is most of what they cost.
 
-It gets one message for each module on the socket that is its standard input, with three descriptors: the module's input,
-its output and errors, and a socket for its process id and, in the end, its exit status. Nothing of it is
-in the tests' own process: it starts as bare as a module does, and ends when the socket is closed.
+Its argument is what it forks: modules, or runs of ansible-playbook. It gets one message for each on the socket that is its
+standard input, with four descriptors: the program's input, output and errors, and a socket for its process id and, in the
+end, its exit status. Nothing of it is in the tests' own process: it starts as bare as the programs do, and ends when
+the socket is closed.
 """
 
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import gc
 import importlib
@@ -19,14 +21,24 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "ansible_collections.godel.postgres_runbook.plugins.modules"
+OF_PLAYBOOKS = (
+    "ansible.cli.playbook",
+    "ansible.executor.task_executor",
+    "ansible.executor.module_common",
+    "ansible.plugins.strategy.linear",
+    "ansible.plugins.connection.local",
+    "ansible.plugins.shell.sh",
+    "ansible.plugins.action.normal",
+)
 LARGEST = 256 * 1024
 DESCRIPTORS = 4
 
 
 class Children:
-    """The modules at work: each has a socket that is told how it ended."""
+    """The programs at work: each has a socket that is told how it ended."""
 
     def __init__(self) -> None:
         """Have ``wake`` become readable when one has ended."""
@@ -62,8 +74,8 @@ class Children:
             each.close()
 
 
-def serve(control: socket.socket) -> str:
-    """Fork a process for each message; returns the name of the module in the child, and ends this process otherwise."""
+def serve(control: socket.socket) -> list[str]:
+    """Fork a process for each message; returns the program's arguments in the child, and ends this process otherwise."""
     children = Children()
     while True:
         ready = select.select([control, children.wake], [], [])[0]
@@ -97,29 +109,52 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return message, numbers.tolist()
 
 
-def _become(wanted: dict[str, object], descriptors: list[int]) -> str:
-    """Be the process that a module would have had for itself."""
+def _become(wanted: dict[str, Any], descriptors: list[int]) -> list[str]:
+    """Be the process that the program would have had for itself."""
     os.setsid()
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.clear()
-    os.environ.update(wanted["env"])  # type: ignore[call-overload]
+    os.environ.update(wanted["env"])
     time.tzset()
-    name = str(wanted["name"])
-    sys.argv = [name]
-    return name
+    os.chdir(wanted["cwd"])
+    sys.argv = list(wanted["argv"])
+    return sys.argv
+
+
+def modules(control: socket.socket) -> None:
+    """Import the modules, and be one of them in each child."""
+    folder = Path(str(importlib.import_module(PACKAGE).__path__[0]))
+    found = {path.stem: importlib.import_module(f"{PACKAGE}.{path.stem}") for path in folder.glob("*.py")}
+    gc.freeze()  # so that children do not copy what they only look at
+    found[serve(control)[0]].main()
+
+
+def playbooks(control: socket.socket) -> None:
+    """Import Ansible with the configuration that the environment names, and run a playbook in each child.
+
+    They share a temporary folder, and in it the modules as Ansible packs them.
+    """
+    for name in OF_PLAYBOOKS:
+        importlib.import_module(name)
+    from ansible import constants
+    from ansible.cli.playbook import main
+    from ansible.utils.path import cleanup_tmp_file
+
+    Path(constants.DEFAULT_LOCAL_TMP).mkdir(exist_ok=True)
+    gc.freeze()
+    serve(control)
+    atexit.unregister(cleanup_tmp_file)  # it is the parent's
+    main()
 
 
 def main() -> None:
-    """Import the modules, and be one of them in each child, which ends as any Python does."""
+    """In each child this ends as any Python does."""
     control = socket.socket(fileno=os.dup(0))
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
-    folder = Path(str(importlib.import_module(PACKAGE).__path__[0]))
-    modules = {path.stem: importlib.import_module(f"{PACKAGE}.{path.stem}") for path in folder.glob("*.py")}
-    gc.freeze()  # so that children do not copy what they only look at
-    modules[serve(control)].main()
+    {"modules": modules, "playbooks": playbooks}[sys.argv[1]](control)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ def test_its_result_is_the_same(params: dict[str, object]) -> None:
 
 
 def test_it_has_a_session_and_an_end_of_its_own(silent: dict[str, Any]) -> None:
-    process = ForkedProcess("pg_index_info", json.dumps({"ANSIBLE_MODULE_ARGS": silent}).encode(), {})
+    process = ForkedProcess(
+        "modules", ["pg_index_info"], os.environ, stdin=json.dumps({"ANSIBLE_MODULE_ARGS": silent}).encode()
+    )
     assert until(lambda: os.getsid(process.pid) == process.pid, 10)
     process.kill()
     assert process.communicate(60) == (b"", b"")
