@@ -7,15 +7,19 @@ bin := .venv/bin
 staged := tools/staged.sh
 export PATH := $(CURDIR)/$(bin):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
+# Compiled Python is kept, whatever the environment says: to compile the tests takes ten seconds in each worker.
+unexport PYTHONDONTWRITEBYTECODE
 
 ARGS ?=
 # Tests wait nearly half of their time: three to two cores.
 WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
 RUN := $(bin)/pytest --numprocesses $(WORKERS) --no-loadscope-reorder
-PYTEST := $(RUN) --dist loadfile -m "not majors" $(ARGS)
+# The stand-in's own tests run when it changed: tests/unit has one that compares its digest.
+PYTEST := $(RUN) --dist loadfile -m "not majors" --ignore=tests/standin/tests $(ARGS)
+TESTS ?= tests
 
 # The slowest first: two run at a time.
-GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-imports lint-payloads lint-roles lint-yaml lint-changelog lint-environment
+GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-imports lint-payloads lint-roles lint-yaml lint-workflows lint-changelog lint-environment
 CORES := 2.16 2.17 2.18 2.19
 
 .PHONY: help
@@ -50,9 +54,22 @@ test-database: setup ## The tests against PostgreSQL servers
 test-integration: setup ## Whole playbooks, as a user runs them
 	@$(PYTEST) tests/integration
 
-.PHONY: test-majors
-test-majors: setup ## The corpora (cases from the field, mutations, printed forms) on every major at hand
+.PHONY: test-majors test-standin test-core coverage
+test-majors: setup ## What `make test` leaves out: the majors between, and all of the corpora on every major
 	@$(RUN) --dist load -m majors $(ARGS) tests
+
+test-standin: setup ## The stand-in for a cluster against recordings of a real one, after it changed
+	@$(RUN) --dist loadfile $(ARGS) tests/standin/tests
+	@$(if $(ARGS),,$(bin)/python -m tests.standin.digest)
+
+test-core: setup ## The tests under another ansible-core: CORE=2.16 (the tests of `make test` are under the newest)
+	@tools/test_core.sh $(or $(CORE),$(firstword $(CORES))) $(PYTEST:$(bin)/pytest%=%) $(TESTS)
+
+coverage: setup ## What the tests run of plugins/ (TESTS=tests/unit narrows them), into .build/coverage
+	@mkdir -p .build/coverage && rm -rf .build/coverage/*
+	@$(bin)/coverage run -m $(PYTEST:$(bin)/%=%) $(TESTS); status=$$?; \
+	    $(bin)/coverage combine --quiet && $(bin)/coverage html --quiet && $(bin)/coverage xml --quiet \
+	    && $(bin)/coverage report | tee .build/coverage/report.txt && exit $$status
 
 .PHONY: test-kubernetes a-cluster
 test-kubernetes: a-cluster setup ## The tests of pods, in the namespace PG_RUNBOOK_TEST_NAMESPACE of the cluster KUBECONFIG
@@ -96,6 +113,9 @@ lint-ansible: setup ## ansible-lint, profile production
 
 lint-docs: setup ## The plugins' documentation and the references within
 	@tools/gate.sh docs $(staged) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self .
+
+lint-workflows: setup ## The workflows of public CI, which call targets of this file
+	@tools/gate.sh workflows tools/workflows.sh
 
 lint-changelog: setup ## The changelog and its fragments
 	@tools/gate.sh changelog antsibull-changelog lint

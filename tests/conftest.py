@@ -1,9 +1,9 @@
 """Fixtures: real PostgreSQL servers of every major at hand, and databases on them.
 
-``server`` is one default server, ``any_server`` every major in turn. Each has its ``database`` (empty,
-a new one per test), ``zoo`` (every hostile feature, shared: do not write) and ``zoo_copy`` (a copy to
-write to); with ``any_`` in front they are on ``any_server``. Nothing is ever skipped: a major that is
-not there is no parameter, and the header of the run says so.
+``server`` is one default server, ``any_server`` each of several majors in turn (``tests.support.majors``). Each
+has its ``database`` (empty, a new one per test), ``zoo`` (every hostile feature, shared: do not write) and
+``zoo_copy`` (a copy to write to); with ``any_`` in front they are on ``any_server``. Nothing is ever skipped:
+a major that is not there is no parameter, and the header of the run says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ for folder in (str(ROOT), str(COLLECTIONS)):
         sys.path.insert(0, folder)
 
 from tests.support.databases import Database, new_database, unique_name
-from tests.support.programs import Installation, describe, installations, problems
+from tests.support.majors import per_major
+from tests.support.programs import Installation, describe, problems
 from tests.support.servers import Server, default_installation
 from tests.support.workspace import workspace
 from tests.support.zoo import build_zoo
@@ -70,10 +71,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test with ``any_server`` once for every major."""
+    """Run a test with ``any_server`` once for every major; ``majors`` says when."""
     if "any_server" in metafunc.fixturenames:
-        majors = [pytest.param(each, id=f"pg{each.major}") for each in installations()]
-        metafunc.parametrize("any_server", majors, indirect=True, scope="session")
+        metafunc.parametrize("any_server", per_major(), indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

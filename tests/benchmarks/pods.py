@@ -20,7 +20,7 @@ from tests.benchmarks.bench import PING_PLAYBOOK, SETTINGS, Bench, Contender
 from tests.benchmarks.measure import Argv, BenchmarkError, Sample, module, pipe, run, size_of
 from tests.kubernetes import place as places
 from tests.kubernetes.place import DATABASE, NAMESPACE, PASSWORD, USER, StandinPlace
-from tests.kubernetes.standin import postgres_image
+from tests.standin import postgres_image
 from tests.support.catalogs import add_backup, ago
 from tests.support.controller import Controller
 from tests.support.servers import without_pg_variables

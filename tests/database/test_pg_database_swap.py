@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,10 +224,12 @@ def test_a_lock_that_is_not_to_be_had_is_tried_for_and_then_told(staged: Databas
         assert "could not be exchanged" in told
         assert "Nothing was changed" in told
         assert rows(staged) == 250
-        timer = threading.Timer(5, connection.rollback)
-        timer.start()
-        result = swap(staged, block="200ms", attempts=100)
-        timer.join()
+        running = start_module("pg_database_swap", {**staged.login(), "block": "200ms", "grace": "0", "attempts": 100})
+        seen: set[tuple[Any, ...]] = set()
+        assert until(lambda: seen.update(waiting(staged)) or len(seen) > 1, 60)
+        connection.rollback()
+    result = running.finish()
+    assert not result["failed"], result["msg"]
     assert result["attempts"] > 1
     assert rows(staged) == 100
 
@@ -269,12 +272,10 @@ def at_work(database: Database) -> bool:
     return bool(database.server.query(sessions, True))
 
 
-def waiting(database: Database) -> bool:
-    """Whether a rename waits for its lock."""
-    found = database.server.query(
-        "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'BEGIN; SET LOCAL%%' AND wait_event_type = 'Lock' AND %s", True
-    )
-    return bool(found)
+def waiting(database: Database) -> set[tuple[Any, ...]]:
+    """The start of each rename that waits for its lock."""
+    asked = "SELECT query_start FROM pg_stat_activity WHERE query LIKE 'BEGIN; SET LOCAL%' AND wait_event_type = 'Lock'"
+    return set(database.server.query(asked))
 
 
 @pytest.mark.parametrize("after_s", [0.1, 0.25, 0.3, 0.35, 0.5])

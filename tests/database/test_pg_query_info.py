@@ -15,6 +15,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.c
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Server as OurServer
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.factory import create_target
 from tests.support.databases import Database, new_database
+from tests.support.majors import per_major
 from tests.support.modules import expect_failure, expect_success
 from tests.support.queries import PRELOADED, can_count, counting_database, counting_installations, quote, repeat
 from tests.support.replicas import replica_of
@@ -24,7 +25,7 @@ SCHEMA = 'Odd "%s" Schema'
 MEASURES = {"temp": "temp_bytes", "total": "total_time_s"}
 
 
-@pytest.fixture(scope="module", params=counting_installations(), ids=lambda each: f"pg{each.major}")
+@pytest.fixture(scope="module", params=per_major(counting_installations()))
 def counting(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server that counts queries, of each major that can."""
     with Server(request.param, settings={**PRELOADED, "pg_stat_statements.track": "all"}) as server:

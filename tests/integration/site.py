@@ -1,7 +1,11 @@
-"""A site as a user has it: an inventory, and ``ansible-playbook`` run on it as a program."""
+"""A site as a user has it: an inventory, and ``ansible-playbook`` run on it as a program.
+
+Its processes are forked from one that has imported Ansible, with the same configuration for all sites of a test run.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -15,7 +19,9 @@ import yaml
 
 from tests.conftest import COLLECTIONS, ROOT
 from tests.support.databases import Database
+from tests.support.forked import ForkedProcess
 from tests.support.servers import without_pg_variables
+from tests.support.workspace import workspace
 
 COLLECTION = "godel.postgres_runbook"
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
@@ -69,8 +75,7 @@ class Site:
     groups: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Describe the first host, and keep the developer's own Ansible out."""
-        (self.folder / "ansible.cfg").write_text(SETTINGS.format(folder=self.folder, collections=COLLECTIONS))
+        """Describe the first host."""
         self.add_host("db1", self.database)
 
     def add_host(self, name: str, database: Database, group: str = "postgres") -> None:
@@ -100,11 +105,14 @@ class Site:
         command = [str(ANSIBLE_PLAYBOOK), "-i", str(inventory), name, *arguments]
         if variables:
             command += ["-e", json.dumps(variables)]
-        done = subprocess.run(
-            command, cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S, check=False,
-        )  # fmt: skip
-        return Run(done.returncode, done.stdout, _recap(done.stdout), _stats(done.stdout))
+        process = ForkedProcess("playbooks", command, _environment(), cwd=self.folder, one_output=True)
+        try:
+            output = process.communicate(TIMEOUT_S)[0].decode()
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        assert process.returncode is not None
+        return Run(process.returncode, output, _recap(output), _stats(output))
 
     def play(self, *, roles: list[str], **keywords: Any) -> Path:
         """Write a user's own playbook with roles of the collection, and return its path."""
@@ -121,9 +129,20 @@ class Site:
         document: dict[str, Any] = json.loads(found.read_text())
         return document
 
-    def _environment(self) -> dict[str, str]:
-        clean = {name: value for name, value in without_pg_variables().items() if not name.startswith("ANSIBLE_")}
-        return {**clean, "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
+
+def _environment() -> dict[str, str]:
+    clean = {name: value for name, value in without_pg_variables().items() if not name.startswith("ANSIBLE_")}
+    return {**clean, "ANSIBLE_CONFIG": str(_configuration()), "LC_ALL": "C.UTF-8"}
+
+
+@functools.cache
+def _configuration() -> Path:
+    """Write a configuration that keeps the developer's own Ansible out, and return its path."""
+    folder = workspace() / "controller"
+    folder.mkdir()
+    path = folder / "ansible.cfg"
+    path.write_text(SETTINGS.format(folder=folder, collections=COLLECTIONS))
+    return path
 
 
 def by_path(playbook: str) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from tests.kubernetes.leftovers import none_left
 from tests.kubernetes.link import Link
 from tests.kubernetes.place import Place
-from tests.kubernetes.standin import Standin
+from tests.standin import Standin
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.kubernetes import cluster_place
 from tests.kubernetes.place_base import CONTAINER, DATABASE, PASSWORD, USER, Object, Place, populate
-from tests.kubernetes.standin import Standin, postgres_image, runbook_image
+from tests.standin import Standin, postgres_image, runbook_image
 from tests.support.workspace import workspace
 
 __all__ = ["CONTAINER", "DATABASE", "NAMESPACE", "PASSWORD", "USER", "Place", "StandinPlace", "chosen", "prepared"]

@@ -34,8 +34,8 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.clust
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.workload import container_of
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kubernetes import KubernetesTarget
 from tests.kubernetes.link import Link, lead, server_of
-from tests.kubernetes.standin import Standin
 from tests.kubernetes.users import User, new_user
+from tests.standin import Standin
 from tests.support.workspace import workspace
 
 CONTAINER = "postgres"

@@ -16,7 +16,7 @@ from tests.integration.site import Site
 from tests.kubernetes import place as places
 from tests.kubernetes.place import PASSWORD, Place
 from tests.kubernetes.sites import entries, params, site_of
-from tests.kubernetes.standin import Standin
+from tests.standin import Standin
 from tests.support.modules import run_module, start_module
 
 # The stand-in leaves sockets open that a test has cut; that is not what is tested here.

@@ -31,7 +31,7 @@ def without_a_cluster() -> dict[str, str]:
 def served() -> Iterator[dict[str, str]]:
     """The variables that lead to a stand-in in another process."""
     environment = {**without_a_cluster(), "PYTHONPATH": f"{ROOT}:{COLLECTIONS}"}
-    command = [sys.executable, "-m", "tests.kubernetes.standin"]
+    command = [sys.executable, "-m", "tests.standin"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

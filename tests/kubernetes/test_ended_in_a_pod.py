@@ -17,7 +17,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.kub
 from tests.database.target_files_contract import shell
 from tests.kubernetes import place as places
 from tests.kubernetes.place import DATABASE, PASSWORD, USER, Place
-from tests.kubernetes.standin import Standin
+from tests.standin import Standin
 from tests.support.modules import COLLECTIONS
 
 pytestmark = [

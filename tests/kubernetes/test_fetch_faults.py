@@ -28,7 +28,7 @@ from tests.kubernetes.fetching import (
 )
 from tests.kubernetes.place import DATABASE, Place
 from tests.kubernetes.sites import entries
-from tests.kubernetes.standin import Standin
+from tests.standin import Standin
 from tests.support.catalogs import catalog_at
 from tests.support.modules import expect_success
 

@@ -15,7 +15,7 @@ from tests.kubernetes import place as places
 from tests.kubernetes.place import DATABASE, PASSWORD, USER, Place
 from tests.kubernetes.place_base import is_ready
 from tests.kubernetes.sites import judge, params, site_of
-from tests.kubernetes.standin.faults import Request
+from tests.standin.faults import Request
 from tests.support.catalogs import ago
 from tests.support.modules import run_module
 

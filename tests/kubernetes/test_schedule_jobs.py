@@ -28,7 +28,7 @@ from tests.kubernetes.scheduling import (
     scheduled,
 )
 from tests.kubernetes.sites import entries
-from tests.kubernetes.standin import Request, Standin
+from tests.standin import Request, Standin
 from tests.support.modules import expect_failure, expect_success, run_module, start_module
 
 # The stand-in leaves sockets open that a test has cut; that is not what is tested here.

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.database.target_files_contract import shell
 from tests.kubernetes import place as places
 from tests.kubernetes.place import CONTAINER, DATABASE, PASSWORD, USER, Place
-from tests.kubernetes.standin import Standin
+from tests.standin import Standin
 from tests.support.modules import Result, RunningModule, run_module, start_module
 
 # The stand-in leaves sockets open that a test has cut; that is not what is tested here.

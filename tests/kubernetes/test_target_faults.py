@@ -27,7 +27,7 @@ from tests.database.target_files_contract import shell
 from tests.kubernetes import place as places
 from tests.kubernetes.place import DATABASE, PASSWORD, USER, Place
 from tests.kubernetes.place_base import RUN, is_ready
-from tests.kubernetes.standin import Standin
+from tests.standin import Standin
 
 pytestmark = [
     pytest.mark.cluster,

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import ClusterRefused
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.cluster import Cluster, ClusterOptions
 from tests.kubernetes.link import cluster_of, write
-from tests.kubernetes.standin.rbac import parse_rules
+from tests.standin.rbac import parse_rules
 from tests.support.workspace import workspace
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Run a module of the collection as Ansible does: in a process of its own, arguments on stdin, one JSON document out.
 
+That of ``run_module`` is forked where all imports are there already, that of ``start_module`` is a new Python.
 ``run_module("pg_backup", {...})`` returns the result whether the module succeeded or not: ``failed`` tells.
 ``start_module`` returns the running process, to kill it half-way; ``finish`` reads what it has to say.
 """
@@ -15,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COLLECTIONS = Path(__file__).resolve().parents[2] / ".venv" / "collections"
+from tests.support.forked import COLLECTIONS, ForkedProcess
+
 PACKAGE = "ansible_collections.godel.postgres_runbook.plugins.modules"
 TIMEOUT_S = 300.0
+OF_PYTHON = ("PYTHON", "LC_", "LANG", "LD_")
+"""Variables that count when an interpreter starts, and not later."""
 
 Result = dict[str, Any]
 
@@ -31,7 +35,7 @@ class RunningModule:
     """A module at work. ``process`` leads a session of its own, so that a test can signal it alone."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
 
     @property
     def pid(self) -> int:
@@ -74,7 +78,6 @@ def start_module(
     python: str | Path | None = None,
 ) -> RunningModule:
     """Start a module and return at once. ``env`` is added to ours; ``python`` is another interpreter."""
-    arguments = {**params, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_no_log": False}
     full_env = {**os.environ, "PYTHONPATH": str(COLLECTIONS), **(env or {})}
     process = subprocess.Popen(
         [str(python or sys.executable), "-m", f"{PACKAGE}.{name}"],
@@ -86,7 +89,7 @@ def start_module(
         start_new_session=True,
     )
     assert process.stdin is not None
-    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
+    process.stdin.write(_arguments(params, check, diff))
     process.stdin.close()
     process.stdin = None  # communicate() must not flush it again
     return RunningModule(name, process)
@@ -103,7 +106,17 @@ def run_module(
     timeout_s: float = TIMEOUT_S,
 ) -> Result:
     """Run a module to its end and return its result, a failure's as well (``result["failed"]``, ``result["msg"]``)."""
-    return start_module(name, params, check=check, diff=diff, env=env, python=python).finish(timeout_s)
+    if python is not None or any(each.startswith(OF_PYTHON) for each in env or {}):
+        return start_module(name, params, check=check, diff=diff, env=env, python=python).finish(timeout_s)
+    imports = ["kubernetes"] if params.get("kubernetes") else ["psycopg2"]
+    full_env = {**os.environ, **(env or {})}
+    process = ForkedProcess("modules", [name], full_env, stdin=_arguments(params, check, diff), imports=imports)
+    return RunningModule(name, process).finish(timeout_s)
+
+
+def _arguments(params: Mapping[str, Any], check: bool, diff: bool) -> bytes:
+    options = {**params, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_no_log": False}
+    return json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode()
 
 
 def expect_success(name: str, params: Mapping[str, Any], **options: Any) -> Result:

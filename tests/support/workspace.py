@@ -100,5 +100,11 @@ def _parent() -> Path:
 def _is_roomy(memory: Path) -> bool:
     """Tell whether programs may run in this file system, and whether it and the machine have room."""
     state = os.statvfs(memory)
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return not state.f_flag & os.ST_NOEXEC and min(state.f_bavail * state.f_frsize, available) > ROOMY_BYTES
+    return not state.f_flag & os.ST_NOEXEC and min(state.f_bavail * state.f_frsize, _available()) > ROOMY_BYTES
+
+
+def _available() -> int:
+    """Bytes of memory that programs could get: more than what is free, since a cache makes room."""
+    with open("/proc/meminfo", encoding="ascii") as figures:
+        told = dict(line.split(":") for line in figures)
+    return int(told["MemAvailable"].split()[0]) * 1024

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._argspec import (
     CATALOG,
@@ -28,6 +27,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._argspec im
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._plan import Plan, no_option
+from tests.support.module_args import patch_module_args
 
 SECRET = "s3cret-of-the-test"
 SPEC = ArgumentSpec({"format": {"type": "str", "choices": ["a", "b"]}, "other": {"type": "str"}})

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._argspec import CONNECTION, ArgumentSpec
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import CommandFailed, InvalidInput, Locked
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._module import Call, Result, run
+from tests.support.module_args import patch_module_args
 
 Run = Callable[..., dict[str, Any]]
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)

@@ -40,7 +40,7 @@ from tests.conftest import ROOT
 NOW = datetime(2026, 3, 15, 12, 0, tzinfo=UTC)
 HOUR_S = 3600
 DAY = timedelta(days=1)
-RECORDINGS = ROOT / "tests" / "kubernetes" / "recordings" / "http"
+RECORDINGS = ROOT / "tests" / "standin" / "recordings" / "http"
 
 
 def ago(seconds: float) -> datetime:
