@@ -205,7 +205,7 @@ CATALOG = ArgumentSpec({"backup_dir": {"type": "path", "required": True}})
 
 DATABASE = ArgumentSpec({"db": {"type": "str", "required": True, "aliases": ["login_db", "database"]}})
 
-BRAKES = ArgumentSpec(
+LOAD_LIMITS = ArgumentSpec(
     {
         "max_replica_lag": {"type": "str"},
         "max_wal_size": size(),

@@ -51,7 +51,7 @@ class Figures:
         is_partial: of an index.
         lost: the rows were not counted since the counters were reset or lost.
         seen: the rows were counted just now, in the table itself.
-        locked: somebody holds an exclusive lock on it.
+        locked: a session holds an exclusive lock on it.
         shape: of an index that is no B-tree.
     """
 
@@ -235,9 +235,9 @@ def _unknown(relation: Relation, figures: Figures, row: Any) -> str:
     if _may_be_toasted(row):
         return "Some of its keys may lie in TOAST, where no statistics tell how long they are."
     if _longest(row) > _LONGEST_KEY:
-        return "Its keys are long, and nobody has counted how small an index compresses them."
+        return "Its keys are long, and how far an index compresses them is not known."
     if -2 in row.lengths:  # a C string
-        return "Names are stored shorter in an index than in a table, and nobody has counted by how much."
+        return "Names are stored shorter in an index than in a table, and by how much is not known."
     return ""
 
 

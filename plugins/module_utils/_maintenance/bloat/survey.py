@@ -87,7 +87,7 @@ def survey(session: Session, scope: Scope, *, measure_budget_s: float, measure_b
 
 
 def _is_suspect(relation: Relation, budget: Budget) -> bool:
-    """Whether measuring is worth its cost: it may be bloated, or nobody can tell."""
+    """Whether measuring is worth its cost: it may be bloated, or the estimate cannot tell."""
     if budget.seconds <= 0 or not relation.size_bytes or relation.access_method in ("brin", "spgist"):
         return False
     return relation.confidence in ("low", "none") or (relation.bloat_ratio or 0.0) >= budget.min_ratio
@@ -123,7 +123,7 @@ def _rows(session: Session, statement: str, scope: Scope, kinds: list[str]) -> I
         try:
             batch = session.query(statement, {**about, "after": after, "limit": limit})
         except QueryFailed as exc:
-            # Somebody locked a relation between two looks at it, or the login has a short statement_timeout.
+            # A session locked a relation between two looks at it, or the login has a short statement_timeout.
             tries += 1
             if exc.details.get("sqlstate") == _LOCKED and tries < _TRIES:
                 continue
@@ -161,7 +161,7 @@ def _measured(session: Session, suspects: Sequence[Estimate], means: Means, budg
                 relation = _measure(session, found, means, method, tables.get(found.table_oid))
         except QueryFailed as exc:
             cancelled = exc.details.get("sqlstate") == _TIMEOUT and time.monotonic() < deadline - _CLOCK_SLACK_S
-            if exc.details.get("lost") or cancelled:  # cancelled by somebody who wants it to end
+            if exc.details.get("lost") or cancelled:  # another session cancelled it, to end the run
                 raise
             if not session.value(_THERE, (found.relation.oid,)):
                 continue
