@@ -140,7 +140,7 @@ stopped_by:
   returned: success
   type: str
 notes:
-  description: What else is worth knowing, for example what the login has no privilege to see.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: success
   type: list
   elements: str

@@ -149,7 +149,7 @@ relations:
       description: Free space inside its pages, that of the fillfactor included.
       type: int
     bloat_bytes:
-      description: What a rewrite would give back; null when it is not known.
+      description: The space that a rewrite would give back; null when it is not known.
       type: int
       sample: 1253376
     bloat_ratio:

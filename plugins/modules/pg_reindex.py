@@ -18,7 +18,7 @@ description:
   - A transaction that a rebuild would wait for is reported before the rebuild begins. The module waits at most O(wait_for_transactions)
     for it.
   - A rebuild that ends early, for whatever reason, is cleaned up at once. If the module or the server is killed, or another session
-    blocks the cleanup, the next run does it. What still exists is listed in RV(leftovers) and reported as a finding.
+    blocks the cleanup, the next run does it. Leftovers that still exist are listed in RV(leftovers) and reported as findings.
   - Indexes of a table that autovacuum is working on are skipped, since a rebuild would cancel that work.
   - Unused, duplicate and redundant indexes, and foreign keys without an index, are reported as findings and not touched, as by
     M(godel.postgres_runbook.pg_index_info).
@@ -125,7 +125,7 @@ notes:
 seealso:
   - module: godel.postgres_runbook.pg_index_info
   - name: REINDEX
-    description: What a concurrent rebuild does, and what it leaves when it is interrupted.
+    description: The steps of a concurrent rebuild, and its leftovers when it is interrupted.
     link: https://www.postgresql.org/docs/current/sql-reindex.html
 """
 
@@ -183,7 +183,7 @@ indexes:
       description: The number of attempts.
       type: int
     bloat_bytes:
-      description: What a rebuild was expected to give back.
+      description: The space that a rebuild was expected to give back.
       type: int
     bloat_ratio:
       description: The same as a share of its size, 0 to 1.
@@ -230,7 +230,7 @@ stopped_by:
   returned: success
   type: str
 notes:
-  description: What else is worth knowing, for example what the login has no privilege to see.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: success
   type: list
   elements: str

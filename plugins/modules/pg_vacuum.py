@@ -19,7 +19,7 @@ description:
     transaction, a replication slot, a standby), and other databases that near wraparound.
   - A table that autovacuum is working on is skipped, since autovacuum would give up what it has done so far.
   - With O(full), or O(method=repack), bloated tables are rewritten instead.
-  - The load limits are checked between tables and during each statement. What a stopped run has left, the next run does.
+  - The load limits are checked between tables and during each statement. The next run goes on with the tables that a stopped run has left.
   - The task fails when a table listed in O(tables), or every table, could not be vacuumed. The others are vacuumed first.
 author:
   - The godel.postgres_runbook authors (@godel)
@@ -248,12 +248,12 @@ stopped_by:
   returned: success
   type: str
 notes:
-  description: What else is worth knowing, for example what the login has no privilege to see.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: success
   type: list
   elements: str
 findings:
-  description: What holds dead rows, which tables failed, whether the run was stopped, and databases that near wraparound.
+  description: Holders of dead rows, tables that failed or are left, and databases that near wraparound.
   returned: success
   type: list
   elements: dict

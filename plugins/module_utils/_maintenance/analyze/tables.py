@@ -18,7 +18,7 @@ from ..._units import to_rfc3339
 from ..work import Item
 from . import sql
 
-_FINE_TARGET = 50  # below it, coarse statistics cannot be told from others
+_FINE_TARGET = 50  # below it, coarse statistics cannot be distinguished from others
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _entries(figures: Figures, leaves: _Leaves) -> float:
 
 
 def _look(session: Session, found: Estimate, means: Means, method: str, usable: int) -> _Leaves:
-    """What is free on a page is told without the line pointer of one more entry: it counts as used, and is not."""
+    """The server reports a page's free space without the line pointer of one more entry, as if that was in use."""
     relation, figures, page = found.relation, found.figures, found.figures.page_size
     pages = relation.size_bytes // page
     name = names(session, relation.oid).quoted
@@ -212,14 +212,14 @@ def _judge(found: Estimate, leaves: _Leaves, method: str, certain: float, hoped:
             condition = "its keys repeat as often as statistics let one think"
         return (
             "low" if hoped - certain > certain else "medium",
-            f"That much at least. It would be {hoped:.0%} if {condition}.",
+            f"The figure is a minimum. It would be {hoped:.0%} if {condition}.",
         )
     if method != "pgstatindex" and size > SAMPLE_PAGES * figures.page_size:
         return "medium", ""
     if figures.share and not leaves.all_seen:
         return "medium", "How often keys are equal was seen in a sample of its pages."
     if figures.share and not leaves.keys and not figures.hoped:
-        return "medium", "That much at least. How often its keys are equal is not known."
+        return "medium", "The figure is a minimum. How often its keys are equal is not known."
     entry = _entry_bytes(figures, leaves)
     if entry > WIDE_ROW and not leaves.keys and not _is_whole(entry):
         return "medium", "Its keys are long, and cannot be read to see how they fit into pages."

@@ -241,5 +241,5 @@ def _gin(session: Session, relation: Relation, schemas: Any, method: str, page_s
     rewritten = used / _GIN / room + 1
     found = _judged(relation, rewritten, rewritten, page_size, method, seen=method == "pageinspect")
     unseen = "how full its pages are" if method != "pageinspect" else "which entries no row has any more"
-    note = found.note or f"That much at least: {unseen} cannot be seen."
+    note = found.note or f"The figure is a minimum: {unseen} cannot be seen."
     return replace(found, note=note, free_bytes=round(free * page_size), live_bytes=round(used))
