@@ -12,12 +12,16 @@ import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import Interrupted, RunbookError
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.limits import Limits
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.outcome import Report, Words, conclude
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.outcome import (
+    RunReport,
+    Words,
+    conclude,
+)
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.work import (
     Item,
     Stop,
     Subject,
-    Work,
+    WorkLoop,
     begin,
     timeouts,
 )
@@ -45,7 +49,9 @@ class Statement:
 class Statements(Subject[Statement]):
     """Runs statements, and writes down what it is asked."""
 
-    def __init__(self, work: Work, *, retries: int = 0, again: bool = False, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, work: WorkLoop, *, retries: int = 0, again: bool = False, timeout_s: float | None = None
+    ) -> None:
         """Nothing is run yet; `again`: a refused statement may be tried again."""
         self.statement_timeout_s = timeout_s
         self.retries = retries
@@ -88,7 +94,7 @@ def states(found: list[Item[Statement]]) -> list[str]:
     return [each.state for each in found]
 
 
-Start = Callable[..., Work]
+Start = Callable[..., WorkLoop]
 
 
 @pytest.fixture(name="start")
@@ -96,7 +102,7 @@ def _start(database: Database) -> Iterator[Start]:
     """Begins a run in a database."""
     opened: list[Any] = []
 
-    def start(limits: Limits | None = None, *, check_mode: bool = False, timeout_s: float | None = None) -> Work:
+    def start(limits: Limits | None = None, *, check_mode: bool = False, timeout_s: float | None = None) -> WorkLoop:
         begun = begin(
             our_server(database), LocalTarget(), database.name, "COPYING", limits or Limits(), lambda: datetime.now(UTC),
             settings=timeouts(1.0, timeout_s), check_mode=check_mode,
@@ -120,12 +126,12 @@ def test_each_item_ends_in_a_state_with_a_reason(start: Start) -> None:
     ]
     assert subject.asked == ["look n0", "act n0", "look n1", "look n2", "act n2", "clean n2"]
     assert [each.duration_s is not None for each in found] == [True, False, True]
-    outcome = conclude(work, WORDS, Report(found, examined=3))
+    outcome = conclude(work, WORDS, RunReport(found, examined=3))
     assert (outcome.changed, outcome.failure, outcome.values["left"]) == (True, None, ["n2"])
     assert outcome.message == "1 city copied, 1 skipped, 1 failed. Failed: n2. Skipped: n1."
     assert [each["check"] for each in outcome.values["findings"]] == ["copy_failed", "copy_skipped"]
     assert outcome.values["cities"][0]["text"] == "SELECT 1"
-    explicit = conclude(work, WORDS, Report(found, explicit=True))
+    explicit = conclude(work, WORDS, RunReport(found, explicit=True))
     assert explicit.failure == 'COPYING failed for 1 city: n2 (column "nonsense" does not exist). Correct it.'
     assert "msg" not in explicit.returned
 
@@ -135,9 +141,9 @@ def test_check_mode_looks_and_does_not_act(start: Start) -> None:
     subject = Statements(work)
     found = work.do(subject, items("SELECT 1", "none"))
     assert (states(found), subject.asked) == (["due", "skipped"], ["look n0", "look n1"])
-    outcome = conclude(work, WORDS, Report(found))
+    outcome = conclude(work, WORDS, RunReport(found))
     assert (outcome.changed, outcome.message) == (True, "1 city would be copied, 1 skipped. Skipped: n1.")
-    nothing = conclude(work, WORDS, Report((), examined=2))
+    nothing = conclude(work, WORDS, RunReport((), examined=2))
     assert (nothing.changed, nothing.message) == (False, "No city needs COPYING (2 cities examined).")
 
 
@@ -155,7 +161,7 @@ def test_a_limit_stops_a_statement_and_what_is_left_is_named(start: Start) -> No
     assert states(found) == ["done", "left", "left"]
     assert work.stopped_by is not None
     assert all(each.why == work.stopped_by.rstrip(".") for each in found[1:])
-    outcome = conclude(work, WORDS, Report(found))
+    outcome = conclude(work, WORDS, RunReport(found))
     assert (outcome.failure, outcome.values["left"]) == (None, ["n1", "n2"])
     assert [each["check"] for each in outcome.values["findings"]] == ["copy_left"]
 
@@ -179,7 +185,7 @@ def test_a_cancelled_statement_ends_the_run_and_a_timeout_does_not(start: Start,
     found = work.do(Statements(work), items("SELECT pg_catalog.pg_sleep(60)", "SELECT 1"))
     other.join()
     assert (states(found), work.failed) == (["left", "left"], True)
-    outcome = conclude(work, WORDS, Report(found))
+    outcome = conclude(work, WORDS, RunReport(found))
     assert str(outcome.failure).startswith("Another session cancelled the work on n0")
     timed = start(timeout_s=0.2)
     found = timed.do(Statements(timed, timeout_s=0.2), items("SELECT pg_catalog.pg_sleep(60)", "SELECT 1"))

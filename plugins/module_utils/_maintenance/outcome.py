@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._findings import Finding, judged
-from .work import Item, Work
+from .work import Item, WorkLoop
 
 _MOST_NAMED = 10
 _AGAIN = "Run it again; it goes on from there."
@@ -65,7 +65,7 @@ class Outcome:
 
 
 @dataclass
-class Report:
+class RunReport:
     """What a subject has to say of its run beside the items' states.
 
     Attributes:
@@ -95,12 +95,11 @@ class Report:
         return [each for each in (*self.items, *self.others) if each.state in states]
 
 
-def conclude(work: Work, words: Words, report: Report) -> Outcome:
+def conclude(work: WorkLoop, words: Words, report: RunReport) -> Outcome:
     """The outcome of a run."""
     findings = [*report.findings, *_findings(work, words, report)]
-    changed = report.changed or any(
-        each.changed or each.state == "done" for each in report.among("done", "failed", "left")
-    )
+    done = [each for each in (*report.items, *report.others) if each.changed or each.state == "done"]
+    changed = report.changed or bool(done)
     if work.check_mode:
         changed = report.changed or bool(report.among("due"))
     values = {
@@ -122,7 +121,7 @@ def conclude(work: Work, words: Words, report: Report) -> Outcome:
     )
 
 
-def _findings(work: Work, words: Words, report: Report) -> list[Finding]:
+def _findings(work: WorkLoop, words: Words, report: RunReport) -> list[Finding]:
     found = [
         Finding(f"{words.check}_failed", "warning", each.name, each.reason, None,
                 f"{words.command} of {each.name} failed: {each.why}.", each.remedy or _AGAIN)
@@ -148,7 +147,7 @@ def _findings(work: Work, words: Words, report: Report) -> list[Finding]:
     return found
 
 
-def _counts(work: Work, words: Words, report: Report) -> str:
+def _counts(work: WorkLoop, words: Words, report: RunReport) -> str:
     """How many were done, skipped, failed, left; one sentence without a full stop."""
     would = "would be " if work.check_mode else ""
     count = sum(each.state == ("due" if work.check_mode else "done") for each in report.items)
@@ -160,7 +159,7 @@ def _counts(work: Work, words: Words, report: Report) -> str:
     return ", ".join(parts)
 
 
-def _message(work: Work, words: Words, report: Report) -> str:
+def _message(work: WorkLoop, words: Words, report: RunReport) -> str:
     if report.items or report.others or report.details:
         text = f"{_counts(work, words, report)}."
     elif report.sentences:
@@ -174,7 +173,7 @@ def _message(work: Work, words: Words, report: Report) -> str:
     return " ".join(filter(None, (text, work.stopped_by, *report.sentences)))
 
 
-def _failure(work: Work, words: Words, report: Report, *, changed: bool) -> str | None:
+def _failure(work: WorkLoop, words: Words, report: RunReport, *, changed: bool) -> str | None:
     """The run broke off; or what was listed, or everything, could not be done."""
     broken = [f"{work.stopped_by} {_counts(work, words, report)}."] if work.failed else []
     failed = report.among("failed")

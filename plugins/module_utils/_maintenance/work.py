@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one loop of long work: items one after the other, as long as the load limits allow, and what came of each.
 
-A `Subject` knows one kind of work. `Work` runs its items: it checks the load limits between them and beside each
+A `Subject` knows one kind of work. `WorkLoop` runs its items: it checks the load limits between them and beside each
 statement, tries again what only a lock has prevented, and stops at a limit, a cancellation or a lost connection.
 The next run chooses its items again, and so goes on with what is left.
 """
@@ -30,14 +30,14 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 
 
-class Facts(Protocol):
+class ItemFacts(Protocol):
     """What a subject knows of an item."""
 
     def as_dict(self) -> dict[str, object]:
         """For the item's row in a module's result."""
 
 
-T = TypeVar("T", bound=Facts)
+T = TypeVar("T", bound=ItemFacts)
 R = TypeVar("R")
 
 
@@ -131,7 +131,7 @@ class Subject(ABC, Generic[T]):
         del item
 
 
-class Work:
+class WorkLoop:
     """A run under load limits.
 
     Attributes:
@@ -199,7 +199,7 @@ class Work:
         """Begin no further item."""
         self.stopped_by, self.failed = why, failed
 
-    def add(self, other: Work, database: str) -> None:
+    def add(self, other: WorkLoop, database: str) -> None:
         """Take over how a run in a further database has ended."""
         self.notes += [f"{database}: {each}" for each in other.notes if each not in self.notes]
         if other.stopped_by is not None:
@@ -289,7 +289,7 @@ def begin(
     settings: Mapping[str, str],
     check_mode: bool,
     programs: Sequence[str] = (),
-) -> Iterator[Work]:
+) -> Iterator[WorkLoop]:
     """The sessions of a run, for as long as it lasts.
 
     Args:
@@ -306,7 +306,7 @@ def begin(
         watch = stack.enter_context(server.connect(db))
         session = stack.enter_context(server.connect(db, settings=settings))
         load_limits = LoadLimits(limits, watch, target, clock, programs=programs)
-        yield Work(control, session, load_limits, check_mode=check_mode)
+        yield WorkLoop(control, session, load_limits, check_mode=check_mode)
 
 
 def timeouts(lock_timeout_s: float, statement_timeout_s: float | None) -> dict[str, str]:

@@ -19,8 +19,8 @@ from ..._target.base import Target
 from ..._units import human_duration
 from .. import autovacuum, causes
 from ..limits import Limits
-from ..outcome import Outcome, Report, Words, conclude
-from ..work import Item, Subject, Work, begin, timeouts
+from ..outcome import Outcome, RunReport, Words, conclude
+from ..work import Item, Subject, WorkLoop, begin, timeouts
 from . import sql
 from .tables import AnalyzePlan, AnalyzeState, AnalyzeTable, AnalyzeTask, choose, coarse, read, read_children
 
@@ -79,7 +79,7 @@ def run(
 class Analyze(Subject[AnalyzeTask]):
     """ANALYZE of one table after the other, in one stage or in several."""
 
-    def __init__(self, work: Work, plan: AnalyzePlan) -> None:
+    def __init__(self, work: WorkLoop, plan: AnalyzePlan) -> None:
         """Nothing is done yet."""
         self.statement_timeout_s = plan.statement_timeout_s
         self._control = work.control
@@ -176,9 +176,9 @@ class Analyze(Subject[AnalyzeTask]):
             time.sleep(_LOOK_EVERY_S)
 
 
-def _report(items: Sequence[AnalyzeItem], plan: AnalyzePlan, examined: int) -> Report:
+def _report(items: Sequence[AnalyzeItem], plan: AnalyzePlan, examined: int) -> RunReport:
     worked = [each for each in items if each.state in ("due", "done")]
-    return Report(
+    return RunReport(
         items,
         examined=examined,
         explicit=bool(plan.tables),

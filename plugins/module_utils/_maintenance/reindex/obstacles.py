@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ..._units import human_duration
-from ..work import Stop, Work
+from ..work import Stop, WorkLoop
 from . import sql
 from .choose import ReindexPlan
 from .indexes import Index
@@ -21,7 +21,7 @@ _LOOK_EVERY_S = 0.2
 class Obstacles:
     """What a rebuild would wait for. Check mode looks, and does not wait."""
 
-    def __init__(self, work: Work, plan: ReindexPlan) -> None:
+    def __init__(self, work: WorkLoop, plan: ReindexPlan) -> None:
         """Nothing is looked at yet."""
         self._work = work
         self._plan = plan

@@ -12,8 +12,8 @@ from ..._errors import QueryFailed
 from ..._findings import Finding
 from ..._units import human_size
 from ..bloat.relation import Relation
-from ..outcome import Report, Words
-from ..work import Item, Work
+from ..outcome import RunReport, Words
+from ..work import Item, WorkLoop
 from . import advice
 from .choose import IndexRebuild, ReindexCandidates, ReindexPlan
 from .leftovers import Leftover
@@ -23,19 +23,19 @@ _UNKNOWN_SHOWN = 50
 
 
 def report(
-    work: Work,
+    work: WorkLoop,
     plan: ReindexPlan,
     found: ReindexCandidates,
     items: Sequence[Item[IndexRebuild]],
     leftovers: Sequence[Item[Leftover]],
     now: datetime,
-) -> Report:
+) -> RunReport:
     """The report. Unless the run was broken off, other findings on the indexes are looked for."""
     dropped = [each for each in leftovers if each.state == ("due" if work.check_mode else "done")]
     gain = sum(each.facts.gain_bytes if work.check_mode else each.facts.freed_bytes for each in items)
     freed = sum(each.facts.freed_bytes for each in items)
     freed += sum(each.facts.index.size_bytes for each in dropped if not work.check_mode)
-    result = Report(items, leftovers, found.examined, explicit=plan.explicit)
+    result = RunReport(items, leftovers, found.examined, explicit=plan.explicit)
     result.values = {
         "indexes": [{**each.as_dict(), "attempts": each.attempts} for each in items],
         "leftovers": [each.as_dict() for each in leftovers],
@@ -101,7 +101,7 @@ def _not_known(unknown: Sequence[Relation]) -> list[Finding]:
     ]
 
 
-def _advice(work: Work, plan: ReindexPlan, now: datetime) -> list[Finding]:
+def _advice(work: WorkLoop, plan: ReindexPlan, now: datetime) -> list[Finding]:
     """Unused, duplicate and missing indexes. Invalid ones have been dealt with."""
     standards = advice.Standards(unused_after_s=plan.unused_after_s)
     try:

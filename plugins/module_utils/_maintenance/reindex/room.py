@@ -14,7 +14,7 @@ from . import sql
 from .choose import IndexRebuild, ReindexPlan
 
 
-class Room:
+class IndexRoom:
     """Whether a second copy of an index fits, where that can be seen."""
 
     def __init__(self, session: Session, target: Target, plan: ReindexPlan) -> None:

@@ -21,13 +21,13 @@ from ..._target.base import Target
 from .. import autovacuum, causes
 from ..limits import Limits
 from ..outcome import Outcome, conclude
-from ..work import Facts, Item, Subject, Work, begin, timeouts
+from ..work import Item, ItemFacts, Subject, WorkLoop, begin, timeouts
 from . import indexes, leftovers, report, sql
 from .choose import OTHER_LOGIN, IndexRebuild, ReindexCandidates, ReindexPlan, choose
 from .indexes import Index
 from .leftovers import Leftover
 from .obstacles import Obstacles, describe
-from .room import Room
+from .room import IndexRoom
 from .workers import workers
 
 _CLEAN_TIMEOUT_S = 5.0
@@ -68,7 +68,7 @@ def run(
                          remedy="Wait for it to end, then run this again.")  # fmt: skip
         busy = workers(work.control, work.pids)
         found = work.choose(lambda: choose(work.control, plan, busy)) or ReindexCandidates()
-        room, obstacles = Room(work.control, target, plan), Obstacles(work, plan)
+        room, obstacles = IndexRoom(work.control, target, plan), Obstacles(work, plan)
         drops = Drop(work, plan, obstacles)
         drops.items = work.do(drops, found.leftovers)
         items = work.do(Rebuild(work, plan, obstacles, room, drops), found.items)
@@ -79,7 +79,7 @@ def run(
         return conclude(work, report.WORDS, report.report(work, plan, found, items, drops.items, clock()))
 
 
-class _OfIndex(Facts, Protocol):
+class _OfIndex(ItemFacts, Protocol):
     @property
     def index(self) -> Index:
         """The index that is worked on."""
@@ -91,7 +91,7 @@ I = TypeVar("I", bound=_OfIndex)  # noqa: E741
 class _IndexWork(Subject[I]):
     """What dropping and rebuilding an index have in common."""
 
-    def __init__(self, work: Work, plan: ReindexPlan, obstacles: Obstacles) -> None:
+    def __init__(self, work: WorkLoop, plan: ReindexPlan, obstacles: Obstacles) -> None:
         self.statement_timeout_s = plan.statement_timeout_s
         self.retries = plan.retries
         self._control = work.control
@@ -141,7 +141,7 @@ def _duplicates(index: Index) -> str:
 class Drop(_IndexWork[Leftover]):
     """Drop what interrupted rebuilds have left. `items` are all leftovers, with those of this run."""
 
-    def __init__(self, work: Work, plan: ReindexPlan, obstacles: Obstacles) -> None:
+    def __init__(self, work: WorkLoop, plan: ReindexPlan, obstacles: Obstacles) -> None:
         """Nothing is done yet."""
         super().__init__(work, plan, obstacles)
         self.items: list[Item[Leftover]] = []
@@ -178,7 +178,7 @@ class Drop(_IndexWork[Leftover]):
 class Rebuild(_IndexWork[IndexRebuild]):
     """Rebuild indexes, and drop at once what a rebuild leaves when it fails or is interrupted."""
 
-    def __init__(self, work: Work, plan: ReindexPlan, obstacles: Obstacles, room: Room, drops: Drop) -> None:
+    def __init__(self, work: WorkLoop, plan: ReindexPlan, obstacles: Obstacles, room: IndexRoom, drops: Drop) -> None:
         """Nothing is done yet."""
         super().__init__(work, plan, obstacles)
         self._room = room

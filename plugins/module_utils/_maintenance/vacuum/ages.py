@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from ..._findings import Finding
 from ..._postgres.connection import Server
 from .. import wraparound
-from ..work import Work
+from ..work import WorkLoop
 from ..wraparound import Database
 from .plan import VacuumPlan
-from .report import Told
+from .report import VacuumRecord
 from .tables import VacuumItem
 
 _CHECK = "vacuum_wraparound"
 _LOOK_S = 60.0
 
 
-def permitted(items: Sequence[VacuumItem], told: Told) -> list[VacuumItem]:
+def permitted(items: Sequence[VacuumItem], record: VacuumRecord) -> list[VacuumItem]:
     """The items without catalogs that this login may not vacuum, which are one finding together."""
     refused = [each for each in items if each.facts.table.system and not each.facts.table.allowed]
     if refused:
         oldest = max((each.facts.table for each in refused), key=lambda each: each.age)
         count = "1 system catalog nears" if len(refused) == 1 else f"{len(refused)} system catalogs near"
-        told.wraparound.append(
+        record.wraparound.append(
             Finding(
                 "vacuum_catalogs", "warning", oldest.title, oldest.age, oldest.freeze_limit,
                 f"{count} wraparound, and the login lacks the privilege to vacuum them. The oldest is {oldest.title}.",
@@ -55,7 +55,7 @@ class Ages:
         found = self._read()
         return [each.name for each in found if each.template and each.connectable and each.aged() and not each.current]
 
-    def tell(self, told: Told, work: Work, items: Sequence[VacuumItem]) -> None:
+    def tell(self, record: VacuumRecord, work: WorkLoop, items: Sequence[VacuumItem]) -> None:
         """Note how old the database is now and, where it nears wraparound, what holds its rows; others as well."""
         if work.lost:
             return
@@ -65,20 +65,20 @@ class Ages:
         if now is None or before is None:
             return
         if not self._alone:
-            told.ages = {"database_freeze_age": now.freeze_age, "database_multixact_age": now.multixact_age}
+            record.ages = {"database_freeze_age": now.freeze_age, "database_multixact_age": now.multixact_age}
         if now.share() < before.share() and before.aged():
             age, dummy, what = before.oldest
             later = now.multixact_age if before.by_multixacts else now.freeze_age
             if later < age:
                 own = f"the oldest rows of {now.name} were {age:,} {what} old, and are {later:,} now"
-                told.rejuvenated = "; ".join(each for each in (own, told.rejuvenated) if each)
+                record.rejuvenated = "; ".join(each for each in (own, record.rejuvenated) if each)
         if self._plan.tables or self._plan.schemas:
             return
         others = [each for each in found if not (each.current or self._alone) and each.aged()]
         if now.aged() and not (work.check_mode and items) and not work.stopped_by:
             others.insert(0, now)
         with self._server.connect(self._plan.db, timeout_s=_LOOK_S) as session:
-            told.wraparound += wraparound.findings(session, others, _CHECK)
+            record.wraparound += wraparound.findings(session, others, _CHECK)
 
     def _read(self) -> list[Database]:
         with self._server.connect(self._plan.db, timeout_s=_LOOK_S) as session:  # names of any encoding

@@ -143,8 +143,8 @@ class Repack:
                 job.stop(_GRACE_S)
         # It ends with 0 as well when it gave up, and says so.
         if status != 0 or "WARNING" in messages or "ERROR" in messages:
-            told = [line for line in messages.splitlines() if line.startswith(("ERROR", "DETAIL", "WARNING"))]
-            why = " ".join(told or messages.splitlines()[-3:])
+            complaints = [line for line in messages.splitlines() if line.startswith(("ERROR", "DETAIL", "WARNING"))]
+            why = " ".join(complaints or messages.splitlines()[-3:])
             if status < 0:  # it could not clear up
                 why = (
                     f"pg_repack {describe_status(status)} ({why}). The next run with method: repack drops what it left"

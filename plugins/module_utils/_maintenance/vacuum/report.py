@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 
 from ..._findings import Finding
 from ..._units import human_duration, human_size
-from ..outcome import Report, Words
-from ..work import Work
+from ..outcome import RunReport, Words
+from ..work import WorkLoop
 from . import xmin_horizon
 from .plan import VacuumPlan
 from .tables import VacuumItem, VacuumState
-from .xmin_horizon import Holder
+from .xmin_horizon import XminHolder
 
 WORDS = Words("VACUUM", "vacuum", "table", "tables", "vacuumed", tells_skipped=False)
 
 
 @dataclass
-class Told:
+class VacuumRecord:
     """What a run learns beside the states of its tables.
 
     Attributes:
@@ -33,37 +33,37 @@ class Told:
         examined: how many tables were looked at.
     """
 
-    held: dict[Holder, dict[str, int]] = field(default_factory=dict)
+    held: dict[XminHolder, dict[str, int]] = field(default_factory=dict)
     cleaned: list[str] = field(default_factory=list)
     wraparound: list[Finding] = field(default_factory=list)
     rejuvenated: str = ""
     ages: dict[str, int] = field(default_factory=dict)
     examined: int = 0
 
-    def hold(self, holder: Holder, table: str, dead: int) -> None:
+    def hold(self, holder: XminHolder, table: str, dead: int) -> None:
         """Note that these dead rows cannot be removed."""
         known = next((each for each in self.held if each.identity == holder.identity), holder)
         self.held.setdefault(known, {})[table] = dead
 
 
-def report(work: Work, plan: VacuumPlan, items: Sequence[VacuumItem], told: Told) -> Report:
+def report(work: WorkLoop, plan: VacuumPlan, items: Sequence[VacuumItem], record: VacuumRecord) -> RunReport:
     """The report."""
     freed = sum(each.facts.freed_bytes for each in items)
-    found = Report(items, examined=told.examined, explicit=bool(plan.tables))
-    found.changed = bool(told.cleaned or told.rejuvenated)
-    found.values = {"freed_bytes": freed, "cleaned": told.cleaned, **told.ages}
-    holders = ((each, sorted(rows), sum(rows.values())) for each, rows in told.held.items())
-    found.findings = [*(xmin_horizon.finding(*each) for each in holders), *told.wraparound]
+    found = RunReport(items, examined=record.examined, explicit=bool(plan.tables))
+    found.changed = bool(record.cleaned or record.rejuvenated)
+    found.values = {"freed_bytes": freed, "cleaned": record.cleaned, **record.ages}
+    holders = ((each, sorted(rows), sum(rows.values())) for each, rows in record.held.items())
+    found.findings = [*(xmin_horizon.finding(*each) for each in holders), *record.wraparound]
     if freed:
         found.details.append(f"{human_size(freed)} freed")
-    if told.cleaned:
-        found.details.append(f"leftovers of pg_repack dropped from {', '.join(told.cleaned)}")
+    if record.cleaned:
+        found.details.append(f"leftovers of pg_repack dropped from {', '.join(record.cleaned)}")
     predicted = sum(each.facts.predicted_lock_s or 0 for each in items if each.state == "due")
     if work.check_mode and predicted:
         found.details.append(f"locked for a predicted {human_duration(predicted)} in all")
-    if told.rejuvenated:
-        found.sentences.append(f"{told.rejuvenated[0].upper()}{told.rejuvenated[1:]}.")
-    found.sentences += [each.message for each in told.wraparound if each.severity != "info"]
+    if record.rejuvenated:
+        found.sentences.append(f"{record.rejuvenated[0].upper()}{record.rejuvenated[1:]}.")
+    found.sentences += [each.message for each in record.wraparound if each.severity != "info"]
     for each in items:
         if each.facts.before and (each.changed or each.state in ("due", "done")):
             found.before.append(f"{each.name}: {_describe(each.facts.before)}")

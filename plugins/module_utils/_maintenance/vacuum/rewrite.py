@@ -151,7 +151,7 @@ def copy_bytes(task: VacuumTask) -> int:
     return max(0, task.size_bytes - task.gain_bytes)
 
 
-class Room:
+class RewriteRoom:
     """Whether a copy fits where the server keeps the table; not known everywhere."""
 
     def __init__(self, session: Session, target: Target) -> None:

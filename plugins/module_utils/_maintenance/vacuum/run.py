@@ -18,11 +18,11 @@ from ..._units import human_duration, human_size, to_rfc3339
 from .. import autovacuum, causes
 from ..limits import Limits
 from ..outcome import Outcome, conclude
-from ..work import Stop, Subject, Work, begin
+from ..work import Stop, Subject, WorkLoop, begin
 from . import ages, report, rewrite, sql, tables, xmin_horizon
 from .plan import REPACK, VacuumPlan, has_database_stats
 from .repack import Repack
-from .report import Told
+from .report import VacuumRecord
 from .tables import DEAD, FREEZE, VacuumItem, VacuumState, VacuumTable, VacuumTask
 
 _STATISTICS_LAG_S = 3.0  # of the collector, before PostgreSQL 15
@@ -41,15 +41,15 @@ def run(server: Server, target: Target, plan: VacuumPlan, limits: Limits, clock:
         ObjectNotFound: a table that is listed does not exist.
         ProgramMissing: pg_repack is not on the target.
     """
-    told = Told()
+    record = VacuumRecord()
 
-    def vacuum(plan: VacuumPlan, *, alone: bool) -> tuple[Work, list[VacuumItem], ages.Ages]:
+    def vacuum(plan: VacuumPlan, *, alone: bool) -> tuple[WorkLoop, list[VacuumItem], ages.Ages]:
         settings = plan.settings()
         with begin(
             server, target, plan.db, "VACUUM", limits, clock,
             settings=settings, check_mode=check_mode, programs=("pg_repack",),
         ) as work:  # fmt: skip
-            subject = Vacuum(work, server, target, plan, told, clock)
+            subject = Vacuum(work, server, target, plan, record, clock)
             age = ages.Ages(server, plan, alone=alone)
             return work, subject.run(age), age
 
@@ -63,19 +63,21 @@ def run(server: Server, target: Target, plan: VacuumPlan, limits: Limits, clock:
                 work.notes.append(f"The template database {name} nears wraparound: {exc.message}")
                 continue
             found = [replace(each, name=f"{name}: {each.name}") for each in found]
-            younger.tell(told, other, found)
+            younger.tell(record, other, found)
             items += found
             work.add(other, name)
             if other.stopped_by:
                 break
-    age.tell(told, work, items)
-    return conclude(work, report.WORDS, report.report(work, plan, items, told))
+    age.tell(record, work, items)
+    return conclude(work, report.WORDS, report.report(work, plan, items, record))
 
 
 class Vacuum(Subject[VacuumTask]):
     """VACUUM, VACUUM FULL or pg_repack of the tables of one database, one after the other."""
 
-    def __init__(self, work: Work, server: Server, target: Target, plan: VacuumPlan, told: Told, clock: Clock) -> None:
+    def __init__(
+        self, work: WorkLoop, server: Server, target: Target, plan: VacuumPlan, record: VacuumRecord, clock: Clock
+    ) -> None:
         """Refuse what this server cannot do; nothing is chosen yet.
 
         Raises:
@@ -87,7 +89,7 @@ class Vacuum(Subject[VacuumTask]):
         self._session = work.session
         self._target = target
         self._plan = plan
-        self._told = told
+        self._record = record
         self._clock = clock
         settings = work.control.query(sql.SETTINGS)[0]
         plan.refuse_old(work.session.server_version, settings.version)
@@ -97,8 +99,8 @@ class Vacuum(Subject[VacuumTask]):
         if not self._counts:
             work.notes.append("track_counts is off: dead rows are not counted, so most tables seem to need nothing.")
         self._forecast = rewrite.Forecast()
-        self._room: rewrite.Room | None = None
-        self._holders: Sequence[xmin_horizon.Holder] = ()
+        self._room: rewrite.RewriteRoom | None = None
+        self._holders: Sequence[xmin_horizon.XminHolder] = ()
         self._repack = Repack(target, server, work.session, plan) if plan.method == REPACK else None
         if self._repack:
             self._repack.prepare()
@@ -108,11 +110,11 @@ class Vacuum(Subject[VacuumTask]):
         work, plan = self._work, self._plan
         items = work.choose(self._choose) or []
         if self._repack:
-            self._told.cleaned += self._repack.clean(work.notes)
+            self._record.cleaned += self._repack.clean(work.notes)
         if items:
             self._holders = xmin_horizon.holders(work.control)
         if items and plan.rewrites:
-            self._room = rewrite.Room(work.control, self._target)
+            self._room = rewrite.RewriteRoom(work.control, self._target)
             if not self._room.known:
                 work.notes.append("The free space of the server cannot be checked, so a copy may not fit.")
         items = work.do(self, items)
@@ -124,10 +126,10 @@ class Vacuum(Subject[VacuumTask]):
     def _choose(self) -> list[VacuumItem]:
         control, plan = self._work.control, self._plan
         found, explicit = tables.read(control, plan)
-        self._told.examined += sum(not each.system or bool(plan.schemas or plan.tables) for each in found)
+        self._record.examined += sum(not each.system or bool(plan.schemas or plan.tables) for each in found)
         if plan.rewrites:
             return rewrite.choose(control, plan, found, explicit, self._work.notes)
-        return ages.permitted(tables.choose(found, explicit, plan, self._freeze_min_age), self._told)
+        return ages.permitted(tables.choose(found, explicit, plan, self._freeze_min_age), self._record)
 
     def _finish(self, *, stale: bool) -> None:
         """Bring the database's own age up to date, which each VACUUM from PostgreSQL 16 on has left for the end.
@@ -190,7 +192,7 @@ class Vacuum(Subject[VacuumTask]):
         explicit = causes.asked_for(self._plan.tables, table.schema, table.name)
         return item.become("failed" if explicit else "skipped", why)
 
-    def _holder(self, item: VacuumItem) -> xmin_horizon.Holder | None:
+    def _holder(self, item: VacuumItem) -> xmin_horizon.XminHolder | None:
         """What holds the xmin horizon, so that the work would be in vain; else None."""
         table = item.facts.table
         if self._plan.rewrites:  # pg_repack copies live rows only
@@ -203,8 +205,8 @@ class Vacuum(Subject[VacuumTask]):
             return oldest if table.age - oldest.age <= _nothing(table) else None
         return None
 
-    def _held(self, holder: xmin_horizon.Holder, item: VacuumItem, dead: int) -> str:
-        self._told.hold(holder, item.name, dead)
+    def _held(self, holder: xmin_horizon.XminHolder, item: VacuumItem, dead: int) -> str:
+        self._record.hold(holder, item.name, dead)
         return f"its dead rows cannot be removed yet: {holder} may still need them"
 
     # --- the work
@@ -269,7 +271,7 @@ class Vacuum(Subject[VacuumTask]):
         holders = xmin_horizon.holders(self._session)
         if not holders:
             return replace(item, state="done")
-        self._told.hold(holders[0], item.name, before.dead_tuples)
+        self._record.hold(holders[0], item.name, before.dead_tuples)
         size = human_size(max(0, freed))
         why = f"it was rewritten and gave back {size}: {holders[0]} may still need its dead rows"
         return item.become("skipped", why)

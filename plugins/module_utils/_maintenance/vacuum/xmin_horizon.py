@@ -20,7 +20,7 @@ _LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
-class Holder:
+class XminHolder:
     """A session, standby, slot or prepared transaction that may still need old rows.
 
     Attributes:
@@ -72,12 +72,12 @@ class Holder:
         return "End the long query on the standby, or turn off hot_standby_feedback there."
 
 
-def holders(session: Session) -> list[Holder]:
+def holders(session: Session) -> list[XminHolder]:
     """All holders, the oldest first. Without pg_read_all_stats only what the login's own sessions hold."""
-    return [Holder(*row) for row in session.query(sql.HOLDERS) if row.age is not None]
+    return [XminHolder(*row) for row in session.query(sql.HOLDERS) if row.age is not None]
 
 
-def staying(session: Session) -> Holder | None:
+def staying(session: Session) -> XminHolder | None:
     """The oldest of those that hold rows now and still do after a moment: what is dead now has to stay."""
     found = holders(session)
     deadline = time.monotonic() + _MOMENT_S
@@ -88,14 +88,14 @@ def staying(session: Session) -> Holder | None:
     return found[0] if found else None
 
 
-def held_since(found: Sequence[Holder], vacuumed: datetime | None) -> Holder | None:
+def held_since(found: Sequence[XminHolder], vacuumed: datetime | None) -> XminHolder | None:
     """What held the rows already when the table was last vacuumed: VACUUM has left what it may still need."""
     if vacuumed is None:
         return None
     return next((each for each in found if each.since is not None and each.since < vacuumed), None)
 
 
-def finding(holder: Holder, tables: Sequence[str], dead: int) -> Finding:
+def finding(holder: XminHolder, tables: Sequence[str], dead: int) -> Finding:
     """That rows of these tables cannot be removed, and what to do."""
     return Finding(
         check="vacuum_xmin_horizon",
