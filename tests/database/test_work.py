@@ -102,9 +102,15 @@ def _start(database: Database) -> Iterator[Start]:
     """Begins a run in a database."""
     opened: list[Any] = []
 
-    def start(limits: Limits | None = None, *, check_mode: bool = False, timeout_s: float | None = None) -> WorkLoop:
+    def start(
+        limits: Limits | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        check_mode: bool = False,
+        timeout_s: float | None = None,
+    ) -> WorkLoop:
         begun = begin(
-            our_server(database), LocalTarget(), database.name, "COPYING", limits or Limits(), lambda: datetime.now(UTC),
+            our_server(database), LocalTarget(), database.name, "COPYING", limits or Limits(), clock,
             settings=timeouts(1.0, timeout_s), check_mode=check_mode,
         )  # fmt: skip
         opened.append(begun)
@@ -155,8 +161,14 @@ def test_what_only_a_lock_prevents_is_tried_again_as_often_as_is_allowed(start: 
     assert (failed.state, failed.attempts) == ("failed", 1)
 
 
-def test_a_limit_stops_a_statement_and_what_is_left_is_named(start: Start) -> None:
-    work = start(Limits(until=datetime.now(UTC) + timedelta(seconds=0.5)))
+def test_a_limit_stops_a_statement_and_what_is_left_is_named(start: Start, database: Database) -> None:
+    end = datetime.now(UTC) + timedelta(hours=1)
+
+    def clock() -> datetime:
+        """The window ends as soon as the statement runs."""
+        return end if database.query(SLEEPING, database.name) else datetime.now(UTC)
+
+    work = start(Limits(until=end), clock)
     found = work.do(Statements(work), items("SELECT 1", "SELECT pg_catalog.pg_sleep(60)", "SELECT 1"))
     assert states(found) == ["done", "left", "left"]
     assert work.stopped_by is not None

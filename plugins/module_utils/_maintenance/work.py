@@ -233,7 +233,8 @@ class WorkLoop:
             if item.state != "due" or self.check_mode:
                 return item
             item = replace(item, attempts=item.attempts + 1)
-            return subject.examine(self._act(subject, item))
+            item = self._act(subject, item)
+            return subject.examine(item)
         except _Refused as exc:
             item, error = exc.item, exc.error
         except RunbookError as exc:

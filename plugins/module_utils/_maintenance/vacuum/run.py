@@ -305,7 +305,12 @@ class Vacuum(Subject[VacuumTask]):
         before = item.facts.before
         if before is None or self._plan.rewrites:
             return item
-        after = tables.state(self._session, item.facts.table.oid)
+        try:
+            after = tables.state(self._session, item.facts.table.oid)
+        except QueryFailed as exc:
+            if exc.details.get("lost"):
+                raise
+            return item  # still locked: what was done is not known
         if after is None or after.vacuums <= before.vacuums:
             return item
         why = f"it was vacuumed, but its statistics could not be gathered: {item.why}"
