@@ -106,7 +106,8 @@ tables:
     state:
       description:
         - V(done), or V(due) in check mode.
-        - V(skipped) when the work would have no use now: it was dropped meanwhile, is locked and O(skip_locked) is set, or autovacuum is working on it.
+        - V(skipped) when the work would have no use now, because it was dropped meanwhile, is locked and O(skip_locked) is set, or
+          autovacuum is working on it.
         - V(failed) when it could not be done.
         - V(left) when the run was stopped before it.
       type: str

@@ -168,7 +168,8 @@ indexes:
     state:
       description:
         - V(done), or V(due) in check mode.
-        - V(skipped) when the work would have no use now: it cannot be rebuilt concurrently, was dropped meanwhile, or autovacuum is working on its table.
+        - V(skipped) when the work would have no use now, because it cannot be rebuilt concurrently, was dropped meanwhile, or
+          autovacuum is working on its table.
         - V(failed) when it could not be done.
         - V(left) when the run was stopped before it, or another transaction blocks it.
       type: str

@@ -64,7 +64,7 @@ def measure(session: Session, found: Estimate, means: Means, method: str) -> Rel
     most, least = _live_shares(figures, leaves)
     certain = _rebuilt(found, leaves, _content(found, leaves, most))
     hoped = _rebuilt(found, leaves, _content(found, leaves, least, hoping=True))
-    confidence, note = _judge(found, leaves, method, certain.bloat_ratio or 0.0, hoped.bloat_ratio or 0.0)
+    confidence, note = _examine(found, leaves, method, certain.bloat_ratio or 0.0, hoped.bloat_ratio or 0.0)
     return replace(
         certain,
         live_tuples=None if figures.rows is None else round(figures.rows),
@@ -198,7 +198,7 @@ def _rebuilt(found: Estimate, leaves: _Leaves, content: _Content) -> Relation:
     return with_rewritten(relation, pages, page)
 
 
-def _judge(found: Estimate, leaves: _Leaves, method: str, certain: float, hoped: float) -> tuple[str, str]:
+def _examine(found: Estimate, leaves: _Leaves, method: str, certain: float, hoped: float) -> tuple[str, str]:
     """How well the figure is known, and what is not."""
     figures, size = found.figures, leaves.size_bytes
     if leaves.used > 0 and _expected(figures) <= 0:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Report a database's bloat: survey it, judge each relation, keep the worst."""
+"""Report a database's bloat: survey it, examine each relation, keep the worst."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class BloatReport:
 
 
 def report(server: Server, plan: BloatReportPlan) -> BloatReport:
-    """Survey and judge. Read-only.
+    """Survey and examine. Read-only.
 
     Raises:
         InvalidInput: a schema or table of the scope does not exist.

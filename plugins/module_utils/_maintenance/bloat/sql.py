@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SQL that reads what bloat is judged by: sizes, statistics, and pages.
+"""SQL that reads what bloat is computed from: sizes, statistics, and pages.
 
 https://www.postgresql.org/docs/current/catalog-pg-class.html
 https://www.postgresql.org/docs/current/view-pg-stats.html

@@ -105,13 +105,13 @@ def _gain(relation: Relation) -> float:
 
 def _estimates(session: Session, scope: Scope) -> Iterator[Estimate]:
     page_size = int(session.value("SELECT pg_catalog.current_setting('block_size')"))
-    for statement, kinds, judge in (
+    for statement, kinds, examine in (
         (sql.HEAPS, ["r", "m", "t"], estimate.heap),
         (sql.INDEXES, ["i"], estimate.index),
     ):
         for row in _rows(session, statement, scope, kinds):
             if row.size_bytes is not None and row.size_bytes >= scope.min_size_bytes:  # else it was dropped just now
-                yield judge(row, page_size)
+                yield examine(row, page_size)
 
 
 def _rows(session: Session, statement: str, scope: Scope, kinds: list[str]) -> Iterator[Any]:

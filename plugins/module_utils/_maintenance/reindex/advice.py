@@ -220,7 +220,7 @@ def _unused(
     usable: Sequence[Index], stay: set[int], leaning: Mapping[int, Index], counted: Counted, standards: Standards
 ) -> Iterable[Finding]:
     """Indexes without a scan. One that is to serve the queries of another that may go is used as much as that one."""
-    reason = _no_judgement(counted, standards)
+    reason = _why_not_known(counted, standards)
     if reason:
         yield Finding(
             check="index_unused",
@@ -256,7 +256,7 @@ def _unused(
         yield Finding("index_unused", "info", each.identity, sizes[each.oid], None, text + elsewhere, remedy)
 
 
-def _no_judgement(counted: Counted, standards: Standards) -> str:
+def _why_not_known(counted: Counted, standards: Standards) -> str:
     if not counted.counted:
         return "track_counts is off"
     if counted.age_s is None:
