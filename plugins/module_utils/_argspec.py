@@ -292,12 +292,12 @@ CATALOG = ArgumentSpec({"backup_dir": {"type": "path", "required": True}})
 
 DATABASE = ArgumentSpec({"db": {"type": "str", "required": True, "aliases": ["login_db", "database"]}})
 
-BRAKES = ArgumentSpec(
+LOAD_LIMITS = ArgumentSpec(
     {
-        "max_replica_lag": {"type": "str"},
+        "max_replica_lag": duration_or_size(),
         "max_wal_size": size(),
         "max_transaction_age": duration(),
-        "min_free": {"type": "str"},
+        "min_free": size_or_ratio(),
         "window": {
             "type": "dict",
             "options": {

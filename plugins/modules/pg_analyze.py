@@ -10,38 +10,38 @@ module: pg_analyze
 short_description: Gather planner statistics where they are stale or missing
 version_added: 0.1.0
 description:
-  - Analyzes tables of which a share of the rows changed since their last C(ANALYZE), and tables that lack statistics. Those of columns,
-    of expressions in indexes, of extended statistics objects, and of partitioned tables, which autovacuum never analyzes.
-  - A table that autovacuum vacuums just now is passed over, since C(ANALYZE) would put an end to its work.
-  - The task fails when a table that was named, or every one, could not be analyzed. The others are done all the same. It does not fail
-    when a brake stopped it; see RV(left).
+  - Analyzes tables in which a share of the rows has changed since the last C(ANALYZE), and tables that lack statistics of columns, of
+    expressions in indexes, of extended statistics objects, or of partitioned tables, which autovacuum never analyzes.
+  - A table that autovacuum is vacuuming is skipped, since C(ANALYZE) would cancel that work.
+  - The task fails when a table listed in O(tables), or every table, could not be analyzed. The others are analyzed first. The task
+    does not fail when a load limit stopped it; see RV(left).
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   tables:
     description:
-      - Only these, each as C(name) or C(schema.name), and the partitions of them. They are analyzed if any row changed, or if they lack
-        statistics.
+      - Analyze only these tables and their partitions, each as C(name) or C(schema.name). They are analyzed if any row changed, or if they
+        lack statistics.
     type: list
     elements: str
     default: []
   schemas:
-    description: Only tables in these schemas. All but the system's when it is left out.
+    description: Analyze only tables in these schemas. The default is all schemas but the system's.
     type: list
     elements: str
     default: []
-  min_share:
-    description: The share of the live rows, 0 to 1, that have to be changed.
+  min_changed_ratio:
+    description: The share of the live rows, 0 to 1, that must have changed.
     type: float
     default: 0.1
   min_changes:
-    description: How many rows have to be changed at least.
+    description: The number of rows that must have changed as well.
     type: int
     default: 50
   in_stages:
     description:
-      - Whether to give tables without statistics coarse ones first, as C(vacuumdb --analyze-in-stages) does, so that queries soon have
-        some after a restore or an upgrade. If it is stopped, the next run in stages goes on.
+      - Whether to gather coarse statistics of all tables without any first, as C(vacuumdb --analyze-in-stages) does, so that queries have
+        some soon after a restore or an upgrade. If this run is stopped, the next run in stages goes on.
     type: bool
     default: false
   missing_only:
@@ -49,38 +49,38 @@ options:
     type: bool
     default: false
   skip_locked:
-    description: Whether to skip tables that are locked, rather than to wait for O(lock_timeout).
+    description: Whether to skip locked tables instead of waiting for O(lock_timeout).
     type: bool
     default: false
   lock_timeout:
-    description: How long to wait for each table.
+    description: How long to wait for the lock on a table. After that the table is reported as failed, and the next one is analyzed.
     type: str
     default: 10s
   statement_timeout:
-    description: How long one table may take. No limit when it is left out.
+    description: How long one table may take. There is no limit by default.
     type: str
   buffer_usage_limit:
-    description: How much of the shared buffers to use, from PostgreSQL 16 on, for example V(16MB).
+    description: How much of the shared buffers to use, for example V(16MB). This option needs PostgreSQL 16.
     type: str
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
   - godel.postgres_runbook.kubernetes
-  - godel.postgres_runbook.brakes
+  - godel.postgres_runbook.load_limits
   - godel.postgres_runbook.attributes
 notes:
-  - The login has to own the tables or the database, to have the right C(MAINTAIN) (PostgreSQL 17), or to be a superuser.
+  - The login must own the tables or the database, have the privilege C(MAINTAIN) (PostgreSQL 17), or be a superuser.
   - Before PostgreSQL 18 a partitioned table is analyzed together with all of its partitions.
 seealso:
   - module: godel.postgres_runbook.pg_vacuum
 """
 
 EXAMPLES = r"""
-- name: Gather what is stale or missing
+- name: Gather statistics that are stale or missing
   godel.postgres_runbook.pg_analyze:
     db: godel_production
 
-- name: After an upgrade
+- name: Gather missing statistics after an upgrade
   godel.postgres_runbook.pg_analyze:
     db: godel_production
     in_stages: true
@@ -89,32 +89,64 @@ EXAMPLES = r"""
 
 RETURN = r"""
 tables:
-  description:
-    - The tables that had to be analyzed, with C(reason) (V(missing), V(changed) or V(coarse)), C(state) (V(analyzed), V(due), V(skipped),
-      V(failed) or V(left)), and what the server had counted before and after.
+  description: The tables that had to be analyzed, in the order of the work.
   returned: success
   type: list
   elements: dict
-judged:
+  contains:
+    schema:
+      description: Its schema.
+      type: str
+    name:
+      description: Its name.
+      type: str
+    reason:
+      description: V(missing), V(changed) or V(coarse) (an interrupted run in stages has left coarse statistics).
+      type: str
+    state:
+      description:
+        - V(done), or V(due) in check mode.
+        - V(skipped) when the work would have no use now, because it was dropped meanwhile, is locked and O(skip_locked) is set, or
+          autovacuum is working on it.
+        - V(failed) when it could not be done.
+        - V(left) when the run was stopped before it.
+      type: str
+    why:
+      description: Why it was chosen, while the state is V(due) or V(done). Otherwise why it was not analyzed.
+      type: str
+      sample: about 350 of 1000 rows changed since the last ANALYZE
+    duration_s:
+      description: How long its statements took; null if there were none.
+      type: float
+    partitions:
+      description: The number of partitions that were analyzed with it.
+      type: int
+    before:
+      description: C(last_analyze), C(changes) and C(rows), as the server counted them before.
+      type: dict
+    after:
+      description: The same afterwards; null if it was not analyzed.
+      type: dict
+examined:
   description: How many tables were looked at.
   returned: success
   type: int
 left:
-  description: Names of tables that are not done.
+  description: Names of the tables that are not analyzed, because the work on them failed or the run was stopped.
   returned: success
   type: list
   elements: str
 stopped_by:
-  description: Why it stopped early, a sentence; null if it did not.
+  description: Why the run was stopped early, as a sentence; null if it was not.
   returned: success
   type: str
 notes:
-  description: What could not be seen.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: success
   type: list
   elements: str
 findings:
-  description: What somebody has to know of.
+  description: Tables that failed, were skipped or are left.
   returned: success
   type: list
   elements: dict
@@ -123,64 +155,56 @@ severity:
   returned: success
   type: str
 msg:
-  description: One or a few sentences for people.
+  description: A summary in a few sentences.
   returned: success
   type: str
 """
 
-from ..module_utils._argspec import BRAKES, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._findings import judged
+from ..module_utils._argspec import (
+    CONNECTION,
+    DATABASE,
+    KUBERNETES,
+    LOAD_LIMITS,
+    ArgumentSpec,
+    between,
+    duration,
+    ratio,
+    size,
+)
 from ..module_utils._maintenance.analyze import run as analyze
 from ..module_utils._maintenance.analyze.tables import AnalyzePlan
 from ..module_utils._maintenance.limits import Limits
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, parse_size, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
         "tables": {"type": "list", "elements": "str", "default": []},
         "schemas": {"type": "list", "elements": "str", "default": []},
-        "min_share": {"type": "float", "default": 0.1},
-        "min_changes": {"type": "int", "default": 50},
+        "min_changed_ratio": ratio(0.1),
+        "min_changes": between(0, None, 50),
         "in_stages": {"type": "bool", "default": False},
         "missing_only": {"type": "bool", "default": False},
         "skip_locked": {"type": "bool", "default": False},
-        "lock_timeout": {"type": "str", "default": "10s"},
-        "statement_timeout": {"type": "str"},
-        "buffer_usage_limit": {"type": "str"},
+        "lock_timeout": duration("10s"),
+        "statement_timeout": duration(),
+        "buffer_usage_limit": size(),
     }
-).merge(CONNECTION, DATABASE, KUBERNETES, BRAKES)
+).merge(CONNECTION, DATABASE, KUBERNETES, LOAD_LIMITS)
 
 
 def operation(call: Call) -> Result:
     """Analyze what is due."""
     params = call.params
-    limits = Limits.from_params(params, utc_now(), must_be_open=not call.check_mode)
-    timeout, limit = params["statement_timeout"], params["buffer_usage_limit"]
-    same = ("db", "tables", "schemas", "min_changes", "in_stages", "missing_only", "skip_locked")
-    plan = AnalyzePlan(
-        **{name: params[name] for name in same},
-        share=params["min_share"],
-        lock_timeout_s=parse_duration(params["lock_timeout"], "lock_timeout"),
-        statement_timeout_s=parse_duration(timeout, "statement_timeout") if timeout else None,
-        buffer_usage_limit_kb=parse_size(limit, "buffer_usage_limit") // 1024 if limit else None,
-    )
+    limits = Limits.read(params, utc_now(), must_be_open=not call.check_mode)
+    plan = AnalyzePlan.from_params(params)
     plan.check()
     target = create_target(params)
     server = Server(target, Login.from_params(params, "analyze"), check_mode=call.check_mode)
-    done = analyze.run(server, target, plan, limits, utc_now, rehearsal=call.check_mode)
-    findings = analyze.findings(done)
-    values = {
-        **analyze.values(done),
-        **judged(findings),
-    }
-    failure = None if call.check_mode else done.failure
-    if failure is None:
-        values["msg"] = analyze.describe(done, rehearsal=call.check_mode)
-    changed = bool(done.of("due")) if call.check_mode else done.changed
-    return Result(changed, values, analyze.difference(done), failure=failure)
+    outcome = analyze.run(server, target, plan, limits, utc_now, check_mode=call.check_mode)
+    return Result(outcome.changed, outcome.returned, outcome.diff, failure=outcome.failure)
 
 
 def main() -> None:

@@ -11,15 +11,15 @@ short_description: Report how much of each table and index a rewrite would give 
 version_added: 0.1.0
 description:
   - Finds the bloat of tables, TOAST tables, materialized views and indexes, in two stages. First every relation is
-    estimated from the server's statistics, which costs next to nothing. Then those that look bloated, and those that
-    nobody can tell by statistics, are measured within a budget, the largest gain first.
+    estimated from the server's statistics, at almost no cost. Then relations that look bloated, and those that statistics
+    say too little about, are measured within a budget, the largest gain first.
   - The bloat is the share of a relation's bytes that a rewrite at its own fillfactor gives back to the file system
-    (C(VACUUM FULL), C(REINDEX)), of its main fork. What a fillfactor keeps free is not bloat, nor is what no rewrite can use.
+    (C(VACUUM FULL), C(REINDEX)), of its main fork. Space that a fillfactor keeps free is not bloat, nor is space that no rewrite can use.
   - Measuring uses the extensions C(pgstattuple) or C(pageinspect) if they are installed and the login may use them
     (C(pg_stat_scan_tables) is enough for the former, and C(pg_monitor) has it). They are never installed by this module.
-  - How often keys of an index repeat, and so how many of them a rebuild would let share entries, is seen in its pages if
-    C(pageinspect) is there and the login is a superuser. Otherwise the figure is what a rebuild gives back at least.
-  - Where neither statistics nor pages can tell, there is no figure, and RV(relations[].note) says why.
+  - With C(pageinspect) and a superuser, the pages of an index show how many entries equal keys would share after a rebuild. Otherwise
+    the figure is what a rebuild gives back at least.
+  - Where neither statistics nor pages suffice, there is no figure, and RV(relations[].note) says why.
   - Each relation comes with a recommendation and its reason. Findings are the relations that need something.
   - Hash and BRIN indexes are computed from the number of rows and pages. GiST indexes are measured by C(pgstattuple). GIN indexes are
     measured by C(pageinspect) as a superuser, else by the free pages that C(pg_freespacemap) knows; entries of values that no row has
@@ -30,14 +30,15 @@ author:
   - The godel.postgres_runbook authors (@godel)
 options:
   schemas:
-    description: Which schemas. All but the system's when it is left out.
+    description: Report only these schemas. The default is all schemas but the system's.
     type: list
     elements: str
     default: []
   tables:
     description:
-      - Which tables and materialized views, as C(name) or C(schema.name), with their indexes and TOAST tables.
-      - A partitioned table stands for its partitions. All of them when it is left out.
+      - Report only these tables and materialized views, as C(name) or C(schema.name), with their indexes and TOAST tables. The default is
+        all.
+      - A partitioned table stands for its partitions.
     type: list
     elements: str
     default: []
@@ -47,7 +48,7 @@ options:
     default: 1MB
   measure_budget:
     description:
-      - How long all measuring together may take. Each measurement ends when it is used up. V(0) for estimates only.
+      - How long all measuring together may take. Each measurement ends when this is used up. V(0) uses estimates only.
     type: str
     default: 60s
   measure_bytes:
@@ -55,15 +56,15 @@ options:
     type: str
     default: 8GB
   min_bloat_ratio:
-    description: From which RV(relations[].bloat_ratio) on a rewrite is recommended, 0 to 1.
+    description: The RV(relations[].bloat_ratio), 0 to 1, from which a rewrite is recommended.
     type: float
     default: 0.3
   min_bloat_bytes:
-    description: From which RV(relations[].bloat_bytes) on a rewrite is recommended. Both limits must be reached.
+    description: The RV(relations[].bloat_bytes) from which a rewrite is recommended. Both limits must be reached.
     type: str
     default: 8MB
   min_dead_ratio:
-    description: From which share of dead rows on a C(VACUUM) is recommended, if at least 1,000 rows are dead.
+    description: The share of dead rows, 0 to 1, from which C(VACUUM) is recommended, if at least 1,000 rows are dead.
     type: float
     default: 0.2
   sort:
@@ -72,7 +73,7 @@ options:
     choices: [bloat_bytes, bloat_ratio, size_bytes, dead_tuples, freeze_age]
     default: bloat_bytes
   top:
-    description: How many relations to list. V(0) for all of them. Sums and findings are of all in any case.
+    description: How many relations to list. V(0) for all of them. Totals and findings always cover all of them.
     type: int
     default: 100
 extends_documentation_fragment:
@@ -84,7 +85,7 @@ seealso:
   - module: godel.postgres_runbook.pg_vacuum
   - module: godel.postgres_runbook.pg_reindex
   - name: pgstattuple
-    description: What measures whole relations.
+    description: The functions that measure whole relations.
     link: https://www.postgresql.org/docs/current/pgstattuple.html
 """
 
@@ -96,7 +97,7 @@ EXAMPLES = r"""
     measure_budget: 30s
   register: bloat
 
-- name: Ask the statistics only
+- name: Use estimates only
   godel.postgres_runbook.pg_bloat_report:
     db: godel_production
     measure_budget: 0
@@ -139,16 +140,16 @@ relations:
       type: int
       sample: 2170880
     live_bytes:
-      description: What its live rows or entries take; null when it is not known. So are the next two.
+      description: The space of its live rows or entries; null when it is not known, as for the next two.
       type: int
     dead_bytes:
-      description: What dead rows take that no C(VACUUM) has removed yet.
+      description: The space of dead rows that no C(VACUUM) has removed yet.
       type: int
     free_bytes:
       description: Free space inside its pages, that of the fillfactor included.
       type: int
     bloat_bytes:
-      description: What a rewrite would give back; null when it is not known.
+      description: The space that a rewrite would give back; null when it is not known.
       type: int
       sample: 1253376
     bloat_ratio:
@@ -197,7 +198,7 @@ relations:
       description: Why, in one sentence.
       type: str
 totals:
-  description: Sums over all relations of the scope, whether listed or not.
+  description: Totals of all relations of the scope, whether listed or not.
   returned: success
   type: dict
   sample:
@@ -207,7 +208,7 @@ totals:
     size_bytes: 91268055040
     bloat_bytes: 5368709120
 findings:
-  description: What needs something. At most 100, the worst first.
+  description: The relations that need work. At most 100, the worst first.
   returned: success
   type: list
   elements: dict
@@ -225,59 +226,46 @@ severity:
   type: str
   sample: warning
 msg:
-  description: The sums and the worst finding, for people.
+  description: The totals and the worst finding.
   returned: success
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._errors import InvalidInput
+from ..module_utils._argspec import (
+    CONNECTION,
+    DATABASE,
+    KUBERNETES,
+    ArgumentSpec,
+    between,
+    duration,
+    ratio,
+    size,
+)
 from ..module_utils._maintenance.bloat import report
-from ..module_utils._maintenance.bloat.advice import Thresholds
-from ..module_utils._maintenance.bloat.survey import Scope
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, parse_size
 
 SPEC = ArgumentSpec(
     {
         "schemas": {"type": "list", "elements": "str", "default": []},
         "tables": {"type": "list", "elements": "str", "default": []},
-        "min_size": {"type": "str", "default": "1MB"},
-        "measure_budget": {"type": "str", "default": "60s"},
-        "measure_bytes": {"type": "str", "default": "8GB"},
-        "min_bloat_ratio": {"type": "float", "default": 0.3},
-        "min_bloat_bytes": {"type": "str", "default": "8MB"},
-        "min_dead_ratio": {"type": "float", "default": 0.2},
+        "min_size": size("1MB"),
+        "measure_budget": duration("60s"),
+        "measure_bytes": size("8GB"),
+        "min_bloat_ratio": ratio(0.3),
+        "min_bloat_bytes": size("8MB"),
+        "min_dead_ratio": ratio(0.2),
         "sort": {"type": "str", "choices": list(report.ORDERS), "default": "bloat_bytes"},
-        "top": {"type": "int", "default": 100},
+        "top": between(0, None, 100),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
 
 def operation(call: Call) -> Result:
-    """Survey the database and judge it."""
-    params = call.params
-    for name in ("min_bloat_ratio", "min_dead_ratio"):
-        if not 0 <= params[name] <= 1:
-            raise InvalidInput(f"{name} is not a share", subject=str(params[name]), remedy="Use 0 to 1.")
-    if params["top"] < 0:
-        raise InvalidInput("top is negative", subject=str(params["top"]), remedy="Use 0 for all relations.")
-    plan = report.ReportPlan(
-        db=params["db"],
-        scope=Scope(params["schemas"], params["tables"], parse_size(params["min_size"], "min_size")),
-        measure_budget_s=parse_duration(params["measure_budget"], "measure_budget"),
-        measure_bytes=parse_size(params["measure_bytes"], "measure_bytes"),
-        thresholds=Thresholds(
-            bloat_ratio=params["min_bloat_ratio"],
-            bloat_bytes=parse_size(params["min_bloat_bytes"], "min_bloat_bytes"),
-            dead_ratio=params["min_dead_ratio"],
-        ),
-        sort=params["sort"],
-        top=params["top"],
-    )
-    server = Server(create_target(params), Login.from_params(params, "bloat report"))
+    """Survey the database and report on it."""
+    plan = report.BloatReportPlan.from_params(call.params)
+    server = Server(create_target(call.params), Login.from_params(call.params, "bloat report"))
     return Result(False, report.report(server, plan).as_result())
 
 

@@ -10,30 +10,30 @@ module: pg_index_info
 short_description: Find unused, duplicate, redundant, invalid and missing indexes of a PostgreSQL database
 version_added: 0.1.0
 description:
-  - Judges indexes as findings, each with its size and the exact command. It never drops or creates anything.
-  - C(index_unused) has no scan since the statistics began. C(index_duplicate) is the same as another one. C(index_redundant) is a
-    B-tree whose keys another one begins with. C(index_invalid) is of no use to any query. C(index_missing_for_key) is a foreign key
+  - Reports findings on indexes, each with its size and the exact command. This module never drops or creates anything.
+  - C(index_unused) has no scan since the statistics began. C(index_duplicate) equals another index. C(index_redundant) is a
+    B-tree whose keys another index begins with. C(index_invalid) cannot be used by any query. C(index_missing_for_key) is a foreign key
     without an index on the referencing side.
-  - What enforces uniqueness, backs a constraint, is referenced by a foreign key, identifies rows for replication, is what C(CLUSTER) sorts
-    by, is a part of a partitioned index, or belongs to an extension is never called unused, duplicate or redundant.
-  - C(index_twin) names two such indexes that are the same, with the reason why each must stay.
-  - The last index by which a foreign key finds its rows, and one that would serve the queries of an index that may go, are not called unused.
+  - An index that enforces uniqueness, backs a constraint, is referenced by a foreign key, identifies rows for replication, is used by
+    C(CLUSTER), is a part of a partitioned index, or belongs to an extension is never reported as unused, duplicate or redundant.
+  - C(index_twin) names two such indexes that are equal, with the reason why each must stay.
+  - The last index by which a foreign key finds its rows, and one that would serve the queries of an index that may be dropped, are not reported as unused.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   schemas:
-    description: Only indexes of tables in these schemas. All but the system's when it is left out.
+    description: Look only at indexes of tables in these schemas. The default is all schemas but the system's.
     type: list
     elements: str
     default: []
   min_size:
-    description: Smaller indexes, and smaller tables with foreign keys, are not judged. Invalid indexes always are.
+    description: Smaller indexes, and smaller tables with foreign keys, are left out. Invalid indexes are always reported.
     type: str
     default: 1MB
   unused_after:
     description:
-      - Since when scans have to be counted before an index without one is called unused.
-      - The default includes weekly jobs. For monthly ones use V(35d).
+      - How long scans must have been counted before an index without any is reported as unused.
+      - The default covers weekly jobs. For monthly jobs use V(35d).
     type: str
     default: 8d
 extends_documentation_fragment:
@@ -42,13 +42,13 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 notes:
-  - Scans are counted by each server for itself. An index that looks unused may serve queries on a replica.
+  - Each server counts its own scans. An index that looks unused may serve queries on a standby.
 seealso:
   - module: godel.postgres_runbook.pg_reindex
 """
 
 EXAMPLES = r"""
-- name: See which large indexes nobody needs
+- name: Find large indexes that are not needed
   godel.postgres_runbook.pg_index_info:
     db: godel_production
     min_size: 100MB
@@ -57,11 +57,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 index_count:
-  description: How many indexes there are.
+  description: The number of indexes.
   returned: success
   type: int
 index_size_bytes:
-  description: Their size.
+  description: Their total size.
   returned: success
   type: int
 superfluous_bytes:
@@ -69,11 +69,11 @@ superfluous_bytes:
   returned: success
   type: int
 statistics_age_s:
-  description: Since when scans are counted, in seconds; null when that is not known.
+  description: For how many seconds scans have been counted; null when that is not known.
   returned: success
   type: float
 findings:
-  description: What was judged. C(value) is the size in bytes, of the index or of the table that has none.
+  description: The findings. C(value) is the size in bytes, of the index or of the table that has none.
   returned: success
   type: list
   elements: dict
@@ -90,37 +90,35 @@ severity:
   returned: success
   type: str
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, duration, size
 from ..module_utils._findings import judged
-from ..module_utils._maintenance.reindex import advice, indexes
+from ..module_utils._maintenance.reindex import advice
+from ..module_utils._maintenance.sql import LOOK_SETTINGS
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, parse_size, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
         "schemas": {"type": "list", "elements": "str", "default": []},
-        "min_size": {"type": "str", "default": "1MB"},
-        "unused_after": {"type": "str", "default": "8d"},
+        "min_size": size("1MB"),
+        "unused_after": duration("8d"),
     }
 ).merge(CONNECTION, DATABASE, KUBERNETES)
 
 
 def operation(call: Call) -> Result:
-    """Read the indexes and judge them."""
+    """Read the indexes and examine them."""
     params = call.params
-    standards = advice.Standards(
-        min_bytes=parse_size(params["min_size"], "min_size"),
-        unused_after_s=parse_duration(params["unused_after"], "unused_after"),
-    )
+    standards = advice.Standards.from_params(params)
     server = Server(create_target(params), Login.from_params(params, "index info"), check_mode=call.check_mode)
-    with server.connect(params["db"], settings=indexes.LOOK_SETTINGS) as session:
+    with server.connect(params["db"], settings=LOOK_SETTINGS) as session:
         found = advice.look(session, params["schemas"], standards, utc_now())
     findings = found.findings
     values = {

@@ -10,53 +10,55 @@ module: pg_reindex
 short_description: Rebuild the indexes of a PostgreSQL database that waste space, and invalid ones
 version_added: 0.1.0
 description:
-  - Rebuilds indexes that a rebuild would make smaller by at least O(min_bloat_ratio) and O(min_bloat_bytes), the largest gain first,
-    with C(REINDEX INDEX CONCURRENTLY), so that reads and writes go on.
-  - Rebuilds invalid indexes, and drops what interrupted rebuilds have left (C(_ccnew), C(_ccold)), unless somebody works on the table.
-  - An index whose bloat is not known well enough (O(min_confidence)) is not touched, and reported.
-  - A transaction that a rebuild would wait for is named before anything is begun, and waited for at most O(wait_for_transactions).
-  - A rebuild that ends early, for whatever reason, is cleaned up at once. If the module or the server is killed, or another session is in the way
-    of that, the next run does it; what is still there is told in RV(leftovers) and as a finding.
-  - A table that autovacuum works on just now is passed over, since a rebuild would put an end to its work.
-  - Unused, duplicate and redundant indexes, and foreign keys without one, are reported as findings, and not touched, as by
+  - Rebuilds indexes that would become smaller by at least O(min_bloat_ratio) and O(min_bloat_bytes), the largest gain first, with
+    C(REINDEX INDEX CONCURRENTLY), so that reads and writes go on.
+  - Rebuilds invalid indexes, and drops leftovers of interrupted rebuilds (C(_ccnew), C(_ccold)), unless a session is working on the
+    table.
+  - An index whose bloat is not known well enough (O(min_confidence)) is reported and not touched.
+  - A transaction that a rebuild would wait for is reported before the rebuild begins. The module waits at most O(wait_for_transactions)
+    for it.
+  - A rebuild that ends early, for whatever reason, is cleaned up at once. If the module or the server is killed, or another session
+    blocks the cleanup, the next run does it. Leftovers that still exist are listed in RV(leftovers) and reported as findings.
+  - Indexes of a table that autovacuum is working on are skipped, since a rebuild would cancel that work.
+  - Unused, duplicate and redundant indexes, and foreign keys without an index, are reported as findings and not touched, as by
     M(godel.postgres_runbook.pg_index_info).
-  - The task fails when an index that was named, or every one, could not be rebuilt. The others are done all the same. It does not
-    fail when a brake stopped it, or when a transaction was in the way; see RV(left).
+  - The task fails when an index that was listed, or every index, could not be rebuilt. The others are rebuilt first. The task does
+    not fail when a load limit stopped it, or when a transaction blocked a rebuild; see RV(left).
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   indexes:
-    description: Only these, each as C(name) or C(schema.name). Of a partitioned one, all of its partitions.
+    description: Rebuild only these indexes, each as C(name) or C(schema.name), with all partitions of a partitioned one.
     type: list
     elements: str
     default: []
   tables:
-    description: Only the indexes of these tables, each as C(name) or C(schema.name). Of a partitioned one, of all of its partitions.
+    description: Rebuild only indexes of these tables, each as C(name) or C(schema.name), and of their partitions.
     type: list
     elements: str
     default: []
   schemas:
-    description: Only the indexes of tables in these schemas. All but the system's when it is left out.
+    description: Rebuild only indexes of tables in these schemas. The default is all schemas but the system's.
     type: list
     elements: str
     default: []
   min_bloat_ratio:
-    description: The share of an index, 0 to 1, that a rebuild has to give back.
+    description: The share of an index, 0 to 1, that a rebuild must give back.
     type: float
     default: 0.3
   min_bloat_bytes:
-    description: How much a rebuild has to give back. With V(0) every index is rebuilt in each run that has the ratio.
+    description: How much a rebuild must give back. With V(0), each run rebuilds every index that reaches the ratio.
     type: str
     default: 8MB
   min_confidence:
     description:
-      - How well the bloat has to be known. V(high) is measured, V(medium) is a good estimate, and V(low) is a guess, by which an index may
-        be rebuilt in every run for nothing.
+      - How well the bloat must be known. V(high) is measured, V(medium) is a good estimate, and V(low) is a guess, for which an index may be
+        rebuilt in every run without any gain.
     type: str
     choices: [high, medium, low]
     default: medium
   measure_budget:
-    description: How long measuring may take in all. With V(0) there are only estimates.
+    description: How long measuring may take in all. V(0) uses estimates only.
     type: str
     default: 60s
   measure_bytes:
@@ -65,71 +67,70 @@ options:
     default: 4GB
   concurrently:
     description:
-      - Whether to rebuild without keeping anybody waiting. With V(false) it is quicker, but writes to the table wait, and it needs an open
-        O(window).
+      - Whether to rebuild without blocking other sessions. V(false) is faster, but writes to the table wait, and O(window) is required.
     type: bool
     default: true
   system:
     description:
-      - Whether to work on the indexes of the system's catalogs, and on nothing else. It needs O(concurrently=false), since PostgreSQL cannot
-        do it otherwise, and is seldom of use.
+      - Whether to rebuild indexes of the system catalogs, and no others. This requires O(concurrently=false), since PostgreSQL cannot do it
+        concurrently, and is rarely useful.
     type: bool
     default: false
   leftovers:
-    description: Whether to see to invalid indexes, and to what interrupted rebuilds have left.
+    description: Whether to rebuild invalid indexes and drop leftovers of interrupted rebuilds.
     type: bool
     default: true
   lock_timeout:
     description:
-      - How long to wait for each lock. Once a concurrent rebuild has begun, which keeps nobody waiting, it waits for the transactions of
-        others for O(max_transaction_age) if that is longer.
+      - How long to wait for each lock. A concurrent rebuild that has begun blocks no other session; it waits for O(max_transaction_age) for
+        the transactions of others if that is longer.
     type: str
     default: 10s
   statement_timeout:
-    description: How long the rebuild of one index may take. No limit when it is left out.
+    description: How long the rebuild of one index may take. There is no limit by default.
     type: str
   retries:
     description:
-      - How often to try an index again when a lock is not to be had. The pauses grow, from half a second to half a minute. An index that was
-        built already, and given up for somebody's transaction, is left to the next run.
+      - How often to try an index again after a lock timeout, 0 to 100. The pauses grow from half a second to half a minute. An index that was
+        built and then given up because of another transaction is left to the next run.
     type: int
     default: 3
   max_transaction_age:
     description:
-      - How old a transaction may be that a rebuild would have to wait for, with a snapshot in this database or a lock on the table. V(5m)
-        when it is left out. For younger ones it waits.
-      - It is looked at before each index. Without the role C(pg_read_all_stats), only transactions of the login's own role are seen.
+      - How old a transaction may be that a rebuild would have to wait for, with a snapshot in this database or a lock on the table. The
+        default is V(5m). For younger ones it waits.
+      - The age is checked before each index. Without the role C(pg_read_all_stats), only transactions of the login's own role are seen.
     type: str
   wait_for_transactions:
-    description: How long to wait for older ones to end before giving up.
+    description: How long to wait for older transactions to end before an index is left.
     type: str
     default: "0"
   check_space:
-    description: Whether to leave out an index whose second copy will probably not fit, where the server's directories can be seen.
+    description: Whether to leave out an index whose second copy would probably not fit, where the server's directories can be seen.
     type: bool
     default: true
   unused_after:
-    description: Since when scans have to be counted before an index without one is called unused.
+    description: How long scans must have been counted before an index without any is reported as unused.
     type: str
     default: 8d
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
   - godel.postgres_runbook.kubernetes
-  - godel.postgres_runbook.brakes
+  - godel.postgres_runbook.load_limits
   - godel.postgres_runbook.attributes
 notes:
-  - The login has to own the indexes, or to have the right C(MAINTAIN) on their tables (PostgreSQL 17), or to be a superuser.
-  - Bloat is known best with the extension C(pgstattuple). Of other indexes than B-trees it is not known.
+  - The login must own the indexes, have the privilege C(MAINTAIN) on their tables (PostgreSQL 17), or be a superuser.
+  - Bloat is known best with the extension C(pgstattuple).
 seealso:
   - module: godel.postgres_runbook.pg_index_info
   - name: REINDEX
-    description: What a concurrent rebuild does, and what it leaves when it is interrupted.
+    description: The steps of a concurrent rebuild, and its leftovers when it is interrupted.
     link: https://www.postgresql.org/docs/current/sql-reindex.html
 """
 
 EXAMPLES = r"""
-- name: Rebuild what wastes more than a third of its space and more than 100 MB
+- name: Rebuild indexes that waste more than a third of their space and more than 100 MB
   godel.postgres_runbook.pg_reindex:
     db: godel_production
     min_bloat_ratio: 0.33
@@ -138,7 +139,7 @@ EXAMPLES = r"""
     wait_for_transactions: 10m
   register: reindex
 
-- name: Drop and rebuild what is invalid, and nothing else
+- name: Drop leftovers and rebuild invalid indexes only
   godel.postgres_runbook.pg_reindex:
     db: godel_production
     min_bloat_ratio: 1
@@ -159,21 +160,34 @@ indexes:
       description: Its name.
       type: str
     table:
-      description: The table that it is of; of a TOAST table the owner.
+      description: Its table; for the index of a TOAST table, the table that owns it.
       type: str
     reason:
       description: V(bloat) or V(invalid).
       type: str
     state:
       description:
-        - V(rebuilt); V(due) in check mode; V(skipped) when it cannot be rebuilt in this way, was dropped meanwhile, or autovacuum works on
-          its table; V(failed); or V(left) for another run.
+        - V(done), or V(due) in check mode.
+        - V(skipped) when the work would have no use now, because it cannot be rebuilt concurrently, was dropped meanwhile, or
+          autovacuum is working on its table.
+        - V(failed) when it could not be done.
+        - V(left) when the run was stopped before it, or another transaction blocks it.
       type: str
+    why:
+      description: Why it was chosen, while the state is V(due) or V(done). Otherwise why it was not rebuilt.
+      type: str
+      sample: a rebuild gives back about 12.0 MiB, 58% of it
+    duration_s:
+      description: How long its statements took in all attempts, with the time in which they waited for locks; null if there were none.
+      type: float
+    attempts:
+      description: The number of attempts.
+      type: int
     bloat_bytes:
-      description: What a rebuild was expected to give back.
+      description: The space that a rebuild was expected to give back.
       type: int
     bloat_ratio:
-      description: The same as a share of its size.
+      description: The same as a share of its size, 0 to 1.
       type: float
     method:
       description: How that was found.
@@ -187,19 +201,10 @@ indexes:
     size_after_bytes:
       description: Its size after the rebuild; null if there was none.
       type: int
-    duration_s:
-      description: How long it took, waiting and further attempts included.
-      type: float
-    attempts:
-      description: How often it was tried.
-      type: int
-    why:
-      description: Why it is not rebuilt.
-      type: str
 leftovers:
   description:
-    - Invalid indexes that are not to be rebuilt, those among them that this run has left itself. Each has C(state) V(dropped), V(due),
-      V(failed) or V(left), and why.
+    - Invalid indexes that are not to be rebuilt, including those that this run has left itself. Each has C(reason) (V(drop) or V(keep)),
+      C(state) (V(done), V(due), V(skipped), V(failed) or V(left)) and C(why).
   returned: success
   type: list
   elements: dict
@@ -208,30 +213,30 @@ unknown:
   returned: success
   type: list
   elements: dict
-judged:
+freed_bytes:
+  description: The space that was given back to the file system.
+  returned: success
+  type: int
+examined:
   description: How many indexes were looked at.
   returned: success
   type: int
-freed_bytes:
-  description: What was given back to the file system.
-  returned: success
-  type: int
 left:
-  description: Names of indexes that are not done.
+  description: Names of the indexes that are not rebuilt or dropped, because the work on them failed or the run was stopped.
   returned: success
   type: list
   elements: str
 stopped_by:
-  description: Why it stopped early, a sentence; null if it did not.
+  description: Why the run was stopped early, as a sentence; null if it was not.
   returned: success
   type: str
 notes:
-  description: What could not be seen.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: success
   type: list
   elements: str
 findings:
-  description: What somebody has to know of.
+  description: Indexes that failed, were skipped or are left, and other findings on indexes.
   returned: success
   type: list
   elements: dict
@@ -240,100 +245,65 @@ severity:
   returned: success
   type: str
 msg:
-  description: One or a few sentences for people.
+  description: A summary in a few sentences.
   returned: success
   type: str
 """
 
-from ..module_utils._argspec import BRAKES, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
-from ..module_utils._errors import ConnectionFailed, QueryFailed
-from ..module_utils._findings import Finding, judged
+from ..module_utils._argspec import (
+    CONNECTION,
+    DATABASE,
+    KUBERNETES,
+    LOAD_LIMITS,
+    ArgumentSpec,
+    between,
+    duration,
+    ratio,
+    size,
+)
 from ..module_utils._maintenance.limits import Limits
-from ..module_utils._maintenance.reindex import advice, choose, indexes
-from ..module_utils._maintenance.reindex import run as rebuild
+from ..module_utils._maintenance.reindex import run as reindex
+from ..module_utils._maintenance.reindex.choose import ReindexPlan
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, parse_size, utc_now
+from ..module_utils._units import utc_now
 
-_MAX_TRANSACTION_S = 300.0
+_MAX_TRANSACTION_AGE_S = 300.0
 SPEC = ArgumentSpec(
     {
         "indexes": {"type": "list", "elements": "str", "default": []},
         "tables": {"type": "list", "elements": "str", "default": []},
         "schemas": {"type": "list", "elements": "str", "default": []},
-        "min_bloat_ratio": {"type": "float", "default": 0.3},
-        "min_bloat_bytes": {"type": "str", "default": "8MB"},
+        "min_bloat_ratio": ratio(0.3),
+        "min_bloat_bytes": size("8MB"),
         "min_confidence": {"type": "str", "choices": ["high", "medium", "low"], "default": "medium"},
-        "measure_budget": {"type": "str", "default": "60s"},
-        "measure_bytes": {"type": "str", "default": "4GB"},
+        "measure_budget": duration("60s"),
+        "measure_bytes": size("4GB"),
         "concurrently": {"type": "bool", "default": True},
         "system": {"type": "bool", "default": False},
         "leftovers": {"type": "bool", "default": True},
-        "lock_timeout": {"type": "str", "default": "10s"},
-        "statement_timeout": {"type": "str"},
-        "retries": {"type": "int", "default": 3},
-        "wait_for_transactions": {"type": "str", "default": "0"},
+        "lock_timeout": duration("10s"),
+        "statement_timeout": duration(),
+        "retries": between(0, 100, 3),
+        "wait_for_transactions": duration("0"),
         "check_space": {"type": "bool", "default": True},
-        "unused_after": {"type": "str", "default": "8d"},
+        "unused_after": duration("8d"),
     }
-).merge(CONNECTION, DATABASE, KUBERNETES, BRAKES)
+).merge(CONNECTION, DATABASE, KUBERNETES, LOAD_LIMITS)
 
 
 def operation(call: Call) -> Result:
     """Rebuild what is worth it."""
     params = call.params
-    limits = Limits.from_params(params, utc_now(), must_be_open=not call.check_mode)
-    timeout = params["statement_timeout"]
-    plan = choose.ReindexPlan(
-        db=params["db"],
-        indexes=params["indexes"],
-        tables=params["tables"],
-        schemas=params["schemas"],
-        min_ratio=params["min_bloat_ratio"],
-        min_bytes=parse_size(params["min_bloat_bytes"], "min_bloat_bytes"),
-        min_confidence=params["min_confidence"],
-        measure_budget_s=parse_duration(params["measure_budget"], "measure_budget"),
-        measure_bytes=parse_size(params["measure_bytes"], "measure_bytes"),
-        concurrently=params["concurrently"],
-        system=params["system"],
-        remains=params["leftovers"],
-        lock_timeout_s=parse_duration(params["lock_timeout"], "lock_timeout"),
-        statement_timeout_s=parse_duration(timeout, "statement_timeout") if timeout else None,
-        retries=params["retries"],
-        max_transaction_s=_MAX_TRANSACTION_S if limits.max_transaction_s is None else limits.max_transaction_s,
-        wait_s=parse_duration(params["wait_for_transactions"], "wait_for_transactions"),
-        check_space=params["check_space"],
-    )
+    limits = Limits.read(params, utc_now(), must_be_open=not call.check_mode)
+    age_s = params["max_transaction_age"]
+    plan = ReindexPlan.from_params(params, max_transaction_age_s=_MAX_TRANSACTION_AGE_S if age_s is None else age_s)
     plan.check(has_window=bool(params["window"]))
-    standards = advice.Standards(unused_after_s=parse_duration(params["unused_after"], "unused_after"))
     target = create_target(params)
     server = Server(target, Login.from_params(params, "reindex"), check_mode=call.check_mode)
-    done = rebuild.run(server, target, plan, limits, utc_now, rehearsal=call.check_mode)
-    findings = [*choose.findings(done), *_judged(server, plan, standards, done)]
-    values = {
-        **choose.values(done),
-        **judged(findings),
-    }
-    failure = None if call.check_mode else choose.failure(done)
-    if failure is None:
-        values["msg"] = choose.describe(done, rehearsal=call.check_mode)
-    return Result(done.due if call.check_mode else done.changed, values, choose.difference(done), failure=failure)
-
-
-def _judged(
-    server: Server, plan: choose.ReindexPlan, standards: advice.Standards, done: choose.Reindexed
-) -> list[Finding]:
-    """What else there is to say of the indexes. Invalid ones have been dealt with."""
-    if done.broken:
-        return []
-    try:
-        with server.connect(plan.db, settings=indexes.LOOK_SETTINGS) as session:
-            found = advice.look(session, plan.schemas, standards, utc_now()).findings
-    except (ConnectionFailed, QueryFailed) as exc:  # what was done is told all the same
-        done.notes.append(f"Unused, duplicate and missing indexes could not be looked for: {exc.why or exc.what}.")
-        return []
-    return [each for each in found if each.check != "index_invalid"]
+    outcome = reindex.run(server, target, plan, limits, utc_now, check_mode=call.check_mode)
+    return Result(outcome.changed, outcome.returned, outcome.diff, failure=outcome.failure)
 
 
 def main() -> None:

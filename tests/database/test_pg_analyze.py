@@ -43,12 +43,12 @@ def names(result: Result, state: str) -> list[str]:
     return sorted(each["name"] for each in result["tables"] if each["state"] == state)
 
 
-def test_a_rehearsal_the_work_and_nothing_to_do(any_database: Database) -> None:
+def test_check_mode_the_work_and_nothing_to_do(any_database: Database) -> None:
     fill(any_database)
-    rehearsal = analyze(any_database, check=True)
-    assert (rehearsal["changed"], names(rehearsal, "due")) == (True, ["never", "parts", "stale"])
+    checked = analyze(any_database, check=True)
+    assert (checked["changed"], names(checked, "due")) == (True, ["never", "parts", "stale"])
     done = analyze(any_database)
-    assert (done["changed"], names(done, "analyzed")) == (True, ["never", "parts", "stale"])
+    assert (done["changed"], names(done, "done")) == (True, ["never", "parts", "stale"])
     again = analyze(any_database)
     assert (again["changed"], again["tables"]) == (False, [])
 
@@ -62,7 +62,7 @@ def test_expressions_columns_and_extended_statistics_are_missed(database: Databa
         "CREATE STATISTICS t_s (ndistinct) ON a, b FROM t",
     )
     [table] = analyze(database)["tables"]
-    assert all(word in table["about"] for word in ("statistics of c", "t_e", "t_s"))
+    assert all(word in table["why"] for word in ("statistics of c", "t_e", "t_s"))
     assert analyze(database)["changed"] is False
 
 
@@ -77,14 +77,14 @@ def test_statistics_of_a_parent_with_rows_in_its_children_alone(any_database: Da
     for rows, due in ((0, ["child", "parent"]), (500, ["parent"])):
         any_database.execute(f"INSERT INTO parent SELECT n, n % 5 FROM generate_series(1, {rows}) n")
         counted(any_database, rows or 1000)
-        assert names(analyze(any_database), "analyzed") == due
+        assert names(analyze(any_database), "done") == due
         counted(any_database, 0)
         assert analyze(any_database)["changed"] is False
 
 
 def test_in_stages(database: Database) -> None:
     fill(database)
-    assert names(analyze(database, in_stages=True, missing_only=True), "analyzed") == ["never", "parts"]
+    assert names(analyze(database, in_stages=True, missing_only=True), "done") == ["never", "parts"]
     assert analyze(database, in_stages=True, missing_only=True)["changed"] is False
 
 
@@ -93,7 +93,7 @@ def test_a_locked_table_is_named_and_the_others_are_done(database: Database) -> 
     with contextlib.closing(database.connect(autocommit=False)) as connection, connection.cursor() as cursor:
         cursor.execute("LOCK TABLE never IN ACCESS EXCLUSIVE MODE")
         done = analyze(database, lock_timeout="100ms")
-        assert (names(done, "failed"), names(done, "analyzed")) == (["never"], ["parts", "stale"])
+        assert (names(done, "failed"), names(done, "done")) == (["never"], ["parts", "stale"])
         named = expect_failure("pg_analyze", {**database.login(), "tables": ["never"], "lock_timeout": "100ms"})
         assert "public.never" in named["msg"]
-    assert names(analyze(database), "analyzed") == ["never"]
+    assert names(analyze(database), "done") == ["never"]

@@ -35,17 +35,17 @@ def size(database: Database) -> int:
     return int(database.query("SELECT pg_relation_size('t_id')")[0][0])
 
 
-def test_a_rehearsal_a_rebuild_and_nothing_to_do(any_database: Database) -> None:
+def test_check_mode_a_rebuild_and_nothing_to_do(any_database: Database) -> None:
     bloat(any_database)
     before = size(any_database)
-    rehearsal = reindex(any_database, check=True)
-    assert rehearsal["changed"], rehearsal
+    checked = reindex(any_database, check=True)
+    assert checked["changed"], checked
     assert size(any_database) == before
     done = reindex(any_database)
     assert done["changed"], done
     assert size(any_database) < before / 2
     states = {each["name"]: each["state"] for each in done["indexes"]}
-    assert states["t_id"] == "rebuilt"
+    assert states["t_id"] == "done"
     assert done["freed_bytes"] > 0
     again = reindex(any_database)
     assert (again["changed"], again["indexes"]) == (False, [])
@@ -61,10 +61,8 @@ def test_an_invalid_index_is_rebuilt_and_a_leftover_dropped(database: Database) 
     )
     assert reindex(database, check=True)["changed"]
     done = reindex(database)
-    assert [(each["name"], each["state"]) for each in done["leftovers"]] == [("t_id_ccnew", "dropped")]
-    assert [(each["name"], each["reason"], each["state"]) for each in done["indexes"]] == [
-        ("t_own", "invalid", "rebuilt")
-    ]
+    assert [(each["name"], each["state"]) for each in done["leftovers"]] == [("t_id_ccnew", "done")]
+    assert [(each["name"], each["reason"], each["state"]) for each in done["indexes"]] == [("t_own", "invalid", "done")]
     assert database.query("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
     assert reindex(database)["changed"] is False
 
@@ -126,7 +124,7 @@ def test_partitions_are_rebuilt_each_by_itself(database: Database) -> None:
         assert sorted(each["name"] for each in found["indexes"]) == names
     done = reindex(database, tables=["p"])
     assert {each["name"]: each["state"] for each in done["indexes"]} == dict.fromkeys(
-        ["p_1_id_idx", "p_2_id_idx"], "rebuilt"
+        ["p_1_id_idx", "p_2_id_idx"], "done"
     )
     assert reindex(database)["changed"] is False
 
@@ -143,15 +141,15 @@ def test_constraints_stay_what_they_are(database: Database) -> None:
     before = database.query(shape)
     done = reindex(database)
     assert {each["name"]: each["state"] for each in done["indexes"]} == {
-        "t_pkey": "rebuilt",
-        "t_u_key": "rebuilt",
+        "t_pkey": "done",
+        "t_u_key": "done",
         "t_v_excl": "skipped",
     }
     [told] = [each for each in done["findings"] if each["check"] == "reindex_skipped"]
     assert "exclusion constraint" in told["message"]
     assert "concurrently: false in a window" in told["remedy"]
     in_a_window = reindex(database, concurrently=False, window=ALWAYS)
-    assert {each["name"]: each["state"] for each in in_a_window["indexes"]} == {"t_v_excl": "rebuilt"}
+    assert {each["name"]: each["state"] for each in in_a_window["indexes"]} == {"t_v_excl": "done"}
     assert database.query(shape) == before
     assert database.query("SELECT count(*)::int FROM pg_index WHERE NOT indisvalid") == [(0,)]
 
@@ -171,7 +169,7 @@ def test_the_systems_catalogs_on_request_only(database: Database) -> None:
     database.execute("CREATE EXTENSION pgstattuple")
     assert reindex(database)["changed"] is False
     done = reindex(database, system=True, concurrently=False, window=ALWAYS, min_bloat_ratio=0.1)
-    assert "pg_attribute_relid_attnum_index" in [each["name"] for each in done["indexes"] if each["state"] == "rebuilt"]
+    assert "pg_attribute_relid_attnum_index" in [each["name"] for each in done["indexes"] if each["state"] == "done"]
     assert database.query(bloated) < before
 
 

@@ -36,7 +36,7 @@ def test_dead_rows_that_have_to_stay_are_no_reason_for_a_rewrite(
         mostly_dead(database)
         for check in (True, False):
             result = vacuum(database, check, tables=["t"], **FULL)
-            assert (result["changed"], checks(result)) == (False, [("vacuum_horizon", str(pid))])
+            assert (result["changed"], checks(result)) == (False, [("vacuum_xmin_horizon", str(pid))])
             assert "cannot be removed yet" in skipped(result)["t"]
     assert file(database) == before
     result = vacuum(database, **FULL)
@@ -64,14 +64,14 @@ def test_who_is_gone_after_a_moment_is_in_nobodys_way(database: Database, monkey
 def test_a_rewrite_that_gave_nothing_back_for_somebodys_sake_is_not_called_done(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """He came after the last look."""
+    """Its session began after the last look."""
     monkeypatch.setattr(xmin_horizon, "staying", lambda session: None)
     table(database, rows=20000, dead=0)
     with snapshot(database) as pid:
         mostly_dead(database)
         result = vacuum(database, **FULL)
-    assert (result["changed"], checks(result)) == (False, [("vacuum_horizon", str(pid))])
-    assert "It was rewritten, and gave back 0 B" in skipped(result)["t"]
+    assert (result["changed"], checks(result)) == (False, [("vacuum_xmin_horizon", str(pid))])
+    assert "it was rewritten and gave back 0 B" in skipped(result)["t"]
 
 
 def test_what_reindex_gives_back_without_a_lock_is_no_reason_for_a_rewrite(database: Database) -> None:

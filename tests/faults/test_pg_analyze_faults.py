@@ -1,9 +1,9 @@
-"""pg_analyze when tables are locked, dropped or somebody else's, when time runs out, and when things die."""
+"""pg_analyze when tables are locked, dropped or of another role, when time runs out, and when processes die."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.support.servers import Server
 from tests.support.vacuums import counted, locked
 
 TIMEOUT_S = 60.0
-# With this lock of somebody else a table can be looked at, and ANALYZE waits.
+# With this lock of another session a table can be looked at, and ANALYZE waits.
 QUIETLY = "SHARE UPDATE EXCLUSIVE"
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'ANALYZE%%' AND datname = %s"
 
@@ -57,7 +57,7 @@ def analyze(database: Database, check: bool = False, **over: Any) -> Result:
     return result
 
 
-def states(result: Result) -> dict[str, str]:
+def states(result: Mapping[str, Any]) -> dict[str, str]:
     return {each["name"]: each["state"] for each in result["tables"]}
 
 
@@ -74,11 +74,11 @@ def waiting(database: Database) -> int:
 def test_a_locked_table_is_named_and_the_others_are_done(two: Database, mode: str) -> None:
     with locked(two, "a", mode):
         result = analyze(two, lock_timeout="200ms")
-        assert states(result) == {"a": "failed", "b": "analyzed"}
-        assert "for longer than 200 ms" in result["tables"][0]["why"]
+        assert states(result) == {"a": "failed", "b": "done"}
+        assert "for longer than lock_timeout (200 ms)" in result["tables"][0]["why"]
         assert "public.a" in attempt(two, tables=["a"], lock_timeout="200ms")["failure"]
         assert states(analyze(two, skip_locked=True)) == {"a": "skipped"}
-    assert states(analyze(two)) == {"a": "analyzed"}
+    assert states(analyze(two)) == {"a": "done"}
     assert analyze(two)["changed"] is False
 
 
@@ -89,13 +89,13 @@ def test_a_table_that_is_dropped_meanwhile_is_passed_over(two: Database) -> None
         two.execute("DROP TABLE b")
     result = module.finish()
     assert not result["failed"], result["msg"]
-    assert states(result) == {"a": "analyzed", "b": "skipped"}
+    assert states(result) == {"a": "done", "b": "skipped"}
 
 
 def test_a_table_that_takes_too_long_is_named_and_the_others_are_done(two: Database) -> None:
     with locked(two, "a", QUIETLY):
         result = analyze(two, statement_timeout="300ms")
-    assert states(result) == {"a": "failed", "b": "analyzed"}
+    assert states(result) == {"a": "failed", "b": "done"}
     assert "statement timeout" in result["tables"][0]["why"]
 
 
@@ -106,7 +106,7 @@ def test_a_cancelled_statement_ends_the_run_and_another_one_goes_on(two: Databas
         result = module.finish()
     assert (result["failed"], states(result)) == (True, {"a": "left", "b": "left"})
     assert "Another session cancelled the work on public.a" in result["msg"]
-    assert states(analyze(two)) == {"a": "analyzed", "b": "analyzed"}
+    assert states(analyze(two)) == {"a": "done", "b": "done"}
 
 
 @pytest.mark.parametrize("grant", ["", "GRANT pg_monitor TO {}"])
@@ -118,9 +118,11 @@ def test_tables_of_others_are_named_and_ones_own_are_done(two: Database, grant: 
     try:
         login = {"login_user": role, "login_password": "x"}
         result = analyze(two, **login)
-        assert states(result) == {"a": "failed", "b": "analyzed"}
+        assert states(result) == {"a": "failed", "b": "done"}
         assert any("owns neither the table nor the database" in each["why"] for each in result["tables"])
-        assert result["notes"] == ["The login is no superuser: only statistics that it may read are judged missing."]
+        assert result["notes"] == [
+            "The login is no superuser: missing statistics are found only where the login may read them."
+        ]
         assert "public.a" in attempt(two, **login)["failure"]  # nothing at all could be done
     finally:
         two.execute(f"ALTER TABLE b OWNER TO postgres; DROP ROLE {role}")
@@ -137,30 +139,30 @@ def test_a_signal_ends_module_and_statement_at_once(two: Database, number: signa
         module.process.send_signal(number)
         assert f"Stopped by {number.name}" in module.finish(TIMEOUT_S)["msg"]
         assert until(lambda: not alive(pid), TIMEOUT_S)
-    assert states(analyze(two)) == {"a": "analyzed", "b": "analyzed"}
+    assert states(analyze(two)) == {"a": "done", "b": "done"}
 
 
 def test_the_end_of_the_window_stops_the_run_and_another_one_goes_on(two: Database) -> None:
     with locked(two, "a", QUIETLY):
         limits = Limits(until=datetime.now(UTC) + timedelta(seconds=0.5))
         done = ops.run(
-            our_server(two), LocalTarget(), AnalyzePlan(two.name), limits, lambda: datetime.now(UTC), rehearsal=False
+            our_server(two), LocalTarget(), AnalyzePlan(two.name), limits, lambda: datetime.now(UTC), check_mode=False
         )
-    assert str(done.stopped_by).startswith("The maintenance window ended")
-    assert ([each.table.name for each in done.of("left")], done.changed) == (["a", "b"], False)
-    assert states(analyze(two)) == {"a": "analyzed", "b": "analyzed"}
+    assert str(done.values["stopped_by"]).startswith("The maintenance window ended")
+    assert (states(done.values), done.changed) == ({"a": "left", "b": "left"}, False)
+    assert states(analyze(two)) == {"a": "done", "b": "done"}
 
 
 def test_stages_that_were_stopped_are_gone_on_with(two: Database) -> None:
-    """The brake lets the first stage of the first table through."""
+    """The load limit lets the first stage of the first table through."""
     looks = iter([datetime.now(UTC)])
     late = datetime.now(UTC) + timedelta(hours=1)
     limits = Limits(until=datetime.now(UTC) + timedelta(minutes=1))
     plan = AnalyzePlan(two.name, in_stages=True)
-    done = ops.run(our_server(two), LocalTarget(), plan, limits, lambda: next(looks, late), rehearsal=False)
-    assert [each.table.name for each in done.of("left")] == ["a", "b"]
+    done = ops.run(our_server(two), LocalTarget(), plan, limits, lambda: next(looks, late), check_mode=False)
+    assert states(done.values) == {"a": "left", "b": "left"}
     assert done.changed
-    assert states(analyze(two, in_stages=True)) == {"a": "analyzed", "b": "analyzed"}
+    assert states(analyze(two, in_stages=True)) == {"a": "done", "b": "done"}
 
 
 def test_a_replica_that_falls_behind_stops_the_run() -> None:
@@ -169,7 +171,9 @@ def test_a_replica_that_falls_behind_stops_the_run() -> None:
         unknown(database, "a", "b")
         with replica_of(primary) as replica:
             for check in (True, False):
-                with pytest.raises(InvalidInput, match="ANALYZE works on the primary alone"):
+                with pytest.raises(
+                    InvalidInput, match=r"ANALYZE must run on the primary: .* is a standby\. Set login_host"
+                ):
                     attempt(Database(replica, database.name), check)
             replica.query("SELECT pg_wal_replay_pause()")
             database.execute("CREATE TABLE more AS SELECT n FROM generate_series(1, 10000) n")
@@ -191,4 +195,4 @@ def test_a_server_that_dies_is_told(new_server: Callable[..., Server]) -> None:
     assert result["failed"]
     assert "connection to the server was lost" in result["msg"]
     database.server.start()
-    assert states(analyze(database)) == {"t": "analyzed"}
+    assert states(analyze(database)) == {"t": "done"}

@@ -1,4 +1,4 @@
-"""pg_vacuum when tables are locked, dropped or somebody else's, when time, disk or patience run out, and when things die."""
+"""pg_vacuum when tables are locked, dropped or of another role, when time or disk run out, and when processes die."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.limits import Limits
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.vacuum.plan import VacuumPlan
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.vacuum.run import Vacuum
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.vacuum.run import run
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from tests.support import cramped as small_disk
 from tests.support import repack
@@ -24,7 +24,7 @@ from tests.support.servers import Server
 from tests.support.vacuums import ALWAYS, attempt, bloat, checks, done, locked, skipped, table, vacuum
 
 TIMEOUT_S = 60.0
-# With this lock of somebody else a table can be looked at, and VACUUM waits.
+# With this lock of another session a table can be looked at, and VACUUM waits.
 QUIETLY = "SHARE UPDATE EXCLUSIVE"
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s AND datname = %s"
 
@@ -54,12 +54,12 @@ def started(database: Database, **over: Any) -> RunningModule:
 def test_a_locked_table_is_named_with_its_holder_and_the_others_are_done(two: Database, mode: str) -> None:
     with locked(two, "a", mode) as pid:
         result = vacuum(two, lock_timeout="200ms")
-        assert (done(result), result["changed"], result["left"]) == (["b"], True, [])
+        assert (done(result), result["changed"], result["left"]) == (["b"], True, ["public.a"])
         assert "longer than lock_timeout (200 ms)" in skipped(result)["a"]
         assert f"process {pid} of postgres (migration), idle in transaction" in skipped(result)["a"]
-        assert checks(result) == [("vacuum_table", "public.a")]
+        assert checks(result) == [("vacuum_failed", "public.a")]
         named = attempt(two, tables=["a"], lock_timeout="200ms")
-        assert "public.a: It was locked for longer" in named["failure"]
+        assert "public.a (it was locked for longer" in named["failure"]
         without_waiting = vacuum(two, skip_locked=True)
         assert (without_waiting["changed"], without_waiting["findings"]) == (False, [])
         assert f"process {pid}" in skipped(without_waiting)["a"]
@@ -85,13 +85,13 @@ def test_a_table_that_is_dropped_while_it_is_waited_for_is_passed_over(two: Data
         other.commit()
     result = module.finish()
     assert (result["failed"], done(result), result["findings"]) == (False, ["b"], [])
-    assert skipped(result) == {"a": "It was dropped meanwhile."}
+    assert skipped(result) == {"a": "it was dropped meanwhile"}
 
 
 def test_a_table_that_takes_too_long_is_named_and_the_others_are_done(two: Database) -> None:
     with locked(two, "a", QUIETLY):
         result = vacuum(two, statement_timeout="300ms")
-    assert (done(result), result["left"]) == (["b"], [])
+    assert (done(result), result["left"]) == (["b"], ["public.a"])
     assert "longer than statement_timeout (300 ms)" in skipped(result)["a"]
 
 
@@ -104,7 +104,7 @@ def test_tables_of_others_are_named_and_ones_own_are_done(two: Database) -> None
             result = vacuum(two, check, **login)
             assert done(result) == ["b"]
             assert "neither its owner" in skipped(result)["a"]
-            assert checks(result) == [("vacuum_table", "public.a")]
+            assert checks(result) == [("vacuum_failed", "public.a")]
         assert "neither its owner" in attempt(two, tables=["a"], **login)["failure"]
         assert "neither its owner" in attempt(two, **login)["failure"]  # nothing at all could be done
         two.execute(f"ALTER DATABASE {two.name} OWNER TO {role}")
@@ -153,17 +153,17 @@ def test_a_killed_module_leaves_no_statement_behind_that_does_harm(two: Database
 def test_the_end_of_the_window_stops_the_run_and_another_one_goes_on(two: Database) -> None:
     now = datetime.now(UTC)
     with locked(two, "a", QUIETLY):
-        run = Vacuum(
-            LocalTarget(),
+        outcome = run(
             our_server(two),
+            LocalTarget(),
             VacuumPlan(two.name),
             Limits(until=now + timedelta(seconds=0.5)),
             lambda: datetime.now(UTC),
             check_mode=False,
         )
-        outcome = run.run()
-    assert (outcome.left, outcome.tables, outcome.failure) == (["public.a", "public.b"], [], None)
-    assert outcome.stopped_by.startswith("The maintenance window ended")
+    assert (outcome.values["left"], outcome.changed, outcome.failure) == (["public.a", "public.b"], False, None)
+    assert [each["state"] for each in outcome.values["tables"]] == ["left", "left"]
+    assert outcome.values["stopped_by"].startswith("The maintenance window ended")
     assert done(vacuum(two)) == ["a", "b"]
 
 
@@ -172,9 +172,9 @@ def test_a_rewrite_that_would_outlast_the_window_is_not_begun(database: Database
     now = datetime.now(UTC)
     plan = VacuumPlan(database.name, full=True, min_bloat_bytes=1)
     limits = Limits(until=now + timedelta(seconds=0.01))
-    outcome = Vacuum(LocalTarget(), our_server(database), plan, limits, lambda: now, check_mode=False).run()
-    assert (outcome.left, outcome.changed) == (["public.t"], False)
-    assert "a prediction" in outcome.stopped_by
+    outcome = run(our_server(database), LocalTarget(), plan, limits, lambda: now, check_mode=False)
+    assert (outcome.values["left"], outcome.changed) == (["public.t"], False)
+    assert "a prediction" in outcome.values["stopped_by"]
 
 
 def test_a_server_that_dies_is_told(new_server: Callable[..., Server]) -> None:
@@ -261,12 +261,12 @@ def test_what_a_dead_pg_repack_has_left_is_dropped_and_the_next_run_goes_on(bloa
         module = start_module("pg_vacuum", repacking(bloated))
         os.kill(half_way(bloated), signal.SIGKILL)
         failed = module.finish()
-        assert "public.t: pg_repack was ended by signal 9" in failed["msg"]
+        assert "public.t (pg_repack was ended by signal 9" in failed["msg"]
     assert until(lambda: sessions_gone(bloated), TIMEOUT_S)
     assert bloated.query(LEFT) == [(4,)]
     params = {key: value for key, value in repacking(bloated).items() if not key.startswith("login") and key != "db"}
-    rehearsal = vacuum(bloated, True, **params)
-    assert (rehearsal["cleaned"], bloated.query(LEFT)) == (["public.t"], [(4,)])
+    checked = vacuum(bloated, True, **params)
+    assert (checked["cleaned"], bloated.query(LEFT)) == (["public.t"], [(4,)])
     result = vacuum(bloated, **params)
     assert (result["cleaned"], done(result), bloated.query(LEFT)) == (["public.t"], ["t"], [(0,)])
     assert vacuum(bloated, **params)["changed"] is False
@@ -284,16 +284,16 @@ def test_pg_repack_clears_up_when_the_module_ends(bloated: Database, number: sig
     assert until(lambda: bloated.query(LEFT) == [(0,)], TIMEOUT_S)
 
 
-def test_a_brake_stops_pg_repack_and_a_living_one_is_left_alone(bloated: Database) -> None:
+def test_a_load_limit_stops_pg_repack_and_a_running_one_is_left_alone(bloated: Database) -> None:
     with locked(bloated, "pg_class", "ACCESS SHARE"):
-        module = start_module("pg_vacuum", repacking(bloated, max_transaction_age="3s"))
+        module = start_module("pg_vacuum", repacking(bloated, max_transaction_age="10s"))
         half_way(bloated)
         params = {
             key: value for key, value in repacking(bloated).items() if not key.startswith("login") and key != "db"
         }
         beside = attempt(bloated, True, **params)
-        assert (beside["cleaned"], beside["notes"]) == ([], ["Another pg_repack works on public.t."])
+        assert (beside["cleaned"], beside["notes"]) == ([], ["Another pg_repack is working on public.t."])
         result = module.finish()
     assert (result["failed"], result["left"], result["changed"]) == (False, ["public.t"], False)
-    assert "max_transaction_age allows 3.0 s" in result["stopped_by"]
+    assert "max_transaction_age allows 10.0 s" in result["stopped_by"]
     assert until(lambda: bloated.query(LEFT) == [(0,)], TIMEOUT_S)

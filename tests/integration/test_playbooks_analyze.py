@@ -7,9 +7,9 @@ from tests.integration.site import Site
 
 def test_check_mode_the_work_and_nothing_to_do(site: Site) -> None:
     known = "SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'users'"
-    rehearsal = site.run("analyze", "--check")
-    assert rehearsal.ok, rehearsal.output
-    assert (rehearsal.changed(), site.database.query(known)) == (1, [(False,)])
+    checked = site.run("analyze", "--check")
+    assert checked.ok, checked.output
+    assert (checked.changed(), site.database.query(known)) == (1, [(False,)])
     for changed in (1, 0):
         run = site.run("analyze", report=True)
         assert run.ok, run.output

@@ -49,9 +49,9 @@ def test_what_is_due_is_listed_then_done_then_nothing_is_written(quiet: Site) ->
     database = quiet.database
     needy(database)
     before = database.query(COUNTS)
-    rehearsal = quiet.run("maintenance", "--check", **BACKUPS)
-    assert rehearsal.ok, rehearsal.output
-    assert rehearsal.changed() == 3
+    checked = quiet.run("maintenance", "--check", **BACKUPS)
+    assert checked.ok, checked.output
+    assert checked.changed() == 3
     assert (database.query(COUNTS), database.query(INVALID)) == (before, [(1,)])
 
     first = quiet.run("maintenance", report=True, **BACKUPS, maintenance_window=ALWAYS)

@@ -12,9 +12,9 @@ def test_check_mode_the_work_and_nothing_to_do(site: Site) -> None:
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'users_name'::regclass",
     )
     invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
-    rehearsal = site.run("reindex", "--check")
-    assert rehearsal.ok, rehearsal.output
-    assert (rehearsal.changed(), database.query(invalid)) == (1, [(1,)])
+    checked = site.run("reindex", "--check")
+    assert checked.ok, checked.output
+    assert (checked.changed(), database.query(invalid)) == (1, [(1,)])
     for changed in (1, 0):
         run = site.run("reindex", report=True)
         assert run.ok, run.output

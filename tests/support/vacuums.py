@@ -44,7 +44,7 @@ def counted(database: Database, name: str, dead: int, live: int) -> None:
 
 
 def bloat(database: Database, name: str = "t", rows: int = 20000) -> None:
-    """A table that a rewrite makes half as large, and nobody needs to measure."""
+    """A table that a rewrite makes half as large, and that needs no measuring."""
     table(database, name, rows, rows // 2)
     database.execute(f"VACUUM ANALYZE {name}")
 
@@ -63,12 +63,12 @@ def vacuum(database: Database, check: bool = False, **over: Any) -> Result:
 
 def done(result: Result) -> list[str]:
     """The tables that were done, or would be, in order."""
-    return [each["name"] for each in result["tables"] if each["done"]]
+    return [each["name"] for each in result["tables"] if each["state"] in ("due", "done")]
 
 
 def skipped(result: Result) -> dict[str, str]:
     """The tables that were not, and why."""
-    return {each["name"]: each["skipped"] for each in result["tables"] if not each["done"]}
+    return {each["name"]: each["why"] for each in result["tables"] if each["state"] in ("skipped", "failed", "left")}
 
 
 def checks(result: Result) -> list[tuple[str, str]]:
@@ -78,7 +78,7 @@ def checks(result: Result) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def snapshot(database: Database, name: str = "report") -> Iterator[int]:
-    """Somebody whose snapshot holds all rows that die from now on; his process id."""
+    """A session whose snapshot holds all rows that die from now on; its process id."""
     with contextlib.closing(database.connect(autocommit=False, application_name=name)) as connection:
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection.cursor() as cursor:
@@ -88,7 +88,7 @@ def snapshot(database: Database, name: str = "report") -> Iterator[int]:
 
 @contextlib.contextmanager
 def locked(database: Database, name: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[int]:
-    """Somebody who has a table locked; his process id."""
+    """A session that has a table locked; its process id."""
     opened = database.connect(autocommit=False, application_name="migration")
     with contextlib.closing(opened) as connection, connection.cursor() as cursor:
         cursor.execute(f"LOCK TABLE {name} IN {mode} MODE")

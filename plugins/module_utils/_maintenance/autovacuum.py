@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leave alone what autovacuum works on.
+"""Skip tables that autovacuum is working on.
 
-Who wants a lock that a worker of autovacuum holds has it cancelled a second later, and the work of hours is lost. One
-against wraparound does not give way, and is waited for in vain. In either case the table is being seen to.
+A worker of autovacuum is cancelled a second after another session wants its lock, and the work of hours is lost. One
+against wraparound does not give way, and would be waited for in vain. In either case the table is being vacuumed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from .._postgres.connection import Session
 from . import sql
 
-BUSY = "autovacuum works on it just now"
+BUSY = "autovacuum is working on it"
 
 
 def busy(session: Session, tables: Sequence[int], *, toast: bool = False, vacuum_only: bool = False) -> bool:

@@ -6,7 +6,7 @@
 An SQLSTATE alone is no cause. ANALYZE, REINDEX and VACUUM FULL call the functions of indexes and of statistics, which
 can fail with any of them: 42P01 may be a table that such a function does not find, since these commands run with the
 search_path pg_catalog, pg_temp (PostgreSQL 17: https://www.postgresql.org/docs/17/release-17.html#RELEASE-17-MIGRATION).
-So the catalogs and pg_locks are asked, and what they do not confirm is told with the server's own reason.
+Therefore the catalogs and pg_locks are asked; what they do not confirm is reported with the server's own reason.
 """
 
 from __future__ import annotations

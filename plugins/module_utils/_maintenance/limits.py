@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brakes of long work: between objects it asks, and during a statement a thread asks, whether to stop.
+"""Load limits: between two items, and beside each statement in a thread, they tell whether long work has to stop.
 
-Replicas that fall behind, WAL that piles up, a disk that fills up, somebody's long transaction, the end of the
-maintenance window. Whoever works stops at a safe point, says what is left, and goes on from there in the next run.
+Standbys that fall behind, WAL that piles up, a disk that fills up, a long transaction of another session, the end of
+the maintenance window. The work stops at a safe point, and the next run goes on from there.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from datetime import datetime
 from typing import Any
 
 from .._errors import InvalidInput, QueryFailed, RunbookError
+from .._plan import Plan
 from .._postgres import sqlstate
 from .._postgres.connection import Session
 from .._postgres.directories import places
 from .._postgres.sql import REPLICAS
 from .._target.base import Target
-from .._units import human_duration, human_size, parse_duration, parse_size, to_rfc3339
+from .._units import human_duration, human_size, to_rfc3339
 from . import causes, sql
 from .window import Window
 
@@ -38,101 +39,71 @@ _SAMPLES = 5000  # nearly three hours
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Plan):
     """When to stop. What is None is not looked at.
 
     Attributes:
-        max_replica_lag_s: seconds that a replica may be behind. Or:
+        max_replica_lag_s: seconds that a standby may be behind. Or:
         max_replica_lag_bytes: bytes of WAL that it may be behind.
-        max_wal_bytes: the size that pg_wal may have.
+        max_wal_size_bytes: the size that pg_wal may have.
+        max_transaction_age_s: the age that a transaction of another session in this database may have.
         min_free_bytes: what has to stay free where the server keeps its data and WAL. Or:
-        min_free_percent: the same as a share of the file system.
-        max_transaction_s: the age that somebody else's transaction in this database may have.
+        min_free_ratio: the same as a share of the file system, 0 to 1.
         until: the end of the maintenance window.
         opens: when the window opens next; only set while it is closed, which only check mode accepts.
     """
 
     max_replica_lag_s: float | None = None
     max_replica_lag_bytes: int | None = None
-    max_wal_bytes: int | None = None
+    max_wal_size_bytes: int | None = None
+    max_transaction_age_s: float | None = None
     min_free_bytes: int | None = None
-    min_free_percent: float | None = None
-    max_transaction_s: float | None = None
+    min_free_ratio: float | None = None
     until: datetime | None = None
     opens: datetime | None = None
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any], now: datetime, *, must_be_open: bool = True) -> Limits:
-        """What a module's parameters ask for (`BRAKES` in `_argspec`, read by it).
+    def read(cls, params: Mapping[str, Any], now: datetime, *, must_be_open: bool = True) -> Limits:
+        """What a module's parameters ask for (`LOAD_LIMITS` in `_argspec`, read by it).
 
         Raises:
             InvalidInput: an option says nothing that can be understood.
             OutsideWindow: the window is closed. Not when `must_be_open` is false, which is for check mode.
         """
-        lag_s, lag_bytes = _read_lag(params["max_replica_lag"])
-        free_bytes, free_percent = _read_free(params["min_free"])
+        lag_s, lag_bytes = params["max_replica_lag"] or (None, None)
+        free_bytes, free_ratio = params["min_free"] or (None, None)
         until = opens = None
         if params["window"]:
             window = Window.parse(params["window"])
             opening = window.require(now) if must_be_open else window.at(now)
             until, opens = (opening.end, None) if opening else (None, window.following(now).start)
-        return cls(
+        return cls.from_params(
+            params,
             max_replica_lag_s=lag_s,
             max_replica_lag_bytes=lag_bytes,
-            max_wal_bytes=params["max_wal_size"],
             min_free_bytes=free_bytes,
-            min_free_percent=free_percent,
-            max_transaction_s=params["max_transaction_age"],
+            min_free_ratio=free_ratio,
             until=until,
             opens=opens,
         )
 
     @property
     def watches_sessions(self) -> bool:
-        """Whether what others do has to be seen."""
-        return (self.max_replica_lag_s, self.max_replica_lag_bytes, self.max_transaction_s) != (None, None, None)
+        """Whether the activity of other sessions has to be seen."""
+        return (self.max_replica_lag_s, self.max_replica_lag_bytes, self.max_transaction_age_s) != (None, None, None)
 
     @property
     def watches_space(self) -> bool:
         """Whether the server's file systems have to be seen."""
-        return (self.min_free_bytes, self.min_free_percent) != (None, None)
+        return (self.min_free_bytes, self.min_free_ratio) != (None, None)
 
 
-def _read_lag(text: str | None) -> tuple[float | None, int | None]:
-    """Seconds, or else bytes."""
-    if not text:
-        return None, None
-    if not text.strip().isdigit():
-        with suppress(InvalidInput):
-            return None, parse_size(text, "max_replica_lag")
-        with suppress(InvalidInput):
-            return parse_duration(text, "max_replica_lag"), None
-    raise InvalidInput(
-        "max_replica_lag is neither a duration nor a size",
-        subject=repr(text),
-        remedy="Write a number with a unit, for example 30s or 64MB.",
-    )
-
-
-def _read_free(text: str | None) -> tuple[int | None, float | None]:
-    """Bytes, or else per cent."""
-    if not text:
-        return None, None
-    if not text.strip().endswith("%"):
-        return parse_size(text, "min_free"), None
-    with suppress(ValueError):
-        percent = float(text.strip()[:-1])
-        if 0 <= percent < 100:
-            return None, percent
-    raise InvalidInput("min_free is no share of a disk", subject=repr(text), remedy="Use 0% to 99%, or a size.")
-
-
-class Brakes:
-    """Tells whether to go on. One at a time may ask.
+class LoadLimits:
+    """Limits on a server: whether to go on. Not for two threads at a time.
 
     Attributes:
         stopped_by: the reason that was found last, a sentence; None while there is none.
-        cancelled: the reason is that somebody cancelled a statement of ours. That is a failure.
+        cancelled: the reason is that another session cancelled a statement of ours. That is a failure.
     """
 
     def __init__(
@@ -157,7 +128,7 @@ class Brakes:
         self.stopped_by: str | None = None
         self.cancelled = False
         self._watched_s = 0.0
-        self._session = session
+        self.session = session
         self._target = target
         self._clock = clock
         self._programs = list(programs)
@@ -173,7 +144,7 @@ class Brakes:
         Raises:
             InvalidInput: a limit is set on what this login or this target cannot see.
         """
-        self._prepare()
+        self.prepare()
         self._watched_s = 0.0
         looks = (self._late, self._behind, self._too_much_wal, self._too_full, self._waited_for)
         self.stopped_by = next((reason for look in looks if (reason := look()) is not None), None)
@@ -187,7 +158,7 @@ class Brakes:
         it as well, for psycopg2 waits for a statement's end before the handler can run.
         """
         self.stopped_by = None
-        self._prepare()
+        self.prepare()
         self._pids = [work.value(sql.BACKEND_PID)]
         watch = _Watch(self, work, self._every_s)
         with _wakeup() as told:
@@ -203,8 +174,8 @@ class Brakes:
     def ended(self, exc: RunbookError, subject: str, timeout_s: float | None) -> bool:
         """Whether what the last watched statement failed with is to end the whole run; `stopped_by` then says why.
 
-        It is when we cancelled it, and when somebody else did: who cancels maintenance wants it to end. A timeout has
-        the same SQLSTATE, and concerns this statement alone.
+        It is when we cancelled it, and when another session did, for that is how an operator ends maintenance.
+        A timeout has the same SQLSTATE, and concerns this statement alone.
 
         Args:
             subject: what was worked on, for people.
@@ -227,15 +198,15 @@ class Brakes:
         if most_s is None and most_bytes is None:
             return None
         now = time.monotonic()
-        for replica in self._session.query(REPLICAS):
+        for replica in self.session.query(REPLICAS):
             self._written.append((now, replica.written))
             if most_bytes is not None and replica.lag_bytes > most_bytes:
                 lag, allowed = human_size(replica.lag_bytes), human_size(most_bytes)
-                return f"Replica {replica.name} is {lag} behind, and max_replica_lag allows {allowed}."
+                return f"Standby {replica.name} is {lag} behind, and max_replica_lag allows {allowed}."
             lag_s = self._lag_s(replica, now)
             if most_s is not None and lag_s > most_s:
                 lag, allowed = human_duration(lag_s), human_duration(most_s)
-                return f"Replica {replica.name} is {lag} behind, and max_replica_lag allows {allowed}."
+                return f"Standby {replica.name} is {lag} behind, and max_replica_lag allows {allowed}."
         return None
 
     def _lag_s(self, replica: Any, now: float) -> float:
@@ -249,30 +220,30 @@ class Brakes:
         return max(replica.replay_lag_s or 0.0, now - seen)
 
     def _too_much_wal(self) -> str | None:
-        most = self.limits.max_wal_bytes
+        most = self.limits.max_wal_size_bytes
         if most is None:
             return None
-        size = int(self._session.value(sql.WAL_BYTES))
+        size = int(self.session.value(sql.WAL_BYTES))
         if size <= most:
             return None
         return f"pg_wal has {human_size(size)}, and max_wal_size allows {human_size(most)}."
 
     def _too_full(self) -> str | None:
-        least, percent = self.limits.min_free_bytes, self.limits.min_free_percent
+        least, ratio = self.limits.min_free_bytes, self.limits.min_free_ratio
         for place in self._places or ():
             space = self._target.files.space(place)
-            wanted = least if least is not None else int(space.total_bytes * (percent or 0) / 100)
+            wanted = least if least is not None else int(space.total_bytes * (ratio or 0.0))
             if space.free_bytes < wanted:
                 free = human_size(space.free_bytes)
-                return f"{free} are free in {place}, and min_free keeps {human_size(wanted)}."
+                return f"{free} are free in {place}, and min_free requires {human_size(wanted)}."
         return None
 
     def _waited_for(self) -> str | None:
-        most = self.limits.max_transaction_s
+        most = self.limits.max_transaction_age_s
         if most is None:
             return None
         values = {"pids": self._pids, "programs": self._programs}
-        for oldest in self._session.query(sql.OLDEST_TRANSACTION, values):
+        for oldest in self.session.query(sql.OLDEST_TRANSACTION, values):
             if oldest.age_s > most:
                 age, allowed = human_duration(oldest.age_s), human_duration(most)
                 return f"A transaction is {age} old ({oldest.who}), and max_transaction_age allows {allowed}."
@@ -280,43 +251,49 @@ class Brakes:
 
     # --- whether they can be seen
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Look once whether all that is limited can be seen.
+
+        Raises:
+            InvalidInput: a limit is set on what this login or this target cannot see.
+        """
         if self._ready:
             return
         limits = self.limits
-        if limits.watches_sessions or limits.watches_space or limits.max_wal_bytes is not None:
-            rights = self._session.query(sql.RIGHTS)[0]
+        if limits.watches_sessions or limits.watches_space or limits.max_wal_size_bytes is not None:
+            rights = self.session.query(sql.RIGHTS)[0]
             if limits.watches_sessions and not rights.sessions:
-                raise _blind("max_replica_lag and max_transaction_age", "what other sessions do")
-            if limits.max_wal_bytes is not None and not rights.wal:
+                raise _blind("max_replica_lag and max_transaction_age", "the activity of other sessions")
+            if limits.max_wal_size_bytes is not None and not rights.wal:
                 raise _blind("max_wal_size", "the size of pg_wal")
             if limits.watches_space:
                 if not rights.places:
                     raise _blind("min_free", "where the server keeps its data")
-                self._places = places(self._session, self._target)
+                self._places = places(self.session, self._target)
                 if self._places is None:
                     raise InvalidInput(
-                        "The brake min_free cannot work",
+                        "min_free cannot be checked",
                         subject=self._target.name,
                         why="the server's data directory cannot be seen from there",
-                        remedy="Run it on the server's host as root or as the server's account, or leave it out.",
+                        remedy="Run the module on the server's host as root or as the server's account,"
+                        " or remove the option.",
                     )
         self._ready = True
 
 
 def _blind(option: str, what: str) -> InvalidInput:
     return InvalidInput(
-        f"The brake {option} cannot work",
-        why=f"the login may not see {what}",
-        remedy="Grant it the role pg_monitor, or leave the option out.",
+        f"{option} cannot be checked",
+        why=f"the login has no privilege to see {what}",
+        remedy="Grant the login the role pg_monitor, or remove the option.",
     )
 
 
 class _Watch:
     """The thread beside a statement."""
 
-    def __init__(self, brakes: Brakes, work: Session, every_s: float) -> None:
-        self._brakes = brakes
+    def __init__(self, limits: LoadLimits, work: Session, every_s: float) -> None:
+        self._limits = limits
         self._work = work
         self._every_s = every_s
         self._cancelled = False
@@ -352,13 +329,13 @@ class _Watch:
 
     def _reason(self) -> str | None:
         try:
-            return self._brakes.check()
+            return self._limits.check()
         except QueryFailed as exc:
             if not exc.details.get("lost"):  # else the statement's own connection is lost as well, and says so
-                self._brakes.stopped_by = f"The brakes cannot be read: {exc.why}."
+                self._limits.stopped_by = f"The load limits cannot be checked: {exc.why}."
         except RunbookError as exc:
-            self._brakes.stopped_by = f"The brakes cannot be read: {exc.message}"
-        return self._brakes.stopped_by
+            self._limits.stopped_by = f"The load limits cannot be checked: {exc.message}"
+        return self._limits.stopped_by
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SQL that tells when long work has to stop: replicas, WAL and the transactions of others."""
+"""SQL that tells when long work has to stop: standbys, WAL and the transactions of other sessions."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS ses
        pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') AS places
 """
 
+# For a session that only looks: compiling its statements would take longer than running them, and none waits for long.
+LOOK_SETTINGS = {"jit": "off", "lock_timeout": "10s"}
+
 BACKEND_PID = "SELECT pg_catalog.pg_backend_pid()"
 
 
 # https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-GENFILE
 WAL_BYTES = "SELECT coalesce(sum(size), 0)::bigint FROM pg_catalog.pg_ls_waldir()"
 
-# The oldest transaction of somebody else in this database.
+# The oldest transaction of another session in this database.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
 OLDEST_TRANSACTION = """
 SELECT who, extract(epoch FROM pg_catalog.clock_timestamp() - since)::float8 AS age_s
 FROM (
-    SELECT pg_catalog.format('process %%s of %%s%%s, %%s', pid, coalesce(usename::text, 'nobody'),
+    SELECT pg_catalog.format('process %%s of %%s%%s, %%s', pid, coalesce(usename::text, 'an unknown role'),
                              coalesce(' (' || nullif(application_name, '') || ')', ''), state) AS who, xact_start AS since
     FROM pg_catalog.pg_stat_activity
     WHERE datname = pg_catalog.current_database() AND backend_type = 'client backend' AND xact_start IS NOT NULL
@@ -42,7 +45,7 @@ ORDER BY since LIMIT 1
 # --- what autovacuum works on
 
 # The workers of autovacuum that hold one of these tables, with `toast` or its TOAST table, and whether each is in VACUUM
-# rather than in ANALYZE. Everybody sees pg_locks, and that a worker has no user; its type needs pg_read_all_stats.
+# rather than in ANALYZE. Every role sees pg_locks, and that a worker has no user; its type needs pg_read_all_stats.
 # https://www.postgresql.org/docs/current/routine-vacuuming.html#AUTOVACUUM
 WORKERS = """
 SELECT l.pid, EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = l.pid) AS vacuums
@@ -66,7 +69,7 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.oid = %(oid)s::pg_catalog.oid OR n.nspname = %(schema)s AND c.relname = %(name)s
 """
 
-# Who holds a lock on a table that keeps VACUUM, ANALYZE or a rewrite away.
+# The sessions whose lock on a table keeps VACUUM, ANALYZE or a rewrite away.
 # https://www.postgresql.org/docs/current/explicit-locking.html#TABLE-LOCK-COMPATIBILITY
 LOCKED_BY = """
 SELECT CASE WHEN l.pid IS NULL THEN pg_catalog.format('a prepared transaction (%%s, see pg_prepared_xacts)', l.mode)
@@ -97,7 +100,7 @@ FROM pg_catalog.pg_database d
 ORDER BY greatest(pg_catalog.age(d.datfrozenxid), pg_catalog.mxid_age(d.datminmxid)) DESC, 1
 """
 
-# What holds rows of any database back: shared catalogs count for each, and whoever holds those holds all. A backend that
+# What holds rows of any database back: shared catalogs count for each, and what holds those holds all. A backend that
 # runs VACUUM itself holds nothing. `lasting`: it may have begun before multixacts that are old by now.
 # https://www.postgresql.org/docs/current/view-pg-replication-slots.html
 HOLDERS = f"""
@@ -128,7 +131,7 @@ ORDER BY age DESC NULLS LAST
 """
 
 # Temporary tables of this database that are as old as this: no other session can vacuum them. `number` is that of the
-# backend whose they are, or were.
+# backend that they belong to, or belonged to.
 TEMPORARY = """
 SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS identity,
        pg_catalog.substring(n.nspname, '[0-9]+$')::pg_catalog.int4 AS number,

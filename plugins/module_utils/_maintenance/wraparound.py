@@ -151,7 +151,7 @@ def _temporary(session: Session, age: int, multixact_age: int) -> Iterator[Obsta
         owners = _owners(backends, number, session.server_version)
         what = "the temporary tables" if len(rows) > 1 else "the temporary table"
         if not owners:
-            text = f"{what} {names}, whose session is gone"
+            text = f"{what} {names}, whose session has ended"
             drops = " ".join(f"DROP TABLE {each.identity};" for each in rows[:_MOST_TOLD])
             remedy = f"The next autovacuum of the database drops such tables, or as a superuser: {drops}"
         else:

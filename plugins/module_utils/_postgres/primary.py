@@ -14,4 +14,8 @@ _IN_RECOVERY = "SELECT pg_catalog.pg_is_in_recovery()"
 def require(session: Session, statement: str, host: str) -> None:
     """Raise InvalidInput when the server is a standby. The statement is for people, the host is the login's."""
     if session.value(_IN_RECOVERY):
-        raise InvalidInput(f"{statement} works on the primary alone", subject=host, remedy="Name its host.")
+        raise InvalidInput(
+            f"{statement} must run on the primary",
+            why=f"{host or 'this server'} is a standby",
+            remedy="Set login_host to the primary.",
+        )

@@ -71,7 +71,7 @@ def _extended(raw: bool, before_15: bool, inherited: str, wanted: str) -> str:
 def tables(server_version: int, *, raw: bool) -> str:
     """The statement that reads all tables; `raw`: the login may read the statistics themselves.
 
-    pg_relation_size() waits for whoever holds an exclusive lock: such tables have the size of the last VACUUM.
+    pg_relation_size() waits for a session that holds an exclusive lock: such tables have the size of the last VACUUM.
     """
     known = _RAW if raw else _SEEN
     before_15 = server_version < 150000

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which tables have stale statistics, or lack some. Reading is apart from judging, which is pure."""
+"""Which tables have stale statistics, or lack some. Choosing is pure, and apart from reading."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from datetime import datetime
 from typing import Any
 
 from ..._errors import InvalidInput, ObjectNotFound
+from ..._plan import Plan
 from ..._postgres.connection import Session
 from ..._units import to_rfc3339
+from ..work import Item
 from . import sql
 
-_FINE_TARGET = 50  # below it, coarse statistics cannot be told from others
+_FINE_TARGET = 50  # below it, coarse statistics cannot be distinguished from others
 
 
 @dataclass(frozen=True)
-class AnalyzePlan:
-    """What the operator wants.
+class AnalyzePlan(Plan):
+    """What the operator wants. Times in seconds, sizes in bytes.
 
     Attributes:
-        tables: `name` or `schema.name`; of a partitioned one its partitions as well. They are done if anything changed.
-        share: of the live rows, that have to be changed; and `min_changes` how many at least.
+        tables: `name` or `schema.name`; with the partitions of a partitioned one. They are done if anything changed.
+        min_changed_ratio: share of the live rows that have to be changed, and `min_changes` how many at least.
         in_stages: coarse statistics of all tables that have none first, then finer ones.
         missing_only: only tables that lack statistics.
     """
@@ -33,27 +35,28 @@ class AnalyzePlan:
     db: str
     tables: Sequence[str] = ()
     schemas: Sequence[str] = ()
-    share: float = 0.1
+    min_changed_ratio: float = 0.1
     min_changes: int = 50
     in_stages: bool = False
     missing_only: bool = False
     skip_locked: bool = False
     lock_timeout_s: float = 10.0
     statement_timeout_s: float | None = None
-    buffer_usage_limit_kb: int | None = None
+    buffer_usage_limit_bytes: int | None = None
 
     def check(self) -> None:
         """Raise InvalidInput for what cannot work."""
-        if not 0 <= self.share <= 1:
-            raise InvalidInput("min_share is no share", subject=str(self.share), remedy="Use 0 to 1.")
-        if self.min_changes < 0:
-            raise InvalidInput("min_changes is negative", subject=str(self.min_changes), remedy="Use 0 or more.")
         if self.lock_timeout_s < 0.001:
-            raise InvalidInput("lock_timeout is 0", remedy="Without one, it may wait for ever: use 1s or more.")
+            raise InvalidInput(
+                "Invalid lock_timeout",
+                subject="'0'",
+                why="without a timeout ANALYZE may wait forever",
+                remedy="Use 1s or more.",
+            )
 
 
 @dataclass(frozen=True)
-class State:
+class AnalyzeState:
     """What the server has counted of a table. `changes` are rows changed since its last ANALYZE."""
 
     live: int
@@ -63,7 +66,7 @@ class State:
 
     @property
     def last(self) -> datetime | None:
-        """The last ANALYZE, whoever did it."""
+        """The last ANALYZE, that of autovacuum included."""
         return max((at for at in (self.by_hand, self.by_itself) if at is not None), default=None)
 
     def as_dict(self) -> dict[str, object]:
@@ -73,7 +76,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Table:
+class AnalyzeTable:
     """A table, materialized view or partitioned table, and which statistics it lacks.
 
     The inherited ones are those of it together with its partitions or children, the others of its own rows.
@@ -86,7 +89,7 @@ class Table:
     kind: str
     size_bytes: int
     counted: float
-    state: State
+    state: AnalyzeState
     allowed: bool
     columns_missing: tuple[str, ...] = ()
     inherited_missing: tuple[str, ...] = ()
@@ -101,60 +104,46 @@ class Table:
 
     @property
     def has_rows(self) -> bool:
-        """Whether there is anything to make statistics of; one that nobody has counted has some if it has pages."""
+        """Whether there is anything to make statistics of: rows, or pages if its rows were never counted."""
         return self.rows > 0 or (self.counted < 0 and self.size_bytes > 0)
 
 
 @dataclass(frozen=True)
-class Item:
-    """A table to analyze, and what came of it.
+class AnalyzeTask:
+    """A table to analyze, and what came of it. `covers` are its partitions, which the same statement analyzes."""
 
-    Attributes:
-        reason: `missing`, `changed` or `coarse`. `about` says it in words.
-        state: `due`, `analyzed`, `skipped`, `failed` or `left`.
-        why: for the last three, one sentence without a full stop. `remedy` is what helps, if that is known.
-        covers: its partitions, which the same statement analyzes.
-    """
-
-    table: Table
-    reason: str
-    about: str
+    table: AnalyzeTable
     covers: tuple[int, ...] = ()
-    state: str = "due"
-    why: str = ""
-    remedy: str = ""
-    after: State | None = None
-    duration_s: float | None = None
+    after: AnalyzeState | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
         return {
             "schema": self.table.schema,
             "name": self.table.name,
-            "reason": self.reason,
-            "about": self.about,
-            "state": self.state,
             "partitions": len(self.covers),
             "before": self.table.state.as_dict(),
             "after": self.after.as_dict() if self.after else None,
-            "duration_s": self.duration_s,
-            "why": self.why,
         }
 
 
-def read(session: Session, schemas: Sequence[str]) -> list[Table]:
+def _item(table: AnalyzeTable, reason: str, why: str) -> Item[AnalyzeTask]:
+    return Item(table.identity, AnalyzeTask(table), reason, why)
+
+
+def read(session: Session, schemas: Sequence[str]) -> list[AnalyzeTable]:
     """All tables but temporary ones; those of the system's schemas only if these are named."""
     raw = bool(session.value(sql.READS_STATISTICS))
     rows = session.query(sql.tables(session.server_version, raw=raw), {"schemas": list(schemas)})
     return [_table(row) for row in rows]
 
 
-def _table(row: Any) -> Table:
+def _table(row: Any) -> AnalyzeTable:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in row._asdict().items()
     }
-    state = State(values.pop("live"), values.pop("changes"), values.pop("by_hand"), values.pop("by_itself"))
-    return Table(state=state, **values)
+    state = AnalyzeState(values.pop("live"), values.pop("changes"), values.pop("by_hand"), values.pop("by_itself"))
+    return AnalyzeTable(state=state, **values)
 
 
 def read_children(session: Session) -> dict[int, list[int]]:
@@ -176,14 +165,14 @@ def _descendants(parent: int, below: Mapping[int, Sequence[int]]) -> list[int]:
     return found
 
 
-def judge(
-    tables: Sequence[Table],
+def choose(
+    tables: Sequence[AnalyzeTable],
     below: Mapping[int, Sequence[int]],
     plan: AnalyzePlan,
     *,
     only: bool,
     coarse: Iterable[int] = (),
-) -> list[Item]:
+) -> list[Item[AnalyzeTask]]:
     """What is due, missing statistics first and then by the share that changed. Pure.
 
     Args:
@@ -192,52 +181,54 @@ def judge(
         coarse: tables whose statistics an interrupted run in stages has left coarse.
     """
     by_oid = {each.oid: each for each in tables}
-    named = _named(tables, below, plan)
+    explicit = _explicit(tables, below, plan)
     rough = set(coarse)
-    found: dict[int, tuple[float, Item]] = {}
+    found: dict[int, tuple[float, Item[AnalyzeTask]]] = {}
     for table in tables:
-        if named is not None and table.oid not in named:
+        if explicit is not None and table.oid not in explicit:
             continue
         leaves = [by_oid[oid] for oid in below.get(table.oid, ()) if oid in by_oid and by_oid[oid].kind != "p"]
         lacks = _lacks(table, leaves)
         changes, rows = _changes(table, leaves)
-        least = 1.0 if named is not None else max(1.0, plan.min_changes, plan.share * rows)
+        least = 1.0 if explicit is not None else max(1.0, plan.min_changes, plan.min_changed_ratio * rows)
         if lacks:
-            found[table.oid] = (2.0 + rows, Item(table, "missing", lacks))
+            found[table.oid] = (2.0 + rows, _item(table, "missing", lacks))
         elif plan.missing_only:
             continue
         elif changes >= least:
             about = f"about {changes} of {rows} rows changed since the last ANALYZE"
-            found[table.oid] = (min(1.0, changes / max(1, rows)), Item(table, "changed", about))
+            found[table.oid] = (min(1.0, changes / max(1, rows)), _item(table, "changed", about))
         elif table.oid in rough:
-            found[table.oid] = (0.0, Item(table, "coarse", "its statistics are those of an early stage"))
+            found[table.oid] = (0.0, _item(table, "coarse", "its statistics are those of an early stage"))
     if not only:
         found = _without_covered(found, below, by_oid)
-    ranked = sorted(found.values(), key=lambda pair: (-pair[0], pair[1].table.identity))
-    items = [item if item.table.allowed else _refused(item) for dummy, item in ranked]
+    ranked = sorted(found.values(), key=lambda pair: (-pair[0], pair[1].name))
+    items = [item if item.facts.table.allowed else _refused(item) for dummy, item in ranked]
     # A parent's own statistics come after its partitions', so that they are the younger ones.
-    return sorted(items, key=lambda item: bool(only and item.table.oid in below))
+    return sorted(items, key=lambda item: bool(only and item.facts.table.oid in below))
 
 
-def _refused(item: Item) -> Item:
-    why = "the login may not analyze it: it owns neither the table nor the database"
-    return replace(item, state="failed", why=why)
+def _refused(item: Item[AnalyzeTask]) -> Item[AnalyzeTask]:
+    why = "the login lacks the privilege to analyze it: it owns neither the table nor the database"
+    return item.become("failed", why, "Use the login of the owner or of a superuser.")
 
 
-def _named(tables: Sequence[Table], below: Mapping[int, Sequence[int]], plan: AnalyzePlan) -> set[int] | None:
+def _explicit(tables: Sequence[AnalyzeTable], below: Mapping[int, Sequence[int]], plan: AnalyzePlan) -> set[int] | None:
     if not plan.tables:
         return None
     found: set[int] = set()
     for name in plan.tables:
         matches = [each.oid for each in tables if name in (each.name, f"{each.schema}.{each.name}")]
         if not matches:
-            raise ObjectNotFound("There is no such table", subject=name, remedy="Write it as name or schema.name.")
+            raise ObjectNotFound(
+                "Table not found", subject=name, remedy="Write it as name or schema.name, without quotes."
+            )
         found.update(matches)
         found.update(oid for each in matches for oid in below.get(each, ()))
     return found
 
 
-def _lacks(table: Table, leaves: Sequence[Table]) -> str:
+def _lacks(table: AnalyzeTable, leaves: Sequence[AnalyzeTable]) -> str:
     """Which statistics are missing, in words."""
     parts = []
     below = any(leaf.has_rows for leaf in leaves)
@@ -264,7 +255,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _changes(table: Table, leaves: Sequence[Table]) -> tuple[int, int]:
+def _changes(table: AnalyzeTable, leaves: Sequence[AnalyzeTable]) -> tuple[int, int]:
     """How many rows changed since the table's last ANALYZE, about, of how many.
 
     Autovacuum never analyzes a parent, and forgets the changes of a child that it analyzes: then all rows of the child
@@ -284,21 +275,27 @@ def _changes(table: Table, leaves: Sequence[Table]) -> tuple[int, int]:
 
 
 def _without_covered(
-    found: Mapping[int, tuple[float, Item]], below: Mapping[int, Sequence[int]], by_oid: Mapping[int, Table]
-) -> dict[int, tuple[float, Item]]:
+    found: Mapping[int, tuple[float, Item[AnalyzeTask]]],
+    below: Mapping[int, Sequence[int]],
+    by_oid: Mapping[int, AnalyzeTable],
+) -> dict[int, tuple[float, Item[AnalyzeTask]]]:
     """Without the partitions that ANALYZE of their parent analyzes anyway, which each such parent names instead."""
     parents = [oid for oid in found if by_oid[oid].kind == "p"]
     covered = {oid for parent in parents for oid in below.get(parent, ())}
     kept = {oid: pair for oid, pair in found.items() if oid not in covered}
     return {
-        oid: (rank, replace(item, covers=tuple(each for each in below.get(oid, ()) if each in by_oid)))
-        if item.table.kind == "p"
+        oid: (rank, _covering(item, tuple(each for each in below.get(oid, ()) if each in by_oid)))
+        if item.facts.table.kind == "p"
         else (rank, item)
         for oid, (rank, item) in kept.items()
     }
 
 
-def coarse(session: Session, tables: Sequence[Table]) -> list[int]:
+def _covering(item: Item[AnalyzeTask], covers: tuple[int, ...]) -> Item[AnalyzeTask]:
+    return replace(item, facts=replace(item.facts, covers=covers))
+
+
+def coarse(session: Session, tables: Sequence[AnalyzeTable]) -> list[int]:
     """Tables that a run in stages has left coarse, when it was stopped before its last stage."""
     if session.value(sql.TARGET) < _FINE_TARGET:
         return []

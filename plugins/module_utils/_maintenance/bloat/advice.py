@@ -26,17 +26,17 @@ class Thresholds:
     """From where on something is to be done.
 
     Attributes:
-        bloat_ratio: share of a relation that a rewrite would give back; both this and the next must be reached.
-        bloat_bytes: the same in bytes.
-        dead_ratio: share of dead rows; both this and the next must be reached.
-        dead_tuples: their number.
+        min_bloat_ratio: share of a relation that a rewrite would give back; both this and the next must be reached.
+        min_bloat_bytes: the same in bytes.
+        min_dead_ratio: share of dead rows; both this and the next must be reached.
+        min_dead_tuples: their number.
         freeze_max_age: the server's autovacuum_freeze_max_age.
     """
 
-    bloat_ratio: float = 0.3
-    bloat_bytes: int = 8 * 1024 * 1024
-    dead_ratio: float = 0.2
-    dead_tuples: int = 1000
+    min_bloat_ratio: float = 0.3
+    min_bloat_bytes: int = 8 * 1024 * 1024
+    min_dead_ratio: float = 0.2
+    min_dead_tuples: int = 1000
     freeze_max_age: int = 200_000_000
 
 
@@ -54,15 +54,15 @@ def _recommend(relation: Relation, limits: Thresholds) -> tuple[str, str]:
         return "vacuum", f"Its oldest row is {relation.freeze_age:,} transactions old: it has to be frozen."
     if relation.kind != "index" and _is_dead(relation, limits):
         share = _dead_share(relation)
-        return "vacuum", f"{relation.dead_tuples:,} rows are dead, {share:.0%} of all. What is free comes after that."
+        return "vacuum", f"{relation.dead_tuples:,} rows are dead, {share:.0%} of all. VACUUM comes before a rewrite."
     if relation.bloat_ratio is None:
         if relation.kind != "index" and relation.last_analyze is None and "analyzed" in relation.note:
-            return "analyze", "It was never analyzed, so that nobody can plan or judge by its statistics."
+            return "analyze", "It was never analyzed, so that neither the planner nor this report has statistics."
         return "nothing", "There is no figure to go by."
     bloat = relation.bloat_bytes or 0
-    if relation.bloat_ratio >= limits.bloat_ratio and bloat >= limits.bloat_bytes:
+    if relation.bloat_ratio >= limits.min_bloat_ratio and bloat >= limits.min_bloat_bytes:
         if relation.confidence == "low":
-            return "nothing", f"{human_size(bloat)} may be wasted, but nobody should act on so doubtful an estimate."
+            return "nothing", f"{human_size(bloat)} may be wasted, but the estimate is too uncertain to act on."
         if relation.kind == "index":
             return "reindex", f"A rebuilt index would be {human_size(bloat)} smaller ({relation.bloat_ratio:.0%})."
         return "repack", f"A rewritten table would be {human_size(bloat)} smaller ({relation.bloat_ratio:.0%})."
@@ -82,7 +82,7 @@ def _dead_share(relation: Relation) -> float:
 
 
 def _is_dead(relation: Relation, limits: Thresholds) -> bool:
-    return (relation.dead_tuples or 0) >= limits.dead_tuples and _dead_share(relation) >= limits.dead_ratio
+    return (relation.dead_tuples or 0) >= limits.min_dead_tuples and _dead_share(relation) >= limits.min_dead_ratio
 
 
 def finding(relation: Relation, limits: Thresholds) -> Finding | None:
@@ -92,7 +92,7 @@ def finding(relation: Relation, limits: Thresholds) -> Finding | None:
     subject = f"{relation.schema}.{relation.name}" + (" (TOAST)" if relation.kind == "toast" else "")
     severity = "warning"
     value: object = relation.bloat_ratio
-    threshold: object = limits.bloat_ratio
+    threshold: object = limits.min_bloat_ratio
     check = "bloat"
     if relation.recommendation == "analyze":
         check, severity, value, threshold = "statistics", "info", None, None
@@ -101,6 +101,6 @@ def finding(relation: Relation, limits: Thresholds) -> Finding | None:
         share = (relation.freeze_age or 0) / limits.freeze_max_age
         severity = "critical" if share > _FREEZE_CRITICAL else "warning" if share > _FREEZE_WARNING else "info"
     elif relation.recommendation == "vacuum":
-        check, value, threshold = "dead_tuples", round(_dead_share(relation), 4), limits.dead_ratio
+        check, value, threshold = "dead_tuples", round(_dead_share(relation), 4), limits.min_dead_ratio
     message = f"{subject}: {relation.reason}"
     return Finding(check, severity, subject, value, threshold, message, _REMEDIES[relation.recommendation])

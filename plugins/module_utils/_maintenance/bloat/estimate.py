@@ -51,7 +51,7 @@ class Figures:
         is_partial: of an index.
         lost: the rows were not counted since the counters were reset or lost.
         seen: the rows were counted just now, in the table itself.
-        locked: somebody holds an exclusive lock on it.
+        locked: a session holds an exclusive lock on it.
         shape: of an index that is no B-tree.
     """
 
@@ -125,10 +125,10 @@ def heap(row: Any, page_size: int) -> Estimate:
         last_vacuum=_moment(row.last_vacuum),
         last_analyze=_moment(row.last_analyze),
     )
-    return Estimate(_judge_heap(relation, figures, row), figures, row.table_oid)
+    return Estimate(_examine_heap(relation, figures, row), figures, row.table_oid)
 
 
-def _judge_heap(relation: Relation, figures: Figures, row: Any) -> Relation:
+def _examine_heap(relation: Relation, figures: Figures, row: Any) -> Relation:
     if relation.size_bytes == 0:
         return replace(relation, bloat_bytes=0, bloat_ratio=0.0, method="estimate", confidence="high")
     if relation.kind == "toast":
@@ -192,11 +192,11 @@ def index(row: Any, page_size: int) -> Estimate:
     if row.access_method != "btree":
         figures = replace(figures, shape=others.shape(row))
     relation = replace(_relation(row), live_tuples=None if rows is None else round(rows))
-    judged = _judge_index(relation, figures, row)
-    return Estimate(judged, figures, row.table_oid, table_rows, float(row.dead_tuples or 0))
+    examined = _examine_index(relation, figures, row)
+    return Estimate(examined, figures, row.table_oid, table_rows, float(row.dead_tuples or 0))
 
 
-def _judge_index(relation: Relation, figures: Figures, row: Any) -> Relation:
+def _examine_index(relation: Relation, figures: Figures, row: Any) -> Relation:
     if not row.is_valid:
         return replace(relation, note="The index is invalid: rebuild or drop it.")
     if figures.shape is not None:
@@ -235,9 +235,9 @@ def _unknown(relation: Relation, figures: Figures, row: Any) -> str:
     if _may_be_toasted(row):
         return "Some of its keys may lie in TOAST, where no statistics tell how long they are."
     if _longest(row) > _LONGEST_KEY:
-        return "Its keys are long, and nobody has counted how small an index compresses them."
+        return "Its keys are long, and how far an index compresses them is not known."
     if -2 in row.lengths:  # a C string
-        return "Names are stored shorter in an index than in a table, and nobody has counted by how much."
+        return "Names are stored shorter in an index than in a table, and by how much is not known."
     return ""
 
 

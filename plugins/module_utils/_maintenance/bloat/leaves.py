@@ -64,7 +64,7 @@ def measure(session: Session, found: Estimate, means: Means, method: str) -> Rel
     most, least = _live_shares(figures, leaves)
     certain = _rebuilt(found, leaves, _content(found, leaves, most))
     hoped = _rebuilt(found, leaves, _content(found, leaves, least, hoping=True))
-    confidence, note = _judge(found, leaves, method, certain.bloat_ratio or 0.0, hoped.bloat_ratio or 0.0)
+    confidence, note = _examine(found, leaves, method, certain.bloat_ratio or 0.0, hoped.bloat_ratio or 0.0)
     return replace(
         certain,
         live_tuples=None if figures.rows is None else round(figures.rows),
@@ -112,7 +112,7 @@ def _entries(figures: Figures, leaves: _Leaves) -> float:
 
 
 def _look(session: Session, found: Estimate, means: Means, method: str, usable: int) -> _Leaves:
-    """What is free on a page is told without the line pointer of one more entry: it counts as used, and is not."""
+    """The server reports a page's free space without the line pointer of one more entry, as if that was in use."""
     relation, figures, page = found.relation, found.figures, found.figures.page_size
     pages = relation.size_bytes // page
     name = names(session, relation.oid).quoted
@@ -198,7 +198,7 @@ def _rebuilt(found: Estimate, leaves: _Leaves, content: _Content) -> Relation:
     return with_rewritten(relation, pages, page)
 
 
-def _judge(found: Estimate, leaves: _Leaves, method: str, certain: float, hoped: float) -> tuple[str, str]:
+def _examine(found: Estimate, leaves: _Leaves, method: str, certain: float, hoped: float) -> tuple[str, str]:
     """How well the figure is known, and what is not."""
     figures, size = found.figures, leaves.size_bytes
     if leaves.used > 0 and _expected(figures) <= 0:
@@ -212,14 +212,14 @@ def _judge(found: Estimate, leaves: _Leaves, method: str, certain: float, hoped:
             condition = "its keys repeat as often as statistics let one think"
         return (
             "low" if hoped - certain > certain else "medium",
-            f"That much at least. It would be {hoped:.0%} if {condition}.",
+            f"The figure is a minimum. It would be {hoped:.0%} if {condition}.",
         )
     if method != "pgstatindex" and size > SAMPLE_PAGES * figures.page_size:
         return "medium", ""
     if figures.share and not leaves.all_seen:
         return "medium", "How often keys are equal was seen in a sample of its pages."
     if figures.share and not leaves.keys and not figures.hoped:
-        return "medium", "That much at least. How often its keys are equal is not known."
+        return "medium", "The figure is a minimum. How often its keys are equal is not known."
     entry = _entry_bytes(figures, leaves)
     if entry > WIDE_ROW and not leaves.keys and not _is_whole(entry):
         return "medium", "Its keys are long, and cannot be read to see how they fit into pages."

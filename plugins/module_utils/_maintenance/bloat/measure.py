@@ -103,7 +103,7 @@ def _all_rows(session: Session, found: Estimate, means: Means) -> _Heap:
     dead_mean = row.dead_tuple_len / row.dead_tuple_count if row.dead_tuple_count else 0.0
     dead_bytes = row.dead_tuple_count * layout.expected(dead_mean, dead_mean.is_integer())
     # What the pages hold beside headers, line pointers, dead rows and free space bounds it from above. Among that are
-    # line pointers of rows that are gone, but no more than would fill the free space with rows again.
+    # line pointers of removed rows, but no more than would fill the free space with rows again.
     pointers = layout.LINE_POINTER * (row.tuple_count + row.dead_tuple_count)
     most = (row.table_len - pages * layout.PAGE_HEADER - pointers - row.free_space - dead_bytes) / row.tuple_count
     gone = layout.LINE_POINTER * row.free_space / mean / row.tuple_count
@@ -164,7 +164,7 @@ def _share(found: Estimate) -> float:
 
 
 def _reshaped(session: Session, found: Estimate) -> tuple[float, bool] | None:
-    """The mean aligned size of a row that is formed anew, and whether all are equal; None when it cannot be read."""
+    """The mean aligned size of a row that is formed again, and whether all are equal; None when it cannot be read."""
     columns = session.query(sql.READABLE_COLUMNS, (found.relation.oid,))
     if not columns or not all(column.readable for column in columns):
         return None

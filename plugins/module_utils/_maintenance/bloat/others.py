@@ -111,7 +111,7 @@ def _gist_density(shaped: Shape) -> float:
 # --- verdicts
 
 
-def _judged(
+def _examined(
     relation: Relation, pages: float, most_pages: float, page_size: int, method: str, *, seen: bool = False
 ) -> Relation:
     """The relation with its bloat, if a rebuild leaves `pages`, and `most_pages` at most.
@@ -143,12 +143,12 @@ def estimate(relation: Relation, shaped: Shape, rows: float | None, page_size: i
     """From statistics alone. Where the number of rows is doubted, the confidence is low."""
     if relation.access_method == "brin":
         pages = brin_pages(shaped, page_size)
-        found = _judged(relation, pages, pages, page_size, "estimate")
+        found = _examined(relation, pages, pages, page_size, "estimate")
     elif rows is None:
         return replace(relation, note="How many rows its table has is not known.")
     elif relation.access_method == "hash":
         pages = hash_pages(rows * (1 - shaped.null_share), relation.fillfactor, shaped.largest_share, page_size)
-        found = _judged(relation, pages, pages, page_size, "estimate")
+        found = _examined(relation, pages, pages, page_size, "estimate")
     elif shaped.width is None:
         return replace(relation, note="Its table has no statistics for its keys, or not for this login.")
     else:
@@ -160,14 +160,14 @@ def _from_rows(relation: Relation, shaped: Shape, rows: float, page_size: int) -
     width = float(shaped.width or 0)
     if relation.access_method == "spgist":
         pages = _grown_pages(rows * (20 + layout.align(width)), _SPGIST, page_size)
-        return _judged(relation, pages, pages / _SPGIST_DOUBT, page_size, "estimate")
+        return _examined(relation, pages, pages / _SPGIST_DOUBT, page_size, "estimate")
     if relation.access_method == "gist":
         pages = _grown_pages(rows * (12 + layout.align(width)), _gist_density(shaped), page_size)
     elif relation.access_method == "gin":  # a value has several entries, which share what they have in common
         pages = _grown_pages(rows * (0.75 * width + 8), _GIN, page_size)
     else:
         return replace(relation, note=f"How large a rebuilt {relation.access_method} index is is not known.")
-    found = _judged(relation, pages, pages, page_size, "estimate")
+    found = _examined(relation, pages, pages, page_size, "estimate")
     if found.note:
         return replace(found, confidence="low")
     return replace(found, confidence="low", note="Estimated by the number and the width of the values alone.")
@@ -187,14 +187,14 @@ def measure(
     if method == "pgstathashindex":
         row = session.query(compose(sql.PGSTATHASHINDEX, schemas["pgstathashindex"]), (relation.oid,))[0]
         pages = hash_pages(float(row.live_items), relation.fillfactor, shaped.largest_share, page_size)
-        found = replace(_judged(relation, pages, pages, page_size, method), live_tuples=int(row.live_items))
+        found = replace(_examined(relation, pages, pages, page_size, method), live_tuples=int(row.live_items))
         return replace(found, confidence="high")
     if method == "pgstattuple":
         row = session.query(compose(sql.PGSTATTUPLE, schemas["pgstattuple"]), (relation.oid,))[0]
         size = int(row.table_len)
         used = size * (1 - (layout.PAGE_HEADER + _SPECIAL) / page_size) - row.free_space - row.dead_tuple_len
         density = _gist_density(shaped)
-        found = _judged(
+        found = _examined(
             replace(relation, size_bytes=size),
             _grown_pages(used, density, page_size),
             _grown_pages(used, density * _DOUBT, page_size),
@@ -239,7 +239,7 @@ def _gin(session: Session, relation: Relation, schemas: Any, method: str, page_s
         free = float(row.pages)
         used = max(0.0, pages - free) * room
     rewritten = used / _GIN / room + 1
-    found = _judged(relation, rewritten, rewritten, page_size, method, seen=method == "pageinspect")
+    found = _examined(relation, rewritten, rewritten, page_size, method, seen=method == "pageinspect")
     unseen = "how full its pages are" if method != "pageinspect" else "which entries no row has any more"
-    note = found.note or f"That much at least: {unseen} cannot be seen."
+    note = found.note or f"The figure is a minimum: {unseen} cannot be seen."
     return replace(found, note=note, free_bytes=round(free * page_size), live_bytes=round(used))

@@ -1,17 +1,18 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Report a database's bloat: survey it, judge each relation, keep the worst."""
+"""Report a database's bloat: survey it, examine each relation, keep the worst."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..._errors import InvalidInput
 from ..._findings import SEVERITIES, Finding, judged
+from ..._plan import Plan
 from ..._postgres.connection import Server, Session
 from ..._units import human_size
 from . import advice, sql
@@ -31,24 +32,27 @@ ORDERS = tuple(_ORDERS)
 
 
 @dataclass(frozen=True)
-class ReportPlan:
+class BloatReportPlan(Plan):
     """What to report.
 
     Attributes:
-        db: the database.
-        scope: which relations.
+        schemas, tables, min_size_bytes: which relations, see `Scope`.
         measure_budget_s: how long measuring may take in all; 0 for estimates only.
         measure_bytes: how much of the relations measuring may read in all.
-        thresholds: `bloat_ratio` and its siblings; the server's own are added.
-        sort: the figure that the worst are chosen by.
+        min_bloat_ratio, min_bloat_bytes, min_dead_ratio: see `Thresholds`.
+        sort: the figure by which the worst are chosen.
         top: how many relations to list; 0 for all.
     """
 
     db: str
-    scope: Scope
+    schemas: Sequence[str]
+    tables: Sequence[str]
+    min_size_bytes: int
     measure_budget_s: float
     measure_bytes: int
-    thresholds: Thresholds
+    min_bloat_ratio: float
+    min_bloat_bytes: int
+    min_dead_ratio: float
     sort: str = "bloat_bytes"
     top: int = 100
 
@@ -90,11 +94,11 @@ class BloatReport:
         }
 
 
-def report(server: Server, plan: ReportPlan) -> BloatReport:
-    """Survey and judge. Read-only.
+def report(server: Server, plan: BloatReportPlan) -> BloatReport:
+    """Survey and examine. Read-only.
 
     Raises:
-        InvalidInput: a schema or table of the scope is not there.
+        InvalidInput: a schema or table of the scope does not exist.
         QueryFailed: the server went away, or does not let the login read the catalogs.
     """
     totals = Totals()
@@ -102,12 +106,11 @@ def report(server: Server, plan: ReportPlan) -> BloatReport:
     listed: list[tuple[Any, int, Relation]] = []
     found: list[tuple[int, int, int, Finding]] = []
     with server.connect(plan.db) as session:
-        _check_names(session, plan.scope)
+        scope = Scope(plan.schemas, plan.tables, plan.min_size_bytes)
+        _check_names(session, scope)
         max_age = int(session.value("SELECT pg_catalog.current_setting('autovacuum_freeze_max_age')"))
-        limits = _with_server(plan.thresholds, max_age)
-        relations = survey(
-            session, plan.scope, measure_budget_s=plan.measure_budget_s, measure_bytes=plan.measure_bytes
-        )
+        limits = Thresholds(plan.min_bloat_ratio, plan.min_bloat_bytes, plan.min_dead_ratio, freeze_max_age=max_age)
+        relations = survey(session, scope, measure_budget_s=plan.measure_budget_s, measure_bytes=plan.measure_bytes)
         for each in relations:
             relation = advice.advise(each, limits)
             totals.add(relation)
@@ -130,12 +133,6 @@ def _keep(heap: list[Any], item: tuple[Any, ...], most: int) -> None:
         heapq.heappop(heap)
 
 
-def _with_server(limits: Thresholds, max_age: int) -> Thresholds:
-    return Thresholds(
-        limits.bloat_ratio, limits.bloat_bytes, limits.dead_ratio, limits.dead_tuples, freeze_max_age=max_age
-    )
-
-
 def _check_names(session: Session, scope: Scope) -> None:
     for statement, names, what in (
         (sql.MISSING_SCHEMAS, scope.schemas, "schema"),
@@ -144,19 +141,20 @@ def _check_names(session: Session, scope: Scope) -> None:
         missing = [row[0] for row in session.query(statement, (list(names),))] if names else []
         if missing:
             raise InvalidInput(
-                f"There is no such {what}",
+                f"{what.capitalize()} not found",
                 subject=", ".join(map(repr, missing)),
-                remedy="Names are case-sensitive, and not quoted here.",
+                remedy="Names are case-sensitive; write them without quotes.",
             )
 
 
 def _describe(report_: BloatReport) -> str:
     totals = report_.totals
+    noun = "relation" if totals.relations == 1 else "relations"
     text = (
-        f"{totals.relations:,} relations, {human_size(totals.size_bytes)}: "
-        f"{human_size(totals.bloat_bytes)} would be given back by rewriting all of them."
+        f"{totals.relations:,} {noun}, {human_size(totals.size_bytes)}: "
+        f"rewriting all of them would free {human_size(totals.bloat_bytes)}."
     )
     if totals.unknown:
-        text += f" Of {totals.unknown:,} nothing is known."
+        text += f" The bloat of {totals.unknown:,} is not known."
     worst_one = report_.findings[0] if report_.findings else None
-    return text + (f" {worst_one.message}" if worst_one else " Nothing needs to be done.")
+    return text + (f" {worst_one.message}" if worst_one else " No problems found.")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SQL that reads what bloat is judged by: sizes, statistics, and pages.
+"""SQL that reads what bloat is computed from: sizes, statistics, and pages.
 
 https://www.postgresql.org/docs/current/catalog-pg-class.html
 https://www.postgresql.org/docs/current/view-pg-stats.html
@@ -12,7 +12,7 @@ https://www.postgresql.org/docs/current/pageinspect.html
 from __future__ import annotations
 
 # A TOAST table, and an index of one, count as their owner's: `owner` is the table that people know.
-# pg_relation_size() waits for whoever holds an exclusive lock, so those relations get the size of the last VACUUM.
+# pg_relation_size() waits for a session that holds an exclusive lock, so those relations get the size of the last VACUUM.
 _BATCH = """
 WITH locked AS MATERIALIZED (
     SELECT DISTINCT l.relation AS oid FROM pg_catalog.pg_locks l
@@ -147,7 +147,7 @@ WHERE e.extname IN ('pgstattuple', 'pageinspect', 'pg_freespacemap') AND pg_cata
   AND (p.proname, p.pronargs) IN (('pgstattuple', 1), ('pgstattuple_approx', 1), ('pgstatindex', 1), ('get_raw_page', 2),
       ('heap_page_items', 1), ('page_header', 1), ('bt_page_stats', 2), ('bt_page_items', 2), ('pgstathashindex', 1),
       ('gin_page_opaque_info', 1), ('pg_freespace', 1))
-  AND (p.proname <> 'bt_page_items' OR 'tids' = ANY (p.proargnames)) -- since 1.8, which somebody has to update to
+  AND (p.proname <> 'bt_page_items' OR 'tids' = ANY (p.proargnames)) -- since 1.8, to which an operator has to update it
   AND (p.proname <> 'get_raw_page' OR (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER))"""
 
 PGSTATTUPLE = """
@@ -180,7 +180,7 @@ FREE_PAGES = """
 SELECT pg_catalog.count(*) AS pages FROM {}.pg_freespace(%s::pg_catalog.oid::pg_catalog.regclass) AS page
 WHERE page.avail > pg_catalog.current_setting('block_size')::pg_catalog.int4 / 2"""
 
-# What is left of a table's pages that nobody needs to look into to know that they hold live rows only.
+# The pages of a table that are known to hold live rows only, without looking into them.
 VISIBLE_PAGES = "SELECT relallvisible, relpages FROM pg_catalog.pg_class WHERE oid = %s"
 
 # Bits of t_infomask: 0x0100 inserter committed, 0x0200 inserter aborted (both: frozen), 0x0400 deleter committed,

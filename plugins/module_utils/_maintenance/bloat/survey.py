@@ -88,7 +88,7 @@ def survey(session: Session, scope: Scope, *, measure_budget_s: float, measure_b
 
 
 def _is_suspect(relation: Relation, budget: Budget) -> bool:
-    """Whether measuring is worth its cost: it may be bloated, or nobody can tell."""
+    """Whether measuring is worth its cost: it may be bloated, or the estimate cannot tell."""
     if budget.seconds <= 0 or not relation.size_bytes or relation.access_method in ("brin", "spgist"):
         return False
     return relation.confidence in ("low", "none") or (relation.bloat_ratio or 0.0) >= budget.min_ratio
@@ -106,13 +106,13 @@ def _gain(relation: Relation) -> float:
 
 def _estimates(session: Session, scope: Scope) -> Iterator[Estimate]:
     page_size = int(session.value("SELECT pg_catalog.current_setting('block_size')"))
-    for statement, kinds, judge in (
+    for statement, kinds, examine in (
         (sql.HEAPS, ["r", "m", "t"], estimate.heap),
         (sql.INDEXES, ["i"], estimate.index),
     ):
         for row in _rows(session, statement, scope, kinds):
             if row.size_bytes is not None and row.size_bytes >= scope.min_size_bytes:  # else it was dropped just now
-                yield judge(row, page_size)
+                yield examine(row, page_size)
 
 
 def _rows(session: Session, statement: str, scope: Scope, kinds: list[str]) -> Iterator[Any]:
@@ -124,7 +124,7 @@ def _rows(session: Session, statement: str, scope: Scope, kinds: list[str]) -> I
         try:
             batch = session.query(statement, {**about, "after": after, "limit": limit})
         except QueryFailed as exc:
-            # Somebody locked a relation between two looks at it, or the login has a short statement_timeout.
+            # A session locked a relation between two looks at it, or the login has a short statement_timeout.
             tries += 1
             if exc.details.get("sqlstate") == _LOCKED and tries < _TRIES:
                 continue
@@ -162,7 +162,7 @@ def _measured(session: Session, suspects: Sequence[Estimate], means: Means, budg
                 relation = _measure(session, found, means, method, tables.get(found.table_oid))
         except QueryFailed as exc:
             cancelled = exc.details.get("sqlstate") == _TIMEOUT and time.monotonic() < deadline - _CLOCK_SLACK_S
-            if exc.details.get("lost") or cancelled:  # cancelled by somebody who wants it to end
+            if exc.details.get("lost") or cancelled:  # another session cancelled it, to end the run
                 raise
             if not session.value(_THERE, (found.relation.oid,)):
                 continue

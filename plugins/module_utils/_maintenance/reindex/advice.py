@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Indexes that cost more than they give, and foreign keys without one. Judging is pure.
+"""Indexes that cost more than they are worth, and foreign keys without one. Examining is pure.
 
 Nothing here drops anything: each finding carries the command.
 """
@@ -14,38 +14,40 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..._findings import Finding
+from ..._plan import Plan
 from ..._postgres.connection import Session
 from ..._units import human_duration, human_size
-from . import leftovers, protection
+from . import protection
 from .indexes import Counted, ForeignKey, Index, read, read_counted, read_keys
+from .workers import workers
 
 
 @dataclass(frozen=True)
-class Standards:
-    """By what indexes are judged: those smaller are not worth a word; statistics younger than this tell nothing."""
+class Standards(Plan):
+    """By what indexes are examined: smaller ones are left out; statistics younger than this say nothing of use."""
 
-    min_bytes: int = 1024 * 1024
+    min_size_bytes: int = 1024 * 1024
     unused_after_s: float = 8 * 86400.0
 
 
 @dataclass(frozen=True)
-class Judged:
-    """All indexes of the schemas, and what is to be said of them."""
+class ExaminedIndexes:
+    """All indexes of the schemas, and the findings on them."""
 
     indexes: Sequence[Index]
     counted: Counted
     findings: Sequence[Finding]
 
 
-def look(session: Session, schemas: Sequence[str], standards: Standards, now: datetime) -> Judged:
-    """Read the indexes and judge them."""
+def look(session: Session, schemas: Sequence[str], standards: Standards, now: datetime) -> ExaminedIndexes:
+    """Read the indexes and examine them."""
     known = read(session, schemas)
     counted = read_counted(session, now)
-    busy = leftovers.workers(session, [])
-    return Judged(known, counted, judge(known, read_keys(session, schemas), counted, standards, busy))
+    busy = workers(session, [])
+    return ExaminedIndexes(known, counted, examine(known, read_keys(session, schemas), counted, standards, busy))
 
 
-def judge(
+def examine(
     indexes: Sequence[Index],
     keys: Sequence[ForeignKey],
     counted: Counted,
@@ -95,7 +97,7 @@ def _invalid(indexes: Sequence[Index], busy: set[int]) -> Iterable[Finding]:
                 f"CREATE INDEX CONCURRENTLY on each such partition, then ALTER INDEX {each.identity} ATTACH PARTITION."
             )
         elif each.of_a_build or not each.live:
-            message = f"{each.identity} ({size}) is what an interrupted build or removal left. No query uses it."
+            message = f"{each.identity} ({size}) is a leftover of an interrupted build or removal. No query uses it."
             remedy = f"Run the playbook godel.postgres_runbook.reindex, or DROP INDEX CONCURRENTLY {each.identity};"
         else:
             message = (
@@ -150,7 +152,7 @@ def _covers(keeper: Index, index: Index) -> bool:
 
 def _duplicates(twice: Sequence[tuple[Index, Index]], standards: Standards) -> Iterable[Finding]:
     for each, keeper in twice:
-        if each.size_bytes < standards.min_bytes and not each.partitioned:
+        if each.size_bytes < standards.min_size_bytes and not each.partitioned:
             continue
         size = human_size(each.size_bytes)
         text = f"{each.identity} ({size}) is the same as {keeper.identity}: each write pays for both."
@@ -162,7 +164,7 @@ def _twins(indexes: Sequence[Index], held: Mapping[int, str], standards: Standar
     for group in _groups(indexes):
         bound = sorted((each for each in group if each.oid in held and each.parent is None), key=_worth)
         for each in bound[1:]:
-            if each.size_bytes < standards.min_bytes and not each.partitioned:
+            if each.size_bytes < standards.min_size_bytes and not each.partitioned:
                 continue
             text = (
                 f"{each.identity} ({human_size(each.size_bytes)}) is the same as {bound[0].identity}: each write pays"
@@ -193,7 +195,7 @@ def _beginnings(
 
 def _redundant(shorter: Sequence[tuple[Index, Index]], standards: Standards) -> Iterable[Finding]:
     for each, best in shorter:
-        if each.size_bytes < standards.min_bytes and not each.partitioned:
+        if each.size_bytes < standards.min_size_bytes and not each.partitioned:
             continue
         text = (
             f"{each.identity} ({human_size(each.size_bytes)}) is the beginning of {best.identity}"
@@ -218,7 +220,7 @@ def _unused(
     usable: Sequence[Index], stay: set[int], leaning: Mapping[int, Index], counted: Counted, standards: Standards
 ) -> Iterable[Finding]:
     """Indexes without a scan. One that is to serve the queries of another that may go is used as much as that one."""
-    reason = _no_judgement(counted, standards)
+    reason = _why_not_known(counted, standards)
     if reason:
         yield Finding(
             check="index_unused",
@@ -226,13 +228,13 @@ def _unused(
             subject="statistics",
             value=counted.age_s,
             threshold=standards.unused_after_s,
-            message=f"Which indexes nobody uses cannot be told: {reason}.",
+            message=f"Unused indexes cannot be found: {reason}.",
             remedy="",
         )
         return
     scans, last, sizes = _sums(usable)
-    age = f"since {human_duration(counted.age_s or 0)}"
-    elsewhere = " Replicas may use it: they count for themselves." if counted.replicas or counted.standby else ""
+    age = f"for {human_duration(counted.age_s or 0)}"
+    elsewhere = " Standbys may use it: each server counts its own scans." if counted.replicas or counted.standby else ""
     for oid in leaning:
         at = oid
         while at in leaning:
@@ -241,27 +243,27 @@ def _unused(
     for each in sorted(usable, key=lambda index: -sizes[index.oid]):
         if scans[each.oid] or each.needed or each.oid in stay or each.oid in leaning:
             continue
-        if sizes[each.oid] < standards.min_bytes:
+        if sizes[each.oid] < standards.min_size_bytes:
             continue
-        text = f"{each.identity} ({human_size(sizes[each.oid])}) was not used once {age}."
+        text = f"{each.identity} ({human_size(sizes[each.oid])}) has not been used {age}."
         if last.get(each.oid):
             text = f"{text} Its last use was at {last[each.oid]}."
         if 0 in each.columns:
-            text += " The statistics of its expressions, which plans may rest on, would go with it."
-        remedy = f"See that no seldom job needs it, then {drop_command(each)}"
+            text += " Dropping it also drops the statistics of its expressions, which plans may depend on."
+        remedy = f"Check that no rare job needs it, then {drop_command(each)}"
         if elsewhere:
-            remedy = f"See pg_stat_user_indexes on each replica. {remedy}"
+            remedy = f"Check pg_stat_user_indexes on each standby. {remedy}"
         yield Finding("index_unused", "info", each.identity, sizes[each.oid], None, text + elsewhere, remedy)
 
 
-def _no_judgement(counted: Counted, standards: Standards) -> str:
+def _why_not_known(counted: Counted, standards: Standards) -> str:
     if not counted.counted:
         return "track_counts is off"
     if counted.age_s is None:
-        return "since when scans are counted is not known"
+        return "the start of the statistics is not known"
     if counted.age_s < standards.unused_after_s:
         wanted = human_duration(standards.unused_after_s)
-        return f"scans are counted since {human_duration(counted.age_s)} only, and unused_after wants {wanted}"
+        return f"scans are counted for {human_duration(counted.age_s)} only, and unused_after requires {wanted}"
     return ""
 
 
@@ -290,7 +292,7 @@ def _missing(keys: Sequence[ForeignKey], usable: Sequence[Index], standards: Sta
     for each in usable:
         by_table[each.table_oid].append(each)
     for key in keys:
-        if key.size_bytes < standards.min_bytes or any(index.serves(key) for index in by_table[key.table_oid]):
+        if key.size_bytes < standards.min_size_bytes or any(index.serves(key) for index in by_table[key.table_oid]):
             continue
         columns = ", ".join(key.names)
         deletes = f"{key.deletes} rows were deleted there" if key.deletes else "nothing was deleted there yet"
@@ -315,7 +317,7 @@ def describe(findings: Sequence[Finding], indexes: Sequence[Index]) -> str:
     told = [finding for finding in findings if finding.subject != "statistics"]
     size = human_size(sum(index.size_bytes for index in indexes))
     if not told:
-        return f"{len(indexes)} indexes ({size}), and nothing to say of them."
+        return f"{len(indexes)} indexes ({size}). No problems found."
     kinds = {
         "index_invalid": "invalid",
         "index_duplicate": "duplicate",

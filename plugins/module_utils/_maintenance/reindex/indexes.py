@@ -30,7 +30,7 @@ class Index:
         partitioned: it has no storage of its own, its partitions have.
         parent: the partitioned index that it is a partition of.
         size_bytes: of its main fork.
-        ready: whether it is kept up to date. `live`: false once somebody has begun to drop it.
+        ready: whether it is kept up to date. `live`: false once a session has begun to drop it.
         immediate: false for that of a deferrable constraint.
         constraint: the primary key, unique or exclusion constraint that it is made for.
         referenced: a foreign key rests on it.
@@ -143,10 +143,6 @@ class Counted:
     standby: bool
     replicas: int
     counted: bool = True
-
-
-# For a session that reads indexes: compiling the statement would take longer than running it, and it waits for nobody.
-LOOK_SETTINGS = {"jit": "off", "lock_timeout": "10s"}
 
 
 def read(session: Session, schemas: Sequence[str] = (), tables: Sequence[int] | None = None) -> list[Index]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What interrupted builds of indexes have left: which to drop, which to rebuild, which to leave to people.
+"""What interrupted builds of indexes have left: which to drop, which to rebuild, which to keep for the operator.
 
 REINDEX CONCURRENTLY builds `name_ccnew` beside `name`, gives it the name, and drops what is `name_ccold` then. If it is
 interrupted, one of the two stays, invalid; while `name` is whole at every moment. CREATE INDEX CONCURRENTLY leaves the
@@ -11,52 +11,28 @@ index itself, DROP INDEX CONCURRENTLY as well. https://www.postgresql.org/docs/c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..._errors import QueryFailed
 from ..._postgres.connection import Session
 from ..._postgres.statements import compose
 from .. import causes
+from ..work import Item
 from . import sql
-from . import sql as reindex_sql
 from .indexes import BUILD_SUFFIX, Index
+from .workers import Worker
+
+DROP, REBUILD, KEEP = "drop", "rebuild", "keep"
 
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _LONGEST_CHARACTER = 4
 
 
 @dataclass(frozen=True)
-class Worker:
-    """Somebody who works on a table as only one may; a prepared transaction has no process."""
-
-    pid: int | None
-    user: str
-    application: str
-    command: str
-
-    def __str__(self) -> str:
-        """For people."""
-        if self.pid is None:
-            return "a prepared transaction (see pg_prepared_xacts)"
-        name = f" ({self.application})" if self.application else ""
-        return f"process {self.pid} of {self.user or 'somebody'}{name}, {self.command}"
-
-
-@dataclass(frozen=True)
 class Leftover:
-    """An invalid index, and what to do with it.
-
-    Attributes:
-        fate: `drop`, `rebuild`, or `leave`.
-        of: the index that an interrupted rebuild was to replace by it; else empty.
-        why: one sentence without a full stop.
-        state: what came of it: `due`, `dropped`, `failed` or `left`.
-    """
+    """An invalid index. `of` is the index that an interrupted rebuild was to replace by it; else empty."""
 
     index: Index
-    fate: str
-    why: str
-    state: str = "due"
     of: str = ""
 
     def as_dict(self) -> dict[str, object]:
@@ -66,48 +42,48 @@ class Leftover:
             "name": self.index.name,
             "table": self.index.table_name,
             "size_bytes": self.index.size_bytes,
-            "state": self.state,
-            "why": self.why,
         }
 
 
-def workers(session: Session, pids: Sequence[int]) -> dict[int, Worker]:
-    """Who works on which table just now, but for these processes, which are ours."""
-    rows = session.query(sql.WORKERS, {"pids": list(pids)})
-    return {row.table_oid: Worker(row.pid, row.user or "", row.application or "", row.command) for row in rows}
-
-
-def judge(indexes: Sequence[Index], busy: Mapping[int, Worker]) -> list[Leftover]:
-    """What to do with each invalid index. Pure."""
+def examine(indexes: Sequence[Index], busy: Mapping[int, Worker]) -> list[Item[Leftover]]:
+    """What to do with each invalid index: the reason is `DROP`, `REBUILD` or `KEEP`. Pure."""
     found = []
     for each in indexes:
         if each.usable or each.partitioned or each.shared:
             continue
         worker = busy.get(each.table_oid)
         if worker is not None:
-            found.append(Leftover(each, "leave", f"somebody works on its table just now: {worker}", "left"))
+            found.append(item(each, KEEP, f"its table is in use: {worker}", state="left"))
         else:
-            found.append(_judge(each, indexes))
+            found.append(_examine(each, indexes))
     return found
 
 
-def _judge(index: Index, indexes: Iterable[Index]) -> Leftover:
+def item(index: Index, reason: str, why: str, *, state: str = "due", of: str = "") -> Item[Leftover]:
+    """An item of work."""
+    return Item(index.identity, Leftover(index, of), reason, why, state)
+
+
+def _examine(index: Index, indexes: Iterable[Index]) -> Item[Leftover]:
     original = _original(index, indexes)
     if original is not None:
         why = f"a rebuild of {original.identity} was interrupted"
-        return _mine(Leftover(index, "drop", why, of=original.identity), index.owned)
+        return _permitted(item(index, DROP, why, of=original.identity), index.owned)
     if not index.live:
-        return _mine(Leftover(index, "drop", "somebody has dropped it, and was interrupted"), index.owned)
+        return _permitted(item(index, DROP, "its DROP INDEX CONCURRENTLY was interrupted"), index.owned)
     if index.of_a_build:
-        why = "it is called as an interrupted rebuild calls its own, but there is no index that it could be of"
-        return Leftover(index, "leave", why, "left")
-    return _mine(Leftover(index, "rebuild", "its build failed or was interrupted"), index.may_maintain)
+        why = (
+            "its name looks like a leftover of REINDEX CONCURRENTLY, but the index that it would replace does not exist"
+        )
+        return item(index, KEEP, why, state="left")
+    return _permitted(item(index, REBUILD, "it is invalid: its build failed or was interrupted"), index.may_maintain)
 
 
-def _mine(leftover: Leftover, allowed: bool) -> Leftover:
+def _permitted(found: Item[Leftover], allowed: bool) -> Item[Leftover]:
     if allowed:
-        return leftover
-    return replace(leftover, fate="leave", why=f"{leftover.why}, and the login has no right to change it", state="left")
+        return found
+    why = f"{found.why}, and the login lacks the privilege to change it"
+    return item(found.facts.index, KEEP, why, state="left", of=found.facts.of)
 
 
 def _original(index: Index, indexes: Iterable[Index]) -> Index | None:
@@ -138,14 +114,14 @@ def of_rebuild(index: Index, indexes: Sequence[Index]) -> list[Index]:
 
 
 def drop(session: Session, index: Index) -> None:
-    """Drop an invalid index without keeping anybody waiting; fine if it is gone.
+    """Drop an invalid index without blocking other sessions; fine if it does not exist any more.
 
-    It waits for who works on the table, so that a build that began meanwhile is not disturbed.
+    It waits for the session that works on the table, so that a build that began meanwhile is not disturbed.
 
     Raises:
         QueryFailed: it is locked for too long, or the login has no right.
     """
-    now = session.query(reindex_sql.NOW, {"schema": index.schema, "name": index.name})
+    now = session.query(sql.NOW, {"schema": index.schema, "name": index.name})
     if not now or now[0].oid != index.oid or now[0].usable:
         return
     try:

@@ -9,12 +9,12 @@ from ..._postgres.connection import Session
 from ..._postgres.directories import places
 from ..._target.base import Target
 from ..._units import human_size
-from .. import sql as brakes_sql
+from .. import sql as limits_sql
 from . import sql
-from .choose import Item, ReindexPlan
+from .choose import IndexRebuild, ReindexPlan
 
 
-class Room:
+class IndexRoom:
     """Whether a second copy of an index fits, where that can be seen."""
 
     def __init__(self, session: Session, target: Target, plan: ReindexPlan) -> None:
@@ -25,19 +25,19 @@ class Room:
         self._home: str | None = None
         if not plan.check_space:
             return
-        if session.query(brakes_sql.RIGHTS)[0].places:
+        if session.query(limits_sql.RIGHTS)[0].places:
             seen = places(session, target)
             self._home = seen[0] if seen else None
         if self._home is None:
-            self.note = "Whether there is room for a second copy of each index cannot be seen from here."
+            self.note = "Free space for a second copy of each index cannot be checked from here."
 
-    def problem(self, item: Item) -> str:
+    def problem(self, rebuild: IndexRebuild) -> str:
         """Why it does not fit, or nothing: the new index stands beside the old one, and is sorted in files before."""
         if self._home is None:
             return ""
-        size = max(0, item.index.size_bytes - item.gain_bytes)
+        size = max(0, rebuild.index.size_bytes - rebuild.gain_bytes)
         wanted = size * 2 if size > self._session.value(sql.SORT_BYTES) else size
-        place = self._session.value(sql.PLACE, (item.index.tablespace,)) or self._home
+        place = self._session.value(sql.PLACE, (rebuild.index.tablespace,)) or self._home
         free = self._target.files.space(place).free_bytes
         if free >= wanted:
             return ""

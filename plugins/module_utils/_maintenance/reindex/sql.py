@@ -8,8 +8,8 @@ https://www.postgresql.org/docs/current/catalog-pg-index.html
 
 from __future__ import annotations
 
-# pg_relation_size() waits for whoever has an exclusive lock on the relation, and pg_get_indexdef() and pg_get_expr() for
-# whoever has one on the table; as they do for somebody who waits for such a lock himself. There, the size is that of the
+# pg_relation_size() waits for a session with an exclusive lock on the relation, and pg_get_indexdef() and pg_get_expr() for
+# one with such a lock on the table, or that waits for such a lock itself. There, the size is that of the
 # last VACUUM, and expressions are not told.
 _LOCKED = """
 locked AS MATERIALIZED (
@@ -123,7 +123,7 @@ WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relpersistence <> 't'
 ORDER BY size.bytes DESC, 2, 1
 """
 
-# Since when scans are counted. From 15 on a database has no time of its own until somebody resets its statistics; a
+# Since when scans are counted. From 15 on a database has no time of its own until its statistics are reset; a
 # crash resets those of the whole server. `replicas` is how many servers may use indexes without being counted here.
 # https://www.postgresql.org/docs/current/monitoring-stats.html
 STATISTICS = """
@@ -154,7 +154,7 @@ ORDER BY 1, 2
 # --- what a rebuild needs to know
 
 # Other transactions that are older than this: with a snapshot, whatever they read in this database; or with a lock on
-# one of these relations. Not those of lazy VACUUM and of autovacuum, which nobody waits for (WaitForOlderSnapshots in
+# one of these relations. Not those of lazy VACUUM and of autovacuum, which no session waits for (WaitForOlderSnapshots in
 # src/backend/commands/indexcmds.c).
 OLD_TRANSACTIONS = """
 SELECT a.pid, coalesce(a.usename::pg_catalog.text, '') AS "user", a.application_name AS application, a.state,
@@ -186,7 +186,7 @@ ORDER BY age_s DESC
 # Whether this login sees what others do.
 SEES_OTHERS = "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
 
-# By name: a rebuild gives an index another OID. No row: it is gone.
+# By name: a rebuild gives an index another OID. No row: it was dropped.
 NOW = """
 SELECT c.oid::pg_catalog.int8 AS oid, i.indisvalid AND i.indisready AND i.indislive AS usable
 FROM pg_catalog.pg_class c
@@ -195,7 +195,7 @@ JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 """
 
-# Waits for whoever has the index locked exclusively; null if it is gone.
+# Waits for a session that has the index locked exclusively; null if it was dropped.
 SIZE = "SELECT pg_catalog.pg_relation_size(%s::pg_catalog.oid)"
 
 # The partitions of tables, so that naming a partitioned one means them; a table that is none is not in it.

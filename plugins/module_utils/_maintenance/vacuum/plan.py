@@ -12,9 +12,10 @@ from typing import Any
 from ..._errors import InvalidInput
 from ..._plan import Plan
 from ..._postgres.statements import compose
+from ..work import timeouts
 
 REPACK = "repack"
-# The major since which there is an option.
+# The major that an option needs.
 _SINCE = {"process_toast": 14, "index_cleanup: auto": 14, "buffer_usage_limit": 16}
 _SKIP_DATABASE_STATS = 160000
 
@@ -46,7 +47,7 @@ class VacuumPlan(Plan):
     index_cleanup: str | None = None
     truncate: bool | None = None
     skip_locked: bool = False
-    buffer_usage_limit: int | None = None
+    buffer_usage_limit_bytes: int | None = None
     process_toast: bool | None = None
     cost_delay_s: float | None = None
     cost_limit: int | None = None
@@ -60,6 +61,11 @@ class VacuumPlan(Plan):
     measure_bytes: int = 0
     bin_dir: str | None = None
     scratch_dir: str = ""
+
+    @property
+    def action(self) -> str:
+        """What is done to a table: `vacuum`, `vacuum full` or `repack`."""
+        return REPACK if self.method == REPACK else "vacuum full" if self.full else "vacuum"
 
     def aged_only(self, db: str) -> VacuumPlan:
         """The same for another database, in which only what nears wraparound is worked on."""
@@ -76,7 +82,7 @@ class VacuumPlan(Plan):
             raise InvalidInput(
                 "full needs a maintenance window",
                 why="VACUUM FULL locks each table exclusively, reading included, for as long as it takes",
-                remedy="Say in window when that may happen, or use method: repack.",
+                remedy="Set window, or use method: repack.",
             )
         without = {
             "parallel": self.parallel is not None,
@@ -89,10 +95,10 @@ class VacuumPlan(Plan):
         given = [option for option, found in without.items() if found]
         if self.rewrites and given:
             raise InvalidInput(
-                "A rewrite has no such options",
+                "These options do not apply to a rewrite",
                 subject=", ".join(given),
-                why="it makes the table and all of its indexes anew",
-                remedy="Leave them out.",
+                why="it writes the table and all of its indexes again",
+                remedy="Remove them.",
             )
 
     def refuse_old(self, server_version: int, version: str) -> None:
@@ -100,22 +106,21 @@ class VacuumPlan(Plan):
         wanted = {
             "process_toast": self.process_toast is not None,
             "index_cleanup: auto": self.index_cleanup == "auto",
-            "buffer_usage_limit": self.buffer_usage_limit is not None,
+            "buffer_usage_limit": self.buffer_usage_limit_bytes is not None,
         }
         for option, given in wanted.items():
             if given and server_version < _SINCE[option] * 10000:
                 raise InvalidInput(
-                    f"This server has no {option} of VACUUM",
+                    f"VACUUM of this server has no {option}",
                     subject=f"PostgreSQL {version}",
-                    why=f"it came with PostgreSQL {_SINCE[option]}",
-                    remedy="Leave the option out.",
+                    why=f"it needs PostgreSQL {_SINCE[option]}",
+                    remedy="Remove the option.",
                 )
 
     def settings(self) -> dict[str, str]:
         """For the session that works."""
         found = {
-            "lock_timeout": f"{round(self.lock_timeout_s * 1000)}ms",
-            "statement_timeout": f"{round(self.statement_timeout_s * 1000)}ms",
+            **timeouts(self.lock_timeout_s, self.statement_timeout_s),
             "idle_in_transaction_session_timeout": "0",
         }
         if self.cost_delay_s is not None:
@@ -141,8 +146,8 @@ class VacuumPlan(Plan):
         if self.process_toast is not None:
             options.append(f"PROCESS_TOAST {'ON' if self.process_toast else 'OFF'}")
         # VACUUM FULL uses such a ring for its ANALYZE alone, and refuses the option without it.
-        if self.buffer_usage_limit is not None and (analyze or not self.full):
-            options.append(f"BUFFER_USAGE_LIMIT '{self.buffer_usage_limit // 1024}kB'")
+        if self.buffer_usage_limit_bytes is not None and (analyze or not self.full):
+            options.append(f"BUFFER_USAGE_LIMIT '{self.buffer_usage_limit_bytes // 1024}kB'")
         if server_version >= _SKIP_DATABASE_STATS:  # else each table costs a look at all of pg_class
             options.append("SKIP_DATABASE_STATS")
         return compose(f"VACUUM ({', '.join(options)}) {{}}.{{}}" if options else "VACUUM {}.{}", schema, name)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rewriting tables by pg_repack, which locks them for moments only, and clearing away what a dead one has left.
+"""Rewriting tables by pg_repack, which locks them for moments only, and dropping what an interrupted one has left.
 
-A pg_repack that was killed leaves a trigger on the table, which goes on to write every change into a log that nobody
-reads, and refuses the next attempt.
+A pg_repack that was killed leaves a trigger on the table, which goes on to write every change into a log that no
+process reads, and refuses the next attempt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..._target import work_directory
 from ..._target.base import Target, describe_status
 from . import sql
 from .plan import VacuumPlan
-from .tables import Table
+from .tables import VacuumTable
 
 _PLACES = (
     "/usr/lib/postgresql/{major}/bin/pg_repack",
@@ -77,8 +77,8 @@ class Repack:
         """
         major = self._work.server_version // 10000
         self._program = self._find(major)
-        told = self._target.run([self._program, "--version"], timeout=30).text
-        version = next(iter(re.findall(r"\d+\.\d[\w.]*", told)), "")
+        output = self._target.run([self._program, "--version"], timeout=30).text
+        version = next(iter(re.findall(r"\d+\.\d[\w.]*", output)), "")
         extension = self._work.query(sql.EXTENSION)[0]
         why = remedy = ""
         if extension.version is None:
@@ -89,7 +89,7 @@ class Repack:
             remedy = "DROP EXTENSION pg_repack, then CREATE EXTENSION pg_repack, in this database."
         elif not extension.superuser:
             why = "pg_repack needs a superuser"
-            remedy = "Use a superuser's login."
+            remedy = "Use the login of a superuser."
         if why:
             raise InvalidInput("pg_repack cannot work here", subject=repr(self._plan.db), why=why, remedy=remedy)
 
@@ -102,20 +102,19 @@ class Repack:
         raise ProgramMissing(
             "pg_repack is missing",
             subject=self._target.name,
-            remedy=f"Install it (on Debian the package postgresql-{major}-repack), or name its directory with bin_dir.",
+            remedy=f"Install it (on Debian the package postgresql-{major}-repack), or set its directory in bin_dir.",
         )
 
-    def refusal(self, table: Table) -> str:
-        """Why pg_repack cannot work on a table, as a sentence; else empty."""
+    def refusal(self, table: VacuumTable) -> str:
+        """Why pg_repack cannot work on a table, as a clause; else empty."""
         rows = self._work.query(sql.KEY, (table.oid,))
         if not rows:
-            return "pg_repack works on ordinary tables only."
-        return (
-            "" if rows[0].has_key else "pg_repack needs a primary key, or a unique index on columns that are NOT NULL."
-        )
+            return "pg_repack works on ordinary tables only"
+        key = rows[0].has_key
+        return "" if key else "pg_repack needs a primary key, or a unique index on columns that are NOT NULL"
 
-    def run(self, table: Table, stop: Callable[[], object]) -> None:
-        """Rewrite a table, until `stop` says something that is true.
+    def run(self, table: VacuumTable, stop: Callable[[], object]) -> None:
+        """Rewrite a table, until `stop` returns something true.
 
         Raises:
             CommandFailed: it did not work, with its last messages; or it was stopped, then `sqlstate` is 57014.
@@ -145,12 +144,14 @@ class Repack:
                 job.stop(_GRACE_S)
         # It ends with 0 as well when it gave up, and says so.
         if status != 0 or "WARNING" in messages or "ERROR" in messages:
-            told = [line for line in messages.splitlines() if line.startswith(("ERROR", "DETAIL", "WARNING"))]
-            why = " ".join(told or messages.splitlines()[-3:])
+            complaints = [line for line in messages.splitlines() if line.startswith(("ERROR", "DETAIL", "WARNING"))]
+            why = " ".join(complaints or messages.splitlines()[-3:])
             if status < 0:  # it could not clear up
-                why = f"pg_repack {describe_status(status)} ({why}). The next run by repack drops what it left"
+                why = (
+                    f"pg_repack {describe_status(status)} ({why}). The next run with method: repack drops what it left"
+                )
             raise CommandFailed(
-                "pg_repack did not rewrite the table",
+                "pg_repack failed",
                 subject=table.title,
                 why=why,
                 details={"returncode": status},
@@ -165,17 +166,17 @@ class Repack:
             raise InvalidInput(
                 "pg_repack cannot take these connection parameters",
                 subject=", ".join(unknown),
-                remedy="Leave them out of connect_params.",
+                remedy="Remove them from connect_params.",
             )
         return {_VARIABLES[name]: value for name, value in parameters.items()}
 
     def clean(self, notes: list[str]) -> list[str]:
-        """Drop what a pg_repack that died has left, where none is at work; the tables that were freed from it."""
+        """Drop what an interrupted pg_repack has left, where none is running; the tables that were cleaned."""
         cleaned = []
         for left in self._work.query(sql.LEFTOVERS):
-            title = f"{left.schema}.{left.name}" if left.there else f"a table that is gone ({left.id})"
+            title = f"{left.schema}.{left.name}" if left.there else f"a dropped table ({left.id})"
             if not self._work.value(sql.TRY_LOCK, (left.id,)):
-                notes.append(f"Another pg_repack works on {title}.")
+                notes.append(f"Another pg_repack is working on {title}.")
                 continue
             try:
                 self._work.execute(together(_drop(left)))
@@ -185,7 +186,7 @@ class Repack:
                     raise
                 with suppress(QueryFailed):
                     self._work.query("ROLLBACK")
-                notes.append(f"What a dead pg_repack has left at {title} could not be dropped: {exc.why}.")
+                notes.append(f"Leftovers of an interrupted pg_repack at {title} could not be dropped: {exc.why}.")
             finally:
                 self._work.query(sql.UNLOCK, (left.id,))
         return cleaned

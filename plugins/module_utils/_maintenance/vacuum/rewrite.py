@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..._postgres import directories
 from ..._postgres.connection import Session
@@ -16,13 +16,13 @@ from ..bloat.relation import Relation
 from ..bloat.survey import Scope, survey
 from . import sql
 from .plan import VacuumPlan
-from .tables import State, Table, Task
+from .tables import BLOAT, VacuumItem, VacuumState, VacuumTable, VacuumTask, item
 
 # Bytes of the new table with its indexes in a second, before this run has measured its own. A moderate server's.
 _ASSUMED_RATE = 40 * 1024**2
 _MEASURABLE_S = 0.5  # what takes less says nothing about a rate
 _ROOM = 1.1
-_TRUSTED = ("high", "medium")  # nobody locks a table for a guess
+_TRUSTED = ("high", "medium")  # no table is locked for a guess
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Sum:
 
 
 @dataclass
-class _Judged:
+class _Examined:
     """A table with its TOAST, by which a rewrite is chosen, and its indexes, which REINDEX can do without the lock."""
 
     own: _Sum = field(default_factory=_Sum)
@@ -57,23 +57,23 @@ class _Judged:
 
 
 def choose(
-    session: Session, plan: VacuumPlan, found: Sequence[Table], named: frozenset[int], notes: list[str]
-) -> list[Task]:
+    session: Session, plan: VacuumPlan, found: Sequence[VacuumTable], explicit: frozenset[int], notes: list[str]
+) -> list[VacuumItem]:
     """The tables that a rewrite would make smaller, by as much as is asked for; the largest gain first."""
-    sums: dict[tuple[str, str], _Judged] = {}
+    sums: dict[tuple[str, str], _Examined] = {}
     scope = Scope(
-        schemas=sorted({table.schema for table in found}) if named or plan.schemas else (),
-        tables=[table.title for table in found] if named else (),
+        schemas=sorted({table.schema for table in found}) if explicit or plan.schemas else (),
+        tables=[table.title for table in found] if explicit else (),
     )
     for relation in survey(session, scope, measure_budget_s=plan.measure_budget_s, measure_bytes=plan.measure_bytes):
-        judged = sums.setdefault((relation.schema, relation.table), _Judged())
-        (judged.indexes if relation.kind == "index" else judged.own).add(relation)
-    tasks, unknown, indexed = [], [], []
+        examined = sums.setdefault((relation.schema, relation.table), _Examined())
+        (examined.indexes if relation.kind == "index" else examined.own).add(relation)
+    items, unknown, indexed = [], [], []
     for table in found:
-        judged = sums.get((table.schema, table.name), _Judged())
-        own, indexes = judged.own, judged.indexes
+        examined = sums.get((table.schema, table.name), _Examined())
+        own, indexes = examined.own, examined.indexes
         if own.worth(plan, own.bloat_bytes):
-            tasks.append(_task(table, judged, plan, named=table.oid in named))
+            items.append(_item(table, examined, plan, explicit=table.oid in explicit))
             continue
         if own.unknown and own.size_bytes >= plan.min_bloat_bytes:
             unknown.append(table.title)
@@ -81,32 +81,35 @@ def choose(
             indexed.append(f"{table.title} ({human_size(indexes.bloat_bytes)})")
     if unknown:
         notes.append(
-            f"The bloat of {len(unknown)} tables is not known well enough to rewrite them: {', '.join(unknown[:5])}."
-            " The playbook godel.postgres_runbook.bloat_report says why."
+            f"The bloat of these tables is not known well enough to rewrite them: {_some(unknown)}."
+            " The playbook godel.postgres_runbook.bloat_report shows why."
         )
     if indexed:
         notes.append(
-            f"The indexes of {len(indexed)} tables waste space, and the tables do not: {', '.join(indexed[:5])}."
-            " The playbook godel.postgres_runbook.reindex gives it back without locking them."
+            f"The indexes of these tables waste space, and the tables do not: {_some(indexed)}."
+            " The playbook godel.postgres_runbook.reindex frees it without locking them."
         )
-    return sorted(tasks, key=lambda task: (-task.gain_bytes, task.table.title))
+    return sorted(items, key=lambda each: (-each.facts.gain_bytes, each.name))
 
 
-def _task(table: Table, judged: _Judged, plan: VacuumPlan, *, named: bool) -> Task:
-    own, indexes = judged.own, judged.indexes
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _item(table: VacuumTable, examined: _Examined, plan: VacuumPlan, *, explicit: bool) -> VacuumItem:
+    own, indexes = examined.own, examined.indexes
     share = own.bloat_bytes / own.size_bytes if own.size_bytes else 0.0
-    reason = f"A rewrite gives back about {human_size(own.bloat_bytes)}, {share:.0%} of it"
-    reason += ", and there may be more" if own.unknown else ""
-    reason += f"; and {human_size(indexes.bloat_bytes)} of its indexes." if indexes.bloat_bytes else "."
-    return Task(
-        table,
-        "bloat",
-        reason,
-        named,
+    why = f"a rewrite gives back about {human_size(own.bloat_bytes)}, {share:.0%} of it"
+    why += ", and there may be more" if own.unknown else ""
+    why += f"; and {human_size(indexes.bloat_bytes)} of its indexes" if indexes.bloat_bytes else ""
+    found = item(table, plan, BLOAT, why, explicit=explicit)
+    facts = replace(
+        found.facts,
         gain_bytes=own.bloat_bytes + indexes.bloat_bytes,
         size_bytes=own.size_bytes + indexes.size_bytes,
-        firm=own.worth(plan, own.bloat_bytes - own.dead_bytes),
+        gain_is_certain=own.worth(plan, own.bloat_bytes - own.dead_bytes),
     )
+    return replace(found, facts=facts)
 
 
 def _dead_bytes(relation: Relation) -> int:
@@ -129,11 +132,11 @@ class Forecast:
         self._bytes += size_bytes
         self._seconds += seconds
 
-    def seconds(self, task: Task) -> float:
+    def seconds(self, task: VacuumTask) -> float:
         """A prediction, in seconds. From the bytes that are written."""
         return round(copy_bytes(task) / self._rate, 3)
 
-    def explain(self, task: Task) -> str:
+    def explain(self, task: VacuumTask) -> str:
         """The prediction in words."""
         how = "measured in this run" if self._seconds >= _MEASURABLE_S else "assumed"
         return f"a prediction, from {human_size(copy_bytes(task))} at {human_size(self._rate)}/s, which is {how}"
@@ -143,28 +146,28 @@ class Forecast:
         return self._bytes / self._seconds if self._seconds >= _MEASURABLE_S else _ASSUMED_RATE
 
 
-def copy_bytes(task: Task) -> int:
+def copy_bytes(task: VacuumTask) -> int:
     """What the new table, its indexes and its TOAST will take."""
     return max(0, task.size_bytes - task.gain_bytes)
 
 
-class Room:
+class RewriteRoom:
     """Whether a copy fits where the server keeps the table; not known everywhere."""
 
     def __init__(self, session: Session, target: Target) -> None:
         """Look for the server's directories."""
-        told = session.query(sql.SETTINGS)[0]
+        settings = session.query(sql.SETTINGS)[0]
         self._target = target
-        self._wal_bytes = int(told.max_wal_bytes)
-        self._places = directories.places(session, target) if told.places else None
+        self._wal_bytes = int(settings.max_wal_bytes)
+        self._places = directories.places(session, target) if settings.places else None
 
     @property
     def known(self) -> bool:
         """Whether the server's file systems can be seen."""
         return self._places is not None
 
-    def missing(self, task: Task, before: State) -> str | None:
-        """Why the copy does not fit, as a sentence, or None."""
+    def missing(self, task: VacuumTask, before: VacuumState) -> str | None:
+        """Why the copy does not fit, as a clause, or None."""
         if self._places is None:
             return None
         needed = int(copy_bytes(task) * _ROOM)
@@ -174,4 +177,4 @@ class Room:
         free = self._target.files.space(place).free_bytes
         if free >= needed:
             return None
-        return f"A copy takes about {human_size(needed)} with its WAL, and {human_size(free)} are free in {place}."
+        return f"a copy takes about {human_size(needed)} with its WAL, and {human_size(free)} are free in {place}"

@@ -70,7 +70,7 @@ LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.rel
    AND (%(schemas)s::pg_catalog.text[] = '{}' OR n.nspname = ANY (%(schemas)s::pg_catalog.text[]))
 """
 
-# One table as it is now, with its sizes: waits for whoever has it locked exclusively.
+# One table as it is now, with its sizes: waits for a session that has it locked exclusively.
 STATE = """
 SELECT pg_catalog.pg_relation_size(c.oid) AS heap_bytes,
        coalesce(pg_catalog.pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0) AS toast_bytes,
@@ -91,15 +91,15 @@ WHERE c.oid = %s
 
 # --- who keeps VACUUM from removing dead rows
 
-# Everybody who may still need rows that are dead to all others, the oldest first. `since`: a moment at which the
-# snapshot was there already; null when nobody knows. `began`: when its transaction did. Backends that run VACUUM
+# All that may still need rows that are dead to all others, the oldest first. `since`: a moment at which the
+# snapshot was there already; null when that is not known. `began`: when its transaction did. Backends that run VACUUM
 # themselves hold nothing back.
 # https://www.postgresql.org/docs/current/routine-vacuuming.html#VACUUM-FOR-SPACE-RECOVERY
 HOLDERS = f"""
 SELECT 'session' AS kind, a.pid::text AS subject,
        greatest(pg_catalog.age(a.backend_xmin), pg_catalog.age(a.backend_xid)) AS age,
        CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END AS since,
-       pg_catalog.format('%s%s, %s, transaction of %s s', coalesce(a.usename::text, 'nobody'),
+       pg_catalog.format('%s%s, %s, transaction of %s s', coalesce(a.usename::text, 'an unknown role'),
                          coalesce(' (' || nullif(a.application_name, '') || ')', ''), a.state,
                          round(extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start))) AS about,
        a.xact_start AS began, {PROCEDURE.replace("%%", "%")} AS procedure
@@ -113,7 +113,7 @@ SELECT 'replica', coalesce(nullif(application_name, ''), pid::text), pg_catalog.
 FROM pg_catalog.pg_stat_replication WHERE backend_xmin IS NOT NULL
 UNION ALL
 SELECT 'slot', slot_name::text, pg_catalog.age(xmin), NULL,
-       CASE WHEN active THEN 'in use' ELSE 'nobody uses it' END, NULL, NULL
+       CASE WHEN active THEN 'in use' ELSE 'not in use' END, NULL, NULL
 FROM pg_catalog.pg_replication_slots WHERE xmin IS NOT NULL
 UNION ALL
 SELECT 'prepared', gid, pg_catalog.age(transaction), prepared, 'of ' || owner::text, prepared, NULL

@@ -12,22 +12,25 @@ from typing import Any
 
 from ..._errors import ObjectNotFound
 from ..._postgres.connection import Session
+from ..work import Item
 from ..wraparound import SHARE
 from . import sql
 from .plan import VacuumPlan
 
 _MAINTAIN = 170000
+# Why a table is chosen, also in results.
+FREEZE, DEAD, EXPLICIT, BLOAT = "freeze", "dead", "explicit", "bloat"
 # Pages that are not all-visible although nothing was written since: some are empty, some were in use just then.
 _INVISIBLE_SHARE = 0.1
 _INVISIBLE_PAGES = 64
 
 
 @dataclass(frozen=True)
-class Table:
+class VacuumTable:
     """A table with what the server's statistics say of it; `freeze_limit` is the age that counts as old.
 
     `system`: it is a catalog, or of the information_schema. Of those, only what nears wraparound is worked on, unless
-    their schema is named.
+    their schema is listed.
     """
 
     oid: int
@@ -65,7 +68,7 @@ class Table:
 
     @property
     def aged_by_multixacts_alone(self) -> bool:
-        """Whether no transaction's age asks for it. Who holds transactions back is no reason against it then."""
+        """Whether only the age of its multixacts calls for it. Transactions that hold rows do not matter then."""
         return self.mxid_age >= self.mxid_limit and self.age < self.freeze_limit
 
     @property
@@ -96,26 +99,7 @@ def _share(dead: int, live: int) -> float:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One table to work on.
-
-    Attributes:
-        why: `freeze`, `dead`, `named` or `bloat`; `reason` is a sentence.
-        gain_bytes: what a rewrite probably gives back, of `size_bytes`; with its indexes and TOAST.
-        firm: a rewrite would be worth it although no dead row could be removed.
-    """
-
-    table: Table
-    why: str
-    reason: str
-    named: bool
-    gain_bytes: int = 0
-    size_bytes: int = 0
-    firm: bool = True
-
-
-@dataclass(frozen=True)
-class State:
+class VacuumState:
     """A table's sizes in bytes, its dead rows, and the traces of VACUUM and ANALYZE, at one moment."""
 
     heap_bytes: int
@@ -141,27 +125,81 @@ class State:
         return {name: value for name, value in asdict(self).items() if name not in internal}
 
 
-def state(session: Session, oid: int) -> State | None:
-    """What a table is like now; None if it is not there any more. Waits for an exclusive lock on it."""
+@dataclass(frozen=True)
+class VacuumTask:
+    """One table to work on, and what came of it.
+
+    Attributes:
+        database: the one that it is in.
+        explicit: the operator listed it.
+        action: `vacuum`, `vacuum full` or `repack`.
+        gain_bytes: what a rewrite probably gives back, of `size_bytes`; with its indexes and TOAST.
+        gain_is_certain: a rewrite would be worth it although no dead row could be removed.
+        analyzed: whether its statistics were gathered.
+        before: right before the work; `after` right after it.
+        predicted_lock_s: how long it will be locked exclusively; None if it will not.
+    """
+
+    table: VacuumTable
+    database: str
+    explicit: bool
+    action: str
+    gain_bytes: int = 0
+    size_bytes: int = 0
+    gain_is_certain: bool = True
+    analyzed: bool = False
+    before: VacuumState | None = None
+    after: VacuumState | None = None
+    predicted_lock_s: float | None = None
+
+    @property
+    def freed_bytes(self) -> int:
+        """What went back to the file system."""
+        return max(0, self.before.total_bytes - self.after.total_bytes) if self.before and self.after else 0
+
+    def as_dict(self) -> dict[str, object]:
+        """For a module's result."""
+        return {
+            "database": self.database,
+            "schema": self.table.schema,
+            "name": self.table.name,
+            "action": self.action,
+            "analyzed": self.analyzed,
+            "before": self.before.as_dict() if self.before else None,
+            "after": self.after.as_dict() if self.after else None,
+            "predicted_lock_s": self.predicted_lock_s,
+        }
+
+
+VacuumItem = Item[VacuumTask]
+
+
+def item(table: VacuumTable, plan: VacuumPlan, reason: str, why: str, *, explicit: bool) -> VacuumItem:
+    """An item of work."""
+    return Item(table.title, VacuumTask(table, plan.db, explicit, plan.action), reason, why)
+
+
+def state(session: Session, oid: int) -> VacuumState | None:
+    """A table's state now; None if it does not exist any more. Waits for an exclusive lock on it."""
     for row in session.query(sql.STATE, (oid,)):
         if row.heap_bytes is not None:  # else it was dropped this very moment
-            return State(*row)
+            return VacuumState(*row)
     return None
 
 
-def read(session: Session, plan: VacuumPlan) -> tuple[list[Table], frozenset[int]]:
-    """The tables in question, and the OIDs of those that were named.
+def read(session: Session, plan: VacuumPlan) -> tuple[list[VacuumTable], frozenset[int]]:
+    """The tables in question, and the OIDs of those that are listed.
 
     Raises:
-        ObjectNotFound: a named table is not there, or is nothing that VACUUM works on.
+        ObjectNotFound: a listed table does not exist, or is nothing that VACUUM works on.
     """
     values: dict[str, object] = {"oids": None, "schemas": list(plan.schemas)}
-    named: frozenset[int] = frozenset()
+    explicit: frozenset[int] = frozenset()
     if plan.tables:
-        named = _resolve(session, plan)
-        values["oids"] = sorted(named)
+        explicit = _resolve(session, plan)
+        values["oids"] = sorted(explicit)
     statement = sql.TABLES_17 if session.server_version >= _MAINTAIN else sql.TABLES
-    return [_table(row._asdict(), plan) for row in session.query(statement, values)], named
+    return [_table(row._asdict(), plan) for row in session.query(statement, values)], explicit
 
 
 def _resolve(session: Session, plan: VacuumPlan) -> frozenset[int]:
@@ -173,18 +211,18 @@ def _resolve(session: Session, plan: VacuumPlan) -> frozenset[int]:
     missing = sorted(name for name, oids in found.items() if not oids)
     if missing:
         raise ObjectNotFound(
-            "There is no such table",
+            "Table not found",
             subject=", ".join(missing),
-            remedy="Name tables and materialized views as name or schema.name, as they are: names are case-sensitive.",
+            remedy="Write tables and materialized views as name or schema.name, case-sensitive and without quotes.",
         )
     return frozenset(oid for oids in found.values() for oid in oids if oid)
 
 
-def _table(row: Mapping[str, Any], plan: VacuumPlan) -> Table:
-    figures = {name: value for name, value in row.items() if name in Table.__dataclass_fields__}
+def _table(row: Mapping[str, Any], plan: VacuumPlan) -> VacuumTable:
+    figures = {name: value for name, value in row.items() if name in VacuumTable.__dataclass_fields__}
     figures["freeze_limit"] = _limit(plan, row["freeze_max_age"], system=row["system"])
     figures["mxid_limit"] = _limit(plan, row["mxid_freeze_max_age"], system=row["system"])
-    return Table(**figures)
+    return VacuumTable(**figures)
 
 
 def _limit(plan: VacuumPlan, longest: int, *, system: bool) -> int:
@@ -195,34 +233,41 @@ def _limit(plan: VacuumPlan, longest: int, *, system: bool) -> int:
     return max(usual, plan.max_freeze_age) if system else plan.max_freeze_age
 
 
-def choose(found: Sequence[Table], named: frozenset[int], plan: VacuumPlan, freeze_min_age: int) -> list[Task]:
+def choose(
+    found: Sequence[VacuumTable], explicit: frozenset[int], plan: VacuumPlan, freeze_min_age: int
+) -> list[VacuumItem]:
     """What to do: the oldest first where wraparound threatens, then by what dead rows take."""
     wanted = [each for each in found if not each.system or each.aged or plan.schemas or plan.tables]
-    tasks = [task for table in wanted if (task := _task(table, table.oid in named, plan, freeze_min_age)) is not None]
-    frozen = [task for task in tasks if task.why == "freeze"]
-    others = [task for task in tasks if task.why != "freeze"]
-    frozen.sort(key=lambda task: (-max(task.table.age, task.table.mxid_age), task.table.title))
-    others.sort(key=lambda task: (-task.table.dead_pages, task.table.title))
+    items = [
+        each for table in wanted if (each := _choose(table, table.oid in explicit, plan, freeze_min_age)) is not None
+    ]
+    frozen = [each for each in items if each.reason == FREEZE]
+    others = [each for each in items if each.reason != FREEZE]
+    frozen.sort(key=lambda each: (-max(each.facts.table.age, each.facts.table.mxid_age), each.name))
+    others.sort(key=lambda each: (-each.facts.table.dead_pages, each.name))
     return frozen + others
 
 
-def _task(table: Table, named: bool, plan: VacuumPlan, freeze_min_age: int) -> Task | None:
+def _choose(table: VacuumTable, explicit: bool, plan: VacuumPlan, freeze_min_age: int) -> VacuumItem | None:
+    def chosen(reason: str, why: str) -> VacuumItem:
+        return item(table, plan, reason, why, explicit=explicit)
+
     if table.aged:
         which, age, limit = "transactions", table.age, table.freeze_limit
         if age < limit:
             which, age, limit = "multixacts", table.mxid_age, table.mxid_limit
-        return Task(table, "freeze", f"Its oldest row is {age} {which} old, and {limit} are the limit.", named)
+        return chosen(FREEZE, f"its oldest row is {age} {which} old, and the limit is {limit}")
     for dead, live, what in (
         (table.dead, table.live, "rows"),
         (table.toast_dead, table.toast_live, "values in TOAST"),
     ):
         share = _share(dead, live)
         if dead and dead >= plan.min_dead_tuples and share >= plan.min_dead_ratio:
-            return Task(table, "dead", f"{share:.0%} of its {what} ({dead}) are dead.", named)
-    if named and not table.untouched:
-        return Task(table, "named", "It is named, and was written to since the last VACUUM.", named)
-    if named and plan.freeze and table.age > freeze_min_age:
-        return Task(table, "freeze", f"It is named, and its oldest row is {table.age} transactions old.", named)
-    if named and plan.analyze and table.stale:
-        return Task(table, "named", "It is named, and its statistics are out of date.", named)
+            return chosen(DEAD, f"{share:.0%} of its {what} ({dead}) are dead")
+    if explicit and not table.untouched:
+        return chosen(EXPLICIT, "it is listed, and was written to since the last VACUUM")
+    if explicit and plan.freeze and table.age > freeze_min_age:
+        return chosen(FREEZE, f"it is listed, and its oldest row is {table.age} transactions old")
+    if explicit and plan.analyze and table.stale:
+        return chosen(EXPLICIT, "it is listed, and its statistics are out of date")
     return None

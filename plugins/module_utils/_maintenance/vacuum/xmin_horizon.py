@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who keeps VACUUM from removing dead rows, because he may still have to see them."""
+"""What holds the xmin horizon, so that VACUUM cannot remove dead rows: a snapshot may still need them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Somebody who may still see old rows.
+class XminHolder:
+    """A session, standby, slot or prepared transaction that may still need old rows.
 
     Attributes:
-        kind: `session`, `replica`, `slot` or `prepared`.
-        subject: the process id, the replica's or the slot's name, the id of the prepared transaction.
+        kind: `session`, `replica` (a standby), `slot` or `prepared`.
+        subject: the process id, the name of the standby or the slot, the id of the prepared transaction.
         age: transactions since the oldest that it may see.
-        since: a moment at which it held them already, or None when nobody knows.
-        about: who that is, for people.
+        since: a moment at which it held them already, or None when that is not known.
+        about: its role, program and state, for people.
         began: when its transaction began, where it has one.
         procedure: the kind of procedure that the session belongs to, as `backup`; None for all others.
     """
@@ -49,7 +49,9 @@ class Holder:
     def __str__(self) -> str:
         if self.procedure:
             return f"{procedures.name(self.procedure).lower()} (process {self.subject}, {self.about})"
-        word = {"session": "process", "prepared": "prepared transaction"}.get(self.kind, self.kind)
+        word = {"session": "process", "prepared": "prepared transaction", "replica": "standby"}.get(
+            self.kind, self.kind
+        )
         return f"{word} {self.subject} ({self.about})"
 
     @property
@@ -57,26 +59,26 @@ class Holder:
         """What lets go of the rows."""
         text = self.subject.replace("'", "''")
         if self.procedure:
-            return "Wait: its snapshot lasts as long as it runs. Do not end it, and run this again when it has ended."
+            return "Wait until it has ended, since its snapshot lasts as long as it runs. Do not terminate it."
         if self.kind == "session":
-            return f"Let it end, or end it: SELECT pg_terminate_backend({text})."
+            return f"Wait until it has ended, or terminate it: SELECT pg_terminate_backend({text})."
         if self.kind == "prepared":
             return f"Finish it: COMMIT PREPARED '{text}', or ROLLBACK PREPARED '{text}', in this database."
         if self.kind == "slot":
             return (
-                "End the long query of the replica that uses it, or, if nobody does any more,"
+                "End the long query on the standby that uses it. If the slot is not needed any more:"
                 f" SELECT pg_drop_replication_slot('{text}')."
             )
-        return "End the long query on the replica, or turn off hot_standby_feedback there."
+        return "End the long query on the standby, or turn off hot_standby_feedback there."
 
 
-def holders(session: Session) -> list[Holder]:
-    """All of them, the oldest first. Without pg_read_all_stats only what the login's own sessions hold."""
-    return [Holder(*row) for row in session.query(sql.HOLDERS) if row.age is not None]
+def holders(session: Session) -> list[XminHolder]:
+    """All holders, the oldest first. Without pg_read_all_stats only what the login's own sessions hold."""
+    return [XminHolder(*row) for row in session.query(sql.HOLDERS) if row.age is not None]
 
 
-def staying(session: Session) -> Holder | None:
-    """The oldest of those who hold rows now and still do after a moment: what is dead now has to stay."""
+def staying(session: Session) -> XminHolder | None:
+    """The oldest of those that hold rows now and still do after a moment: what is dead now has to stay."""
     found = holders(session)
     deadline = time.monotonic() + _MOMENT_S
     while found and time.monotonic() < deadline:
@@ -86,21 +88,21 @@ def staying(session: Session) -> Holder | None:
     return found[0] if found else None
 
 
-def held_since(found: Sequence[Holder], vacuumed: datetime | None) -> Holder | None:
-    """Who held the rows already when the table was last vacuumed: what that has left is what he may still see."""
+def held_since(found: Sequence[XminHolder], vacuumed: datetime | None) -> XminHolder | None:
+    """What held the rows already when the table was last vacuumed: VACUUM has left what it may still need."""
     if vacuumed is None:
         return None
     return next((each for each in found if each.since is not None and each.since < vacuumed), None)
 
 
-def finding(holder: Holder, tables: Sequence[str], dead: int) -> Finding:
+def finding(holder: XminHolder, tables: Sequence[str], dead: int) -> Finding:
     """That rows of these tables cannot be removed, and what to do."""
     return Finding(
-        check="vacuum_horizon",
+        check="vacuum_xmin_horizon",
         severity="warning",
         subject=holder.subject,
         value=holder.age,
         threshold=None,
-        message=f"{dead} dead rows in {', '.join(tables)} cannot be removed: {holder} may still have to see them.",
+        message=f"{dead} dead rows in {', '.join(tables)} cannot be removed: {holder} may still need them.",
         remedy=holder.remedy,
     )
