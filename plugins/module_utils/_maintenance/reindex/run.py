@@ -38,11 +38,6 @@ _SET_LOCK_TIMEOUT = "SELECT pg_catalog.set_config('lock_timeout', %s, false)"
 _LOCKED, _DEADLOCK = sqlstate.LOCK_NOT_AVAILABLE, sqlstate.DEADLOCK_DETECTED
 _CANCELLED, _NO_RIGHT = sqlstate.QUERY_CANCELED, sqlstate.INSUFFICIENT_PRIVILEGE
 _NOT_UNIQUE, _EXCLUDED = sqlstate.UNIQUE_VIOLATION, sqlstate.EXCLUSION_VIOLATION
-    sqlstate.QUERY_CANCELED,
-    sqlstate.UNIQUE_VIOLATION,
-    sqlstate.EXCLUSION_VIOLATION,
-    sqlstate.INSUFFICIENT_PRIVILEGE,
-)
 _FULL = sqlstate.DISK_FULL
 _MORE_ROOM = "Free disk space; smaller indexes are rebuilt all the same."
 _LATER = "Run it again later."
