@@ -19,6 +19,7 @@ from .._load.load import Loaded
 from .._load.refusals import Circumstances, Refusal, blamed, harmless, told
 from .sequences import Behind
 
+_TABLES_SHOWN = 20
 _DIFFERENCES_SHOWN = 200
 _DIFFERENCES_NAMED = 5
 _VERIFY = "Remove the reason, then run the playbook godel.postgres_runbook.backup_verify again."
@@ -118,11 +119,18 @@ class Verdict:
         )
 
 
+def _held(figures: Fingerprint) -> dict[str, object]:
+    """What a copy held, for people and auditors: its summary, and rows and digest of its largest tables."""
+    largest = sorted(figures.tables.items(), key=lambda each: (-each[1].rows, each[0]))[:_TABLES_SHOWN]
+    tables = [{"table": name, "rows": figure.rows, "digest": figure.digest} for name, figure in largest]
+    return {**figures.summary(), "largest_tables": tables}
+
+
 def judge(manifest: Manifest, copy: Restored) -> Verdict:
     """The verdict on the copy of a backup of the catalog."""
     source, how = manifest.fingerprint, copy.loading
     notes = [*how.notes(), *(f"{each}. The source may be the same." for each in copy.behind)]
-    held = copy.figures.summary()
+    held = _held(copy.figures)
     if source is None:
         return _unproven(copy, "but it has no fingerprint to compare with", _PROVE_OURS)
     differences = copy.differences
@@ -156,7 +164,7 @@ def judge(manifest: Manifest, copy: Restored) -> Verdict:
 
 def _of_different(source: Fingerprint, copy: Restored, notes: list[str], *, rows: bool) -> Verdict:
     """The verdict on a copy that differs; with `rows` not only in definitions."""
-    differences, how, held = copy.differences, copy.loading, copy.figures.summary()
+    differences, how, held = copy.differences, copy.loading, _held(copy.figures)
     loaded = how.loaded
     reason = f"The restored copy differs from the source: {name_differences(differences, 1)}."
     if how.lacks:
@@ -184,13 +192,13 @@ def judge_external(copy: Restored) -> Verdict:
     verdict = _unproven(copy, f"{why}. Backups by godel.postgres_runbook.backup carry that proof", _PROVE)
     findings = [each.finding() for each in copy.behind]
     rows_by_table = {name: figure.rows for name, figure in sorted(copy.figures.tables.items())}
-    return replace(verdict, findings=findings, restored={**copy.figures.summary(), "rows_by_table": rows_by_table})
+    return replace(verdict, findings=findings, restored={**_held(copy.figures), "rows_by_table": rows_by_table})
 
 
 def _unproven(copy: Restored, but: str, remedy: str) -> Verdict:
     """The verdict on a copy with nothing to compare it with: whether it loads as a whole."""
     figures, how = copy.figures, copy.loading
-    notes, held = how.notes(), figures.summary()
+    notes, held = how.notes(), _held(figures)
     serious = how.serious()
     if serious:
         refused = f"Refused: {told(serious, len(serious))}."
