@@ -67,6 +67,7 @@ from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSp
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._restore import discard
+from ..module_utils._restore.plan import DiscardPlan
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import utc_now
 
@@ -77,7 +78,7 @@ def operation(call: Call) -> Result:
     """Drop what is due."""
     params = call.params
     server = Server(create_target(params), Login.from_params(params, "discard"), check_mode=call.check_mode)
-    done = discard.discard(server, params["db"], utc_now(), due_only=params["due_only"])
+    done = discard.discard(server, DiscardPlan.from_params(params), utc_now())
     dropped, notes, text = list(done.dropped), list(done.notes), done.message()
     diff = {"before": "".join(f"{name}\n" for name in dropped), "after": ""}
     values: dict[str, object] = {"dropped": dropped, "kept": done.kept_values(), "notes": notes, "msg": text}

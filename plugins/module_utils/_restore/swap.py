@@ -29,6 +29,7 @@ from .._postgres.connection import Server, Session
 from .._postgres.statements import compose, together
 from .._units import human_duration, to_rfc3339
 from . import waits
+from .plan import SwapPlan
 from .waits import Wait
 
 _END_EVERY_S = 0.01
@@ -39,29 +40,6 @@ _LOOK_PATIENCE_S = 120.0
 # Somebody is still connected; a lock was not to be had; it took too long.
 _TRY_AGAIN = (sqlstate.OBJECT_IN_USE, sqlstate.LOCK_NOT_AVAILABLE, sqlstate.QUERY_CANCELED)
 _REPLACEMENTS = {"staged": ("staged",), "replaced": ("replaced",)}
-
-
-@dataclass(frozen=True)
-class SwapPlan:
-    """What the operator wants.
-
-    `replacement` is `staged` or `replaced` (the newest that is marked so for this database), or a database's name.
-    `grace_s` is how long transactions that run may go on; `block_s` how long new connections may wait at a time.
-    """
-
-    db: str
-    replacement: str
-    keep_s: float
-    grace_s: float
-    block_s: float
-    attempts: int
-    allow: Sequence[str] = ()
-
-    def check(self) -> None:
-        """Raise InvalidInput for what cannot work."""
-        databases.refuse_maintenance_db(self.db)
-        if not 1 <= self.attempts <= 1000:
-            raise InvalidInput("attempts is out of range", subject=str(self.attempts), remedy="Use 1 to 1000.")
 
 
 @dataclass(frozen=True)
@@ -266,7 +244,7 @@ def _live_mark(pair: Pair, plan: SwapPlan, now: datetime) -> Mark:
 
 def _replaced_mark(plan: SwapPlan, production: Database, now: datetime) -> Mark:
     before = production.mark or Mark("replaced", plan.db, "", "")
-    until = to_rfc3339(now + timedelta(seconds=plan.keep_s))
+    until = to_rfc3339(now + timedelta(seconds=plan.keep_old_s))
     template = production.is_template
     return replace(
         before, state="replaced", database=plan.db, at=to_rfc3339(now), keep_until=until, is_template=template
