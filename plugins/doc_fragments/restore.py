@@ -56,7 +56,7 @@ options:
         type: str
   accept:
     description:
-      - What the restored database may lack.
+      - Parts that the restored database may lack.
       - V(definitions) accepts a backup that is V(incomplete). All of its rows and sequences are there, but not all definitions,
         comments or privileges. The results list what it lacks, and so does the mark of the database.
       - Without it such a backup is refused, before it is loaded if its last verification found that.
@@ -100,8 +100,8 @@ options:
 options:
   allow:
     description:
-      - What the swap may break, a logical replication slot or a subscription of the database in production. Without it, a database that
-        has one is not replaced.
+      - Objects of the database in production that the swap may break, logical replication slots or subscriptions. By default, a database
+        that has one is not replaced.
       - M(godel.postgres_runbook.pg_restore) checks this before it loads the backup, M(godel.postgres_runbook.pg_database_swap) before
         the swap.
     type: list

@@ -12,10 +12,10 @@ version_added: 0.1.0
 description:
   - Gives the database in O(db) another name, and its name to the database in O(replacement), in one transaction. At every moment
     one of the two is in production, and whole, whatever dies.
-  - Sessions are ended. Whoever connects meanwhile waits for the moment that it takes, is told that the database was renamed,
-    and finds the other one when it connects again.
-  - What was replaced is kept under another name, so that it can be swapped back.
-  - What a swap would break (replication slots, subscriptions, prepared transactions) is named, and nothing is done.
+  - Sessions are terminated. A client that connects meanwhile waits for the moment that the swap takes, gets the error that the database
+    was renamed, and reaches the other database when it connects again.
+  - The replaced database is kept under another name, so that it can be swapped back.
+  - If the swap would break replication slots, subscriptions or prepared transactions, nothing is done, and the message names them.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -65,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 downtime_s:
-  description: Seconds in which nobody could connect to the database.
+  description: Seconds in which no session could connect to the database.
   returned: when databases were exchanged
   type: float
   sample: 0.112
@@ -74,7 +74,7 @@ replaced:
   returned: when databases were exchanged
   type: str
 live:
-  description: What is in production now, that is the backup that it came from, its rows and since when.
+  description: The database in production, with the backup that it came from, its number of rows, and since when it is in production.
   returned: when databases were exchanged
   type: dict
 attempts:
@@ -82,12 +82,12 @@ attempts:
   returned: when databases were exchanged
   type: int
 ended_sessions:
-  description: The sessions that were ended, with user, application, state and the age of their transaction.
+  description: The sessions that were terminated, with user, application, state and the age of their transaction.
   returned: when databases were exchanged
   type: list
   elements: dict
 findings:
-  description: What is tied to the database and has to be thought of.
+  description: Objects that are tied to the database and need attention.
   returned: in check mode
   type: list
   elements: dict

@@ -17,8 +17,8 @@ description:
   - A stage that fails is dropped. If the module is killed, or its connection is lost for good, while it loads, the next run drops what
     it left.
   - If that happens after the load, the next run for the same backup loads nothing. It compares the stage in full, and goes on from
-    there. A run for another backup drops the stage. So does one with another O(bin_dir), O(login_user) or tablespace.
-  - A backup is loaded again in any case if its content cannot be compared (made by hand, or taken without a fingerprint of its content),
+    there. A run for another backup, or with another O(bin_dir), O(login_user) or tablespace, drops the stage.
+  - A backup is loaded again in any case if its content cannot be compared (not taken by this collection, or taken without a fingerprint of its content),
     or if statements were refused whose texts may have values in them. Every role of the server could read these in the mark.
   - Nothing is done when production came from this very backup. When a proven stage of it is there already, it is made like
     production again and asked again, but not loaded.
@@ -70,7 +70,7 @@ stage:
       description: V(verified); V(incomplete) when O(accept) allowed it; V(inconclusive) when O(accept) or O(accept_unproven) did.
       type: str
     lost:
-      description: What it lacks of its source, at most 50 texts. Empty unless O(accept) allowed it.
+      description: Parts of its source that it lacks, at most 50 texts. Empty unless O(accept) allowed it.
       type: list
       elements: str
     rows:
@@ -82,14 +82,14 @@ stage:
       elements: dict
 preflight:
   description:
-    - What was found before anything was done, with the tables whose number of rows will change.
+    - Findings before anything was done, with the tables whose number of rows will change.
     - C(loaded_as) is the name of a stage that an earlier run has loaded and not proven, from which this one goes on; null without one.
   returned: when production did not come from this backup
   type: dict
 findings:
   description:
-    - What is tied to the database in production and has to be thought of before the swap.
-    - What the restored database lacks (C(restore_incomplete)), and sequences that stand behind their columns (C(sequence_position)).
+    - Objects that are tied to the database in production and need attention before the swap.
+    - Parts that the restored database lacks (C(restore_incomplete)), and sequences that stand behind their columns (C(sequence_position)).
   returned: success
   type: list
   elements: dict

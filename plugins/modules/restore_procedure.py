@@ -25,7 +25,7 @@ author:
   - The godel.postgres_runbook authors (@godel)
 options:
   state:
-    description: What the database in production shall be, V(restored) from a backup or V(rolled_back) to the previous database.
+    description: V(restored) restores a backup, V(rolled_back) swaps the database back that a restore has replaced.
     type: str
     choices: [restored, rolled_back]
     required: true
@@ -195,7 +195,7 @@ downtime_s:
   returned: with O(state=rolled_back), when databases were swapped
   type: float
 msg:
-  description: What was done. After a failure, what failed, which database is in production, and the state of the application.
+  description: The work that was done. After a failure, what failed, which database is in production, and the state of the application.
   returned: always
   type: str
 """

@@ -48,7 +48,7 @@ def application(*answers: tuple[int, str]) -> Iterator[str]:
             self.wfile.write(body.encode())
 
         def log_message(self, *dummy: Any) -> None:
-            """Nobody reads it."""
+            """It is not needed."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -127,7 +127,7 @@ def test_the_application_is_stopped_and_started_and_has_to_be_well(restorable: S
     assert rows(restorable.database) == 100
     assert len(restorable.entries()) == 2  # the safety backup
 
-    # A second time there is nothing to do: the application is well, so that it is neither stopped nor started.
+    # A second time there is nothing to do: the application is healthy, so that it is neither stopped nor started.
     with application((200, "well")) as url:
         again = restorable.run("restore", restore_application=commands(log), restore_health_url=url)
     assert again.ok, again.output
@@ -237,7 +237,7 @@ def test_each_failure_is_told_as_one_and_the_next_restore_of_the_play_begins_ane
     assert "swapped back" not in artifact["message"]
     assert site.report("restore")["severity"] == "ok"
 
-    # Whoever was stopped by a run that died is started by the next one, and it is told when that fails.
+    # An application that an interrupted run has stopped is started by the next one, which fails when that fails.
     for playbook, prefix in (("restore", "restore"), ("restore_rollback", "restore_rollback")):
         with application((503, "no")) as url:
             words = {

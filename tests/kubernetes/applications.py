@@ -36,7 +36,7 @@ def app(place: Place) -> str:
 
 
 def named(place: Place, kind: str = "deployment") -> dict[str, str]:
-    """The application in the words of the playbooks."""
+    """The application as the playbooks name it."""
     return {"namespace": place.namespace, "workload": f"{kind}/{app(place)}"}
 
 

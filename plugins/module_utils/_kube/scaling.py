@@ -32,7 +32,7 @@ class Replicas:
 
     Attributes:
         kind: `Deployment` or `StatefulSet`.
-        replicas: how many it shall have now.
+        replicas: how many it is scaled to.
         selector: how its pods are selected by their labels.
         remembered: how many it had before it was stopped; None if it was not, or was started since.
     """

@@ -27,7 +27,7 @@ from .plan import StagePlan
 
 @dataclass(frozen=True)
 class Identity:
-    """Which backup it is: an id of the catalog, or the path of a file made by hand and the SHA-256 of what is in it."""
+    """Which backup it is: an id of the catalog, or the path of another dump and the SHA-256 of its content."""
 
     name: str
     digest: str | None = None
@@ -35,7 +35,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Source:
-    """The backup to restore: an entry of the catalog, or a file made by hand; and what a restore needs to know."""
+    """The backup to restore: an entry of the catalog, or another dump; and what a restore needs to know."""
 
     identity: Identity
     dump: load.Dump
@@ -72,7 +72,7 @@ def choose(target: Target, session: Session, catalog: Catalog, plan: StagePlan) 
             str(session.value(SYSTEM_IDENTIFIER)),
             lambda each: (
                 each.manifest is not None and each.verdict == "verified"
-            ),  # a damaged one is told, not passed over
+            ),  # a damaged one is an error, not passed over
             wanted="verified backup",
             remedy="Verify one with the playbook godel.postgres_runbook.backup_verify, or name one by its id.",
         )

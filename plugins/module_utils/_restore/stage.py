@@ -58,7 +58,7 @@ def stage(target: Target, server: Server, plan: StagePlan, found: RestorePreflig
     A stage that an earlier run has loaded is not loaded again, but proven all the same.
 
     Raises:
-        Locked: somebody else restores this database.
+        Locked: another run restores this database.
         restore.RestoreRefused, ProofFailed: it does not load, or is not what its source was.
     """
     identity = found.source.identity

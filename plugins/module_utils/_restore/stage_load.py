@@ -72,11 +72,11 @@ def load_stage(
     """Make a database, load it, and leave the mark by which the next run goes on, should this one not come so far.
 
     Raises:
-        Locked: the stage that was there before is gone, so that nothing says whether there is room for a load.
+        Locked: the stage that was there before no longer exists, so that nothing says whether there is room for a load.
     """
     if not found.loads:
         raise Locked(
-            "The stage that was there is gone",
+            "The stage no longer exists",
             subject=repr(plan.db),
             why="another run has swapped it in or removed it meanwhile",
             remedy="Nothing was done. See which run that was, then run this again.",
@@ -147,7 +147,7 @@ def settle(server: Server, session: Session, plan: StagePlan, found: RestorePref
 
 
 def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
-    """What waits for replicas that are too far behind; None when nobody cares."""
+    """What waits for replicas that are too far behind; None when any lag is accepted."""
     most = plan.max_replica_lag_bytes
     if most is None:
         return None

@@ -1,4 +1,4 @@
-"""The brake of a restore: it waits for replicas, and not for ever."""
+"""The load of a stage waits for replicas that are too far behind, and gives up in the end."""
 
 from __future__ import annotations
 
