@@ -147,8 +147,9 @@ class _Host:
         except AnsibleConnectionFailure as exc:
             raise Failure(f"The host could not be reached: {exc}", unreachable=True) from exc
         for name in ("warnings", "deprecations"):
-            values = self.noted.setdefault(name, [])
-            values.extend(each for each in result.pop(name, None) or [] if each not in values)
+            for each in result.pop(name, None) or []:
+                if each not in self.noted.setdefault(name, []):
+                    self.noted[name].append(each)
         self.facts.update(result.pop("ansible_facts", None) or {})
         result.pop("invocation", None)
         return result

@@ -14,6 +14,7 @@ from ansible_collections.godel.postgres_runbook.plugins.modules import (
     pg_restore,
     workload_scale,
 )
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _option_names
 
 GIVEN = {
     "state": "restored",
@@ -85,3 +86,7 @@ def test_commands_scale_nothing() -> None:
 def test_what_cannot_be_understood_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         options({**GIVEN, **wrong})
+
+
+def test_the_keys_of_an_application_that_a_role_takes_are_those_that_the_action_takes() -> None:
+    assert set(_option_names._APPLICATION) == set(action.OWN.options["application"]["options"])
