@@ -46,3 +46,11 @@ attributes:
     membership:
       - godel.postgres_runbook.all
 """
+
+    ACTION = r"""
+options: {}
+attributes:
+  action:
+    description: Runs on the controller, and runs modules on the managed host.
+    support: full
+"""

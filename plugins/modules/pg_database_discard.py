@@ -10,8 +10,8 @@ module: pg_database_discard
 short_description: Drop what a swap of PostgreSQL databases has replaced, once its time is over
 version_added: 0.1.0
 description:
-  - Drops the databases that M(godel.postgres_runbook.pg_database_swap) has replaced and whose time to be kept is over, and stages that
-    M(godel.postgres_runbook.pg_restore) has left half-way. A stage that is loaded stays, since the next restore of that backup goes on
+  - Drops the databases that M(godel.postgres_runbook.pg_database_swap) has replaced, once the time to keep them is over, and stages that
+    interrupted runs of M(godel.postgres_runbook.pg_restore) have left. A stage that is loaded stays, since the next restore of that backup goes on
     from it.
   - Only databases that are marked so are ever dropped, and only under the name that they were given with the mark. A database that was
     renamed since stays, and RV(notes) names it.
@@ -53,7 +53,7 @@ kept:
   elements: dict
   sample: [{"name": "shop_replaced_20260206T030405Z", "state": "replaced", "keep_until": "2026-02-13T03:04:05Z"}]
 notes:
-  description: What is marked, but was renamed by somebody, and so was not touched. A warning tells the same.
+  description: Databases that are marked and were renamed since, which were not touched. The same texts are warnings.
   returned: success
   type: list
   elements: str
@@ -67,6 +67,7 @@ from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSp
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._restore import discard
+from ..module_utils._restore.plan import DiscardPlan
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import utc_now
 
@@ -77,7 +78,7 @@ def operation(call: Call) -> Result:
     """Drop what is due."""
     params = call.params
     server = Server(create_target(params), Login.from_params(params, "discard"), check_mode=call.check_mode)
-    done = discard.discard(server, params["db"], utc_now(), due_only=params["due_only"])
+    done = discard.discard(server, DiscardPlan.from_params(params), utc_now())
     dropped, notes, text = list(done.dropped), list(done.notes), done.message()
     diff = {"before": "".join(f"{name}\n" for name in dropped), "after": ""}
     values: dict[str, object] = {"dropped": dropped, "kept": done.kept_values(), "notes": notes, "msg": text}

@@ -12,10 +12,10 @@ version_added: 0.1.0
 description:
   - Gives the database in O(db) another name, and its name to the database in O(replacement), in one transaction. At every moment
     one of the two is in production, and whole, whatever dies.
-  - Sessions are ended. Whoever connects meanwhile waits for the moment that it takes, is told that the database was renamed,
-    and finds the other one when it connects again.
-  - What was replaced is kept under another name, so that it can be swapped back.
-  - What a swap would break (replication slots, subscriptions, prepared transactions) is named, and nothing is done.
+  - Sessions are terminated. A client that connects meanwhile waits for the moment that the swap takes, gets the error that the database
+    was renamed, and reaches the other database when it connects again.
+  - The replaced database is kept under another name, so that it can be swapped back.
+  - If the swap would break replication slots, subscriptions or prepared transactions, nothing is done, and the message names them.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -28,29 +28,17 @@ options:
       - Or the name of a database that is marked as one of these.
     type: str
     default: staged
-  keep_old:
-    description: How long to keep what is replaced, from now. M(godel.postgres_runbook.pg_database_discard) goes by it.
-    type: str
-    default: 7d
-  grace:
-    description: How long transactions that are under way may go on before they are ended.
-    type: str
-    default: 5s
   block:
-    description: How long, at a time, new connections may be kept waiting. If sessions do not end within it, it is tried again.
+    description: How long new connections may be kept waiting at a time. If sessions do not end within it, the swap is tried again.
     type: str
     default: 2s
   attempts:
-    description: How many times to try.
+    description: How many times to try, 1 to 1000.
     type: int
     default: 10
-  allow:
-    description: What to break knowingly.
-    type: list
-    elements: str
-    choices: [replication_slot, subscription]
-    default: []
 extends_documentation_fragment:
+  - godel.postgres_runbook.restore.swap
+  - godel.postgres_runbook.restore.allow
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
   - godel.postgres_runbook.kubernetes
@@ -77,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 downtime_s:
-  description: Seconds in which nobody could connect to the database.
+  description: Seconds in which no session could connect to the database.
   returned: when databases were exchanged
   type: float
   sample: 0.112
@@ -86,7 +74,7 @@ replaced:
   returned: when databases were exchanged
   type: str
 live:
-  description: What is in production now, that is the backup that it came from, its rows and since when.
+  description: The database in production, with the backup that it came from, its number of rows, and since when it is in production.
   returned: when databases were exchanged
   type: dict
 attempts:
@@ -94,12 +82,12 @@ attempts:
   returned: when databases were exchanged
   type: int
 ended_sessions:
-  description: The sessions that were ended, with user, application, state and the age of their transaction.
+  description: The sessions that were terminated, with user, application, state and the age of their transaction.
   returned: when databases were exchanged
   type: list
   elements: dict
 findings:
-  description: What is tied to the database and has to be thought of.
+  description: Objects that are tied to the database and need attention.
   returned: in check mode
   type: list
   elements: dict
@@ -109,40 +97,31 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec
+from ..module_utils._argspec import CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, between, duration
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._restore import swap
+from ..module_utils._restore.plan import SwapPlan
+from ..module_utils._restore_options import ALLOW, SWAP
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_duration, utc_now
+from ..module_utils._units import utc_now
 
 SPEC = ArgumentSpec(
     {
         "replacement": {"type": "str", "default": "staged"},
-        "keep_old": {"type": "str", "default": "7d"},
-        "grace": {"type": "str", "default": "5s"},
-        "block": {"type": "str", "default": "2s"},
-        "attempts": {"type": "int", "default": 10},
-        "allow": {"type": "list", "elements": "str", "choices": ["replication_slot", "subscription"], "default": []},
+        "block": duration("2s"),
+        "attempts": between(1, 1000, 10),
     }
-).merge(CONNECTION, DATABASE, KUBERNETES)
+).merge(SWAP, ALLOW, CONNECTION, DATABASE, KUBERNETES)
 
 
 def operation(call: Call) -> Result:
     """Exchange two databases, unless that was done."""
     params = call.params
-    plan = swap.SwapPlan(
-        db=params["db"],
-        replacement=params["replacement"],
-        keep_s=parse_duration(params["keep_old"], "keep_old"),
-        grace_s=parse_duration(params["grace"], "grace"),
-        block_s=parse_duration(params["block"], "block"),
-        attempts=params["attempts"],
-        allow=params["allow"],
-    )
+    plan = SwapPlan.from_params(params)
     plan.check()
     server = Server(create_target(params), Login.from_params(params, "swap"))
-    done = f"{plan.db} is what it shall be; nothing to do."
+    done = f"{plan.db} is already in the requested state."
     if call.check_mode:
         with server.connect_aside() as session:
             pair = swap.choose(session, plan)

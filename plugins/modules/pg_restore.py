@@ -17,96 +17,16 @@ description:
   - A stage that fails is dropped. If the module is killed, or its connection is lost for good, while it loads, the next run drops what
     it left.
   - If that happens after the load, the next run for the same backup loads nothing. It compares the stage in full, and goes on from
-    there. A run for another backup drops the stage. So does one with another O(bin_dir), O(login_user) or tablespace.
-  - A backup is loaded again in any case if its content cannot be compared (made by hand, or taken without a fingerprint of its content),
+    there. A run for another backup, or with another O(bin_dir), O(login_user) or tablespace, drops the stage.
+  - A backup is loaded again in any case if its content cannot be compared (not taken by this collection, or taken without a fingerprint of its content),
     or if statements were refused whose texts may have values in them. Every role of the server could read these in the mark.
   - Nothing is done when production came from this very backup. When a proven stage of it is there already, it is made like
     production again and asked again, but not loaded.
 author:
   - The godel.postgres_runbook authors (@godel)
-options:
-  backup:
-    description:
-      - V(latest) is the newest backup that was found V(verified). Or the id of a backup in the catalog, or the absolute path of a
-        backup made by hand, which needs O(accept_unproven). Whether such a file is the one that was restored before is told by its
-        content, which is read for that.
-    type: str
-    default: latest
-  force:
-    description:
-      - Restore even if production came from this backup, or a stage of it is there.
-      - With V(true), a stage that is loaded and not proven is used only if a run with V(true) has loaded it.
-    type: bool
-    default: false
-  jobs:
-    description:
-      - How many tables and indexes to restore, and to compare, at the same time.
-      - When it is left out, the number of CPUs where PostgreSQL's programs run, at most 4, since production works beside it.
-    type: int
-  nice:
-    description: How much to lower the priority of C(pg_restore), 0 to 19.
-    type: int
-    default: 0
-  max_replica_lag:
-    description:
-      - How far replicas may be behind, for example V(64MB). The load is then done in pieces, and waits between them, for up to an hour.
-        One table is one piece.
-      - When it is left out, nobody waits for replicas.
-    type: str
-  analyze:
-    description: Whether to gather statistics, so that production is fast from the first query.
-    type: bool
-    default: true
-  smoke_queries:
-    description: Questions to the restored database, each in a session that can only read. A wrong answer fails the restore.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      query:
-        description: One statement. It has to return a row.
-        type: str
-        required: true
-      expect:
-        description: The text that the first column of the first row has to have. When it is left out, any will do.
-        type: str
-  accept:
-    description:
-      - What the restored database may lack knowingly.
-      - V(definitions) accepts a backup that is V(incomplete). All of its rows and sequences are there, but not all definitions,
-        comments or privileges. The results list what it lacks, and so does the mark of the database.
-      - Without it such a backup is refused, before it is loaded if its last verification has found that.
-    type: list
-    elements: str
-    choices: [definitions]
-    default: []
-  accept_unproven:
-    description:
-      - Whether to accept a backup that cannot be proven, because it was made by hand or has no fingerprint, or because this server
-        cannot make a database like the source. One that is proven to be different is never accepted.
-    type: bool
-    default: false
-  keep_failed:
-    description: Whether to keep a stage that failed, for a look. The next run for this database drops it.
-    type: bool
-    default: false
-  scratch_dir:
-    description: Directory for lists and logs of the programs.
-    type: path
-    default: /var/tmp
-  check_space:
-    description: Whether to refuse when a second copy of the database will probably not fit.
-    type: bool
-    default: true
-  allow:
-    description:
-      - What the swap may break knowingly. All else that it would break is refused here, before the backup is loaded.
-      - Say the same to M(godel.postgres_runbook.pg_database_swap).
-    type: list
-    elements: str
-    choices: [replication_slot, subscription]
-    default: []
 extends_documentation_fragment:
+  - godel.postgres_runbook.restore
+  - godel.postgres_runbook.restore.allow
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
   - godel.postgres_runbook.catalog
@@ -150,7 +70,7 @@ stage:
       description: V(verified); V(incomplete) when O(accept) allowed it; V(inconclusive) when O(accept) or O(accept_unproven) did.
       type: str
     lost:
-      description: What it lacks of its source, at most 50 texts. Empty unless O(accept) allowed it.
+      description: Parts of its source that it lacks, at most 50 texts. Empty unless O(accept) allowed it.
       type: list
       elements: str
     rows:
@@ -162,14 +82,14 @@ stage:
       elements: dict
 preflight:
   description:
-    - What was found before anything was done, with the tables whose number of rows will change.
+    - Findings before anything was done, with the tables whose number of rows will change.
     - C(loaded_as) is the name of a stage that an earlier run has loaded and not proven, from which this one goes on; null without one.
   returned: when production did not come from this backup
   type: dict
 findings:
   description:
-    - What is tied to the database in production and has to be thought of before the swap.
-    - What the restored database lacks (C(restore_incomplete)), and sequences that stand behind their columns (C(sequence_position)).
+    - Objects that are tied to the database in production and need attention before the swap.
+    - Parts that the restored database lacks (C(restore_incomplete)), and sequences that stand behind their columns (C(sequence_position)).
   returned: success
   type: list
   elements: dict
@@ -196,69 +116,38 @@ msg:
   type: str
 """
 
-from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec
+from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._load import databases
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
-from ..module_utils._restore import preflight, stage
+from ..module_utils._restore import existing, preflight, source, stage
+from ..module_utils._restore.plan import SmokeQuery, StagePlan
+from ..module_utils._restore_options import ALLOW, STAGE
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import parse_size, utc_now
+from ..module_utils._units import utc_now
 from ..module_utils._verify.restore_copy import StepTimer
 
 _MOST_JOBS = 4
-SPEC = ArgumentSpec(
-    {
-        "backup": {"type": "str", "default": "latest"},
-        "force": {"type": "bool", "default": False},
-        "jobs": {"type": "int"},
-        "nice": {"type": "int", "default": 0},
-        "max_replica_lag": {"type": "str"},
-        "analyze": {"type": "bool", "default": True},
-        "smoke_queries": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {"query": {"type": "str", "required": True}, "expect": {"type": "str"}},
-        },
-        "accept": {"type": "list", "elements": "str", "choices": ["definitions"], "default": []},
-        "accept_unproven": {"type": "bool", "default": False},
-        "keep_failed": {"type": "bool", "default": False},
-        "scratch_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108  # below it in a directory of its own
-        "check_space": {"type": "bool", "default": True},
-        "allow": {"type": "list", "elements": "str", "choices": ["replication_slot", "subscription"], "default": []},
-    }
-).merge(CONNECTION, DATABASE, CATALOG, PROGRAMS, KUBERNETES)
+SPEC = STAGE.merge(ALLOW, CONNECTION, DATABASE, CATALOG, PROGRAMS, KUBERNETES)
 
 
 def operation(call: Call) -> Result:
     """Stage a backup, unless production came from it."""
     params = call.params
     target = create_target(params)
-    plan = preflight.StagePlan(
-        db=params["db"],
-        reference=params["backup"],
-        force=params["force"],
+    plan = StagePlan.from_params(
+        params,
         jobs=min(_MOST_JOBS, target.cpus()) if params["jobs"] is None else params["jobs"],
-        work_dir=params["scratch_dir"],
-        bin_dir=params["bin_dir"],
-        check_space=params["check_space"],
-        keep_failed=params["keep_failed"],
-        accept_unproven=params["accept_unproven"],
-        analyze=params["analyze"],
-        nice=params["nice"],
-        max_lag_bytes=parse_size(params["max_replica_lag"], "max_replica_lag") if params["max_replica_lag"] else None,
-        accept=params["accept"],
-        smoke_queries=[preflight.SmokeQuery(each["query"], each["expect"]) for each in params["smoke_queries"]],
-        allow=params["allow"],
+        smoke_queries=[SmokeQuery(**each) for each in params["smoke_queries"]],
     )
     plan.check()
     catalog = Catalog(target, params["backup_dir"])
     server = Server(target, Login.from_params(params, "restore"))
     with databases.connect_admin(server) as session:
-        subject = preflight.choose(target, session, catalog, plan)
-        identity = preflight.identify(target, subject, plan.jobs)
-        if preflight.already_live(session, plan, identity):
+        subject = source.choose(target, session, catalog, plan)
+        identity = source.identify(target, subject, plan.jobs)
+        if existing.already_live(session, plan, identity):
             text = f"{plan.db} came from {identity.name}; nothing to do."
             return Result(False, {"stage": None, "findings": [], "msg": text})
         with stage.hold_backup(catalog, subject):

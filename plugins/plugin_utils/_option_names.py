@@ -25,7 +25,10 @@ WAY_OUT = "check_options_ignore"
 _SHARED = "postgres_"
 # Options whose keys are described elsewhere: by the modules, or by the role's own tasks.
 _CLUSTER: Mapping[str, Any] = KUBERNETES.options["kubernetes"]["options"]
-_APPLICATION = {**_CLUSTER, "timeout_s": {}, "stop_command": {}, "start_command": {}}
+_APPLICATION = {
+    **{name: option for name, option in _CLUSTER.items() if name != "container"},
+    **{name: {} for name in ("timeout", "stop_command", "start_command")},
+}
 _KEYS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "postgres_login": CONNECTION.options,
     "postgres_kubernetes": _CLUSTER,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import discard
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.plan import DiscardPlan
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
 from tests.support.databases import Database, unique_name
 from tests.support.modules import expect_failure, expect_success, start_module
@@ -84,7 +85,7 @@ def test_what_is_kept_is_not_discarded_before_its_time(staged: Database) -> None
     replaced = swap(staged, keep_old="1h")["replaced"]
     assert expect_success("pg_database_discard", staged.login())["changed"] is False
     later = utc_now() + timedelta(hours=2)
-    assert discard.discard(ours(staged), staged.name, later, due_only=True).dropped == [replaced]
+    assert discard.discard(ours(staged), DiscardPlan(staged.name, due_only=True), later).dropped == [replaced]
 
 
 def test_everything_beside_production_can_be_discarded_at_once(staged: Database, backup_dir: Path) -> None:
@@ -366,7 +367,7 @@ def test_a_database_that_was_not_made_for_it_is_refused(prod: Database) -> None:
     [
         ({"keep_old": "soon"}, "Invalid keep_old"),
         ({"grace": "x"}, "Invalid grace"),
-        ({"attempts": 0}, "attempts is out of range"),
+        ({"attempts": 0}, "Invalid attempts"),
         ({"db": "postgres"}, "cannot be replaced"),
     ],
 )

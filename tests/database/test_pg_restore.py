@@ -13,11 +13,8 @@ import pytest
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import NotEnoughSpace
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._load.load import Dump
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import preflight
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.preflight import (
-    Identity,
-    Source,
-    StagePlan,
-)
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.plan import StagePlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.source import Identity, Source
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.restore_copy import (
     RestoreRequirements,
@@ -361,8 +358,8 @@ def test_a_login_that_is_no_superuser_is_told(prod: Database, backup_dir: Path) 
 @pytest.mark.parametrize(
     ("over", "told"),
     [
-        ({"jobs": 0}, "jobs is out of range"),
-        ({"nice": 20}, "nice is out of range"),
+        ({"jobs": 0}, "Invalid jobs"),
+        ({"nice": 20}, "Invalid nice"),
         ({"max_replica_lag": "much"}, "Invalid max_replica_lag"),
         ({"db": "postgres"}, "cannot be replaced"),
         ({"backup": "no_20260101T000000Z"}, "There is no such backup"),

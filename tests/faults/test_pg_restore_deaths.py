@@ -304,7 +304,7 @@ def test_a_loaded_stage_that_goes_away_is_not_loaded_without_a_look_at_the_space
         return found
 
     monkeypatch.setattr(outlook, "preflight", overtaken)
-    with pytest.raises(Locked, match=r"The stage that was there is gone.*Nothing was done"):
+    with pytest.raises(Locked, match=r"The stage no longer exists.*Nothing was done"):
         attempt(pg_restore, prod, **params(prod, backup_dir))
     assert family(prod) == [prod.name]
 

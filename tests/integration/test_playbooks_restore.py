@@ -48,7 +48,7 @@ def application(*answers: tuple[int, str]) -> Iterator[str]:
             self.wfile.write(body.encode())
 
         def log_message(self, *dummy: Any) -> None:
-            """Nobody reads it."""
+            """It is not needed."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -97,7 +97,7 @@ def test_check_mode_a_restore_nothing_to_do_a_rollback_and_the_removal(restorabl
     assert rehearsal.ok, rehearsal.output
     assert rows(prod) == 100
     assert rehearsal.stats["restore_rollback_result"]["db1"]["changed"] is True
-    for changed, left, told in ((1, 250, "The former database is"), (0, 250, "nothing to do")):
+    for changed, left, told in ((1, 250, "The former database is"), (0, 250, "already in the requested state")):
         back = site.run("restore_rollback", report=True, restore_rollback_keep_old="0")
         assert back.ok, back.output
         assert (back.changed(), rows(prod)) == (changed, left)
@@ -127,7 +127,7 @@ def test_the_application_is_stopped_and_started_and_has_to_be_well(restorable: S
     assert rows(restorable.database) == 100
     assert len(restorable.entries()) == 2  # the safety backup
 
-    # A second time there is nothing to do: the application is well, so that it is neither stopped nor started.
+    # A second time there is nothing to do: the application is healthy, so that it is neither stopped nor started.
     with application((200, "well")) as url:
         again = restorable.run("restore", restore_application=commands(log), restore_health_url=url)
     assert again.ok, again.output
@@ -144,7 +144,7 @@ def test_the_application_is_stopped_and_started_and_has_to_be_well(restorable: S
     ("url", "said"),
     [
         ("http://no-such-host.invalid/health", "Correct the URL."),
-        ("http://127.0.0.1:9/health", "restore_application_down"),
+        ("http://127.0.0.1:9/health", "application_down"),
     ],
 )
 def test_a_health_url_that_nothing_answers_ends_the_restore_before_it_begins(
@@ -160,7 +160,7 @@ def test_a_health_url_that_nothing_answers_ends_the_restore_before_it_begins(
         False, [restorable.database.name], 250
     )  # fmt: skip
     message = run.stats["restore_result"]["db1"]["message"]
-    for text in (f"Invalid restore_health_url: {url} gives no answer", "Nothing was done", said):
+    for text in (f"Invalid health_url: {url} gives no answer", "Nothing was done", said):
         assert text in message
 
 
@@ -185,7 +185,7 @@ def test_an_application_that_never_becomes_well_gets_its_former_database_back(
     assert rows(restorable.database) == 250
     artifact = run.stats["restore_result"]["db1"]
     assert artifact["failed"] is True
-    for text in ("The former database was swapped back", "the application is well", "The restored one is kept as"):
+    for text in ("The former database was swapped back", "the application is healthy", "The restored one is kept as"):
         assert text in artifact["message"], artifact["message"]
     assert "swapped back" in run.output
     assert restorable.report("restore")["severity"] == "critical"
@@ -212,11 +212,11 @@ def test_an_application_that_died_of_the_restored_data_gets_its_former_database_
     assert (rows(restorable.database), runs.exists()) == (250, True)
     message = run.stats["restore_result"]["db1"]["message"]
     for text in (
-        "not well",
+        "unhealthy",
         "could not be stopped",
         "No such file",
         "was swapped back",
-        "With it, the application is well",
+        "With it, the application is healthy",
     ):
         assert text in message
 
@@ -237,7 +237,7 @@ def test_each_failure_is_told_as_one_and_the_next_restore_of_the_play_begins_ane
     assert "swapped back" not in artifact["message"]
     assert site.report("restore")["severity"] == "ok"
 
-    # Whoever was stopped by a run that died is started by the next one, and it is told when that fails.
+    # An application that an interrupted run has stopped is started by the next one, which fails when that fails.
     for playbook, prefix in (("restore", "restore"), ("restore_rollback", "restore_rollback")):
         with application((503, "no")) as url:
             words = {
@@ -252,7 +252,7 @@ def test_each_failure_is_told_as_one_and_the_next_restore_of_the_play_begins_ane
         assert run.returncode == 2
         artifact = run.stats[f"{playbook}_result"]["db1"]
         assert artifact["failed"] is True
-        assert "The application is not well" in artifact["message"]
+        assert "The application is unhealthy" in artifact["message"]
         assert site.report(playbook)["severity"] == "critical"
         assert log.read_text().split() == ["start"]
         log.unlink()
@@ -310,9 +310,31 @@ def test_what_a_restored_database_lacks_is_said_before_the_swap(restorable: Site
     run = restorable.run("restore", restore_backup=entry.name, restore_accept=["definitions"])
     assert run.ok, run.output
     said, swapped = (
-        run.output.index(words) for words in ("without what follows", "TASK [godel.postgres_runbook.restore : Exchange")
+        run.output.index(words) for words in ("without what follows", "Swap the staged database into production")
     )
     assert said < swapped
     assert "view public.more is missing" in run.output
     assert run.stats["restore_result"]["db1"]["lost"] == ["object view public.more is missing"]
     assert rows(restorable.database) == 100
+
+
+def test_a_duration_that_cannot_be_understood_is_refused_before_anything_is_done(site: Site) -> None:
+    run = site.run("restore", restore_keep_old="7x")
+    assert run.returncode == 2
+    assert "Invalid keep_old" in run.stats["restore_result"]["db1"]["message"]
+    assert "Stage the backup" not in run.output
+
+
+def test_defaults_of_a_play_reach_the_modules_that_the_procedure_runs(site: Site) -> None:
+    login = site.hosts["db1"].pop("postgres_login")  # that of the play counts
+    with application((200, "well")) as url:
+        for defaults, said in (
+            ({}, "backup"),  # it gets as far as the catalog, which is empty
+            ({"ansible.builtin.uri": {"unix_socket": "/no/such/socket"}}, "Invalid health_url"),
+        ):
+            play = site.play(roles=["restore"], module_defaults={f"group/{COLLECTION}.all": login, **defaults})
+            run = site.run(play, "-vvv", restore_health_url=url)
+            assert run.returncode == 2
+            message = run.stats["restore_result"]["db1"]["message"]
+            assert said in message, run.output
+            assert ("Invalid" in message) is bool(defaults)

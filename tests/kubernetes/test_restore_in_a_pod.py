@@ -12,8 +12,8 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.c
 from tests.conftest import ROOT
 from tests.integration.site import Site
 from tests.kubernetes import place as places
+from tests.kubernetes.applications import REMEMBERED, app, application, deployment, named, pods, wait_until_ready
 from tests.kubernetes.place import DATABASE, PASSWORD, USER, Place
-from tests.kubernetes.place_base import is_ready
 from tests.kubernetes.sites import judge, params, site_of
 from tests.standin.faults import Request
 from tests.support.catalogs import ago
@@ -25,37 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-REMEMBERED = "godel.postgres-runbook/replicas"
-WAITS = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"]
-
-
-def application(place: Place) -> dict[str, Any]:
-    """An application of three replicas, which the image of the server stands in for."""
-    name = app(place)
-    container = {"name": "app", "image": place.image, "command": WAITS}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": 3,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
-            },
-        },
-    }
-
-
-def app(place: Place) -> str:
-    """The name of the application."""
-    return f"{place.name}-app"
-
-
-def named(place: Place, kind: str = "deployment") -> dict[str, str]:
-    """The application in the words of the playbooks."""
-    return {"namespace": place.namespace, "workload": f"{kind}/{app(place)}"}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +47,7 @@ def rows(place: Place) -> int:
 @pytest.fixture
 def site(place: Place) -> Iterator[Site]:
     """A site with a verified backup of 100 users in the pod, and 250 in its database."""
-    place.until(lambda: [is_ready(pod) for pod in place.pods(f"app={app(place)}")].count(True) == 3, place.pace.start_s)
+    wait_until_ready(place)
     folder = place.new_folder()
     place.execute(
         f"ALTER DATABASE {DATABASE} RESET ALL",  # the mark of a restore before
@@ -94,16 +63,6 @@ def site(place: Place) -> Iterator[Site]:
     place.here.files.remove_tree(folder)
 
 
-def deployment(place: Place) -> Any:
-    return place.get("Deployment", app(place))
-
-
-def pods(place: Place) -> set[str]:
-    """The pods of the application that have not ended, by their uid."""
-    found = place.pods(f"app={app(place)}")
-    return {pod["metadata"]["uid"] for pod in found if pod["status"].get("phase") in ("Pending", "Running")}
-
-
 def scalings(place: Place) -> list[Request]:
     """The requests so far that have changed the application's replicas, which only the stand-in tells."""
     asked = place.standin.requests if place.standin is not None else []
@@ -111,7 +70,7 @@ def scalings(place: Place) -> list[Request]:
 
 
 def test_a_restore_scales_the_application_down_and_up_and_a_rollback_does_so_again(place: Place, site: Site) -> None:
-    application = named(place, "deploy")
+    words = named(place, "deploy")
     evicted = f"{place.name}-evicted"  # a pod that has failed stays until it is deleted
     place.create(
         {
@@ -126,10 +85,10 @@ def test_a_restore_scales_the_application_down_and_up_and_a_rollback_does_so_aga
     )
     place.until(lambda: place.get("Pod", evicted)["status"].get("phase") == "Failed", place.pace.start_s)
     as_operator(place, site, ["pod", "restore"])
-    assert site.run("restore", "--check", restore_application=application).ok
+    assert site.run("restore", "--check", restore_application=words).ok
     assert rows(place) == 250
     before, scaled = pods(place), len(scalings(place))
-    first = site.run("restore", restore_application=application)
+    first = site.run("restore", restore_application=words)
     assert first.ok, first.output
     assert rows(place) == 100
     assert 0 < first.stats["restore_result"]["db1"]["downtime_s"] < 5 * place.pace.factor
@@ -139,11 +98,11 @@ def test_a_restore_scales_the_application_down_and_up_and_a_rollback_does_so_aga
     assert deployment(place)["spec"]["replicas"] == 3
     assert REMEMBERED not in deployment(place)["metadata"].get("annotations", {})
 
-    again = site.run("restore", restore_application=application)
+    again = site.run("restore", restore_application=words)
     assert again.ok, again.output
     assert again.changed() == 0
 
-    back = site.run("restore_rollback", restore_rollback_application=application, restore_rollback_keep_old="0")
+    back = site.run("restore_rollback", restore_rollback_application=words, restore_rollback_keep_old="0")
     assert back.ok, back.output
     assert (rows(place), deployment(place)["spec"]["replicas"]) == (250, 3), back.output
     discarded = site.run("restore_discard")
@@ -154,20 +113,20 @@ def test_a_restore_scales_the_application_down_and_up_and_a_rollback_does_so_aga
 def test_what_a_run_that_died_has_scaled_down_is_scaled_up_from_anywhere(
     place: Place, site: Site, playbook: str
 ) -> None:
-    application = named(place)
+    words = named(place)
     assert site.run("restore").ok
     if playbook == "restore_rollback":
         assert site.run(playbook).ok
     as_it_died(place)
-    run = site.run(playbook, **{f"{playbook}_application": application})
+    run = site.run(playbook, **{f"{playbook}_application": words})
     assert run.ok, run.output
     assert_scaled_up(place)
 
 
 def test_a_run_that_is_refused_scales_up_what_one_before_has_scaled_down(place: Place, site: Site) -> None:
-    application = named(place)
+    words = named(place)
     as_it_died(place)
-    run = site.run("restore", restore_application=application, restore_backup="no_20260101T000000Z")
+    run = site.run("restore", restore_application=words, restore_backup="no_20260101T000000Z")
     assert run.returncode == 2
     assert rows(place) == 250
     message = run.stats["restore_result"]["db1"]["message"]

@@ -26,6 +26,8 @@ PATIENCE_S = 60.0
 CONNECT_TIMEOUT_S = 15
 _RETRY_S = 1.0
 _REQUEST_TIMEOUT_S = 30
+_JSON = "application/json"
+_MERGE_PATCH = "application/merge-patch+json"
 _OVERLOADED = (429, 500, 502, 503, 504)
 _OVERRIDES = {  # option of kubernetes.core: attribute of the client's Configuration
     "host": "host",
@@ -90,14 +92,14 @@ class Cluster:
     def request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> Any:
-        """One request; the answer's JSON.
+        """One request; the answer's JSON. The body of a PATCH is a merge patch.
 
         Raises:
             ClusterUnreachable: the API server does not answer. Whether a change was made is then unknown.
             ClusterRefused: 401, 403 or another refusal.
             ObjectNotFound: 404.
         """
-        data = self.as_somebody(lambda: self._request(method, path, query, body, "application/json"))
+        data = self.as_somebody(lambda: self._request(method, path, query, body, _JSON))
         return json.loads(data) if data else {}
 
     def get_text(self, path: str, query: Mapping[str, str] | None = None) -> str:
@@ -134,7 +136,7 @@ class Cluster:
                 self._rest = rest.RESTClientObject(self._configuration)
             client = self._rest
         url = self.host + path + (f"?{urlencode(query)}" if query else "")
-        headers = {**self._headers(), "Accept": accept, "Content-Type": "application/json"}
+        headers = {**self._headers(), "Accept": accept, "Content-Type": _MERGE_PATCH if method == "PATCH" else _JSON}
         try:
             answer = client.request(method, url, headers=headers, body=body, _request_timeout=_REQUEST_TIMEOUT_S)
             data = answer.read() if answer.data is None else answer.data  # before release 36 of the client it was read

@@ -35,9 +35,9 @@ def find_container(cluster: Cluster, workload: str, container: str | None) -> Co
         raise ObjectNotFound(
             "There is no such pod", subject=where, remedy="Check the workload and the namespace; is it scaled to 0?"
         )
-    ready = [pod for pod in pods if _is_ready(pod)]
+    ready = [pod for pod in pods if is_ready(pod)]
     if not ready:
-        states = "; ".join(f"{pod['metadata']['name']}: {_state(pod)}" for pod in pods)
+        states = "; ".join(f"{pod['metadata']['name']}: {pod_state(pod)}" for pod in pods)
         raise WorkloadProblem(
             "No pod is ready", subject=where, why=states, remedy="See kubectl describe pod, then run again."
         )
@@ -147,13 +147,15 @@ def selector_text(selector: Mapping[str, Any]) -> str:
     return ",".join(parts)
 
 
-def _is_ready(pod: Mapping[str, Any]) -> bool:
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is ready, and not on its way out."""
     # A terminating pod still says Running and Ready: only its deletionTimestamp tells.
     conditions = {item["type"]: item["status"] for item in pod.get("status", {}).get("conditions") or []}
     return "deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
 
 
-def _state(pod: Mapping[str, Any]) -> str:
+def pod_state(pod: Mapping[str, Any]) -> str:
+    """What a pod that is not ready is doing, for people."""
     if "deletionTimestamp" in pod["metadata"]:
         return "terminating"
     status = pod.get("status", {})

@@ -15,6 +15,7 @@ from .._load.databases import Database
 from .._postgres.connection import Server
 from .._units import from_rfc3339
 from . import waits
+from .plan import DiscardPlan
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,16 @@ class Discarded:
         return " ".join([*said, *self.notes])
 
 
-def discard(server: Server, db: str, now: datetime, *, due_only: bool) -> Discarded:
+def discard(server: Server, plan: DiscardPlan, now: datetime) -> Discarded:
     """Drop what was replaced, once its time is over, and stages that died; or at once all that is not in production."""
     with (
         databases.connect_admin(server) as session,
-        databases.exclusive_lock(session, db),
+        databases.exclusive_lock(session, plan.db),
         waits.bounded(server, session),
     ):
-        beside = databases.find_marked(session, db, "staging", "loaded", "replaced", "staged")
-        chosen = [item for item in beside if not due_only or _is_due(item, now)]
-        notes = databases.renamed(session, db)
+        beside = databases.find_marked(session, plan.db, "staging", "loaded", "replaced", "staged")
+        chosen = [item for item in beside if not plan.due_only or _is_due(item, now)]
+        notes = databases.renamed(session, plan.db)
         dropped, failures = [], []
         for item in chosen:
             try:

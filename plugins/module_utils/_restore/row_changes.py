@@ -35,9 +35,9 @@ class Change:
 
 
 def find(server: Server, db: str, source: Fingerprint | None, notes: list[str]) -> list[Change]:
-    """The tables whose number of rows differs now. Rows that were only updated cannot be told by counting.
+    """The tables whose number of rows differs now. Counting does not show rows that were only updated.
 
-    Tables that cannot be counted in time are told in `notes`.
+    `notes` names the tables that cannot be counted in time.
     """
     if source is None:
         return []
@@ -64,7 +64,7 @@ def find(server: Server, db: str, source: Fingerprint | None, notes: list[str]) 
 
 
 def _count(server: Server, db: str) -> Mapping[str, int | None]:
-    """The rows of each table, the small ones first; None where there was no time, or somebody has it locked."""
+    """The rows of each table, the small ones first; None where there was no time, or a session has it locked."""
     deadline = time.monotonic() + _IN_ALL_S
     found: dict[str, int | None] = {}
     with server.connect(db, settings=_SETTINGS, timeout_s=_EACH_S) as session:

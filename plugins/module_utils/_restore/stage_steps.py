@@ -21,7 +21,8 @@ from .._postgres.reconnect import is_loss, persist
 from .._verify import restore_copy
 from .._verify.verdict import Restored, Verdict, judge, judge_external
 from . import acceptance
-from .preflight import RestorePreflight, SmokeQuery, StagePlan
+from .plan import SmokeQuery, StagePlan
+from .preflight import RestorePreflight
 
 
 def prove(plan: StagePlan, found: RestorePreflight, made: Copy, loaded: load.Loaded) -> tuple[Verdict, Restored]:

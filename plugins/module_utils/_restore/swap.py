@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Exchange two databases by name, in one transaction: at every moment one of them is in production, and whole.
 
-ALTER DATABASE RENAME locks the database's name first, so that whoever connects from then on waits, and then looks for
-up to five seconds whether somebody is still connected (CountOtherDBBackends in src/backend/storage/ipc/procarray.c).
-Meanwhile a second session ends those who are. Whoever waited is told that the database was renamed, and finds the
-other one when it connects again. If we die at any moment, the server rolls back or has committed, and nothing is in
+ALTER DATABASE RENAME locks the database's name first, so that new connections wait, and then looks for up to five
+seconds whether sessions are left (CountOtherDBBackends in src/backend/storage/ipc/procarray.c). Meanwhile a second
+session terminates those. A connection that waited fails, because the database was renamed, and gets the other one when
+it is tried again. If we die at any moment, the server rolls back or has committed, and nothing is in
 between.
 """
 
@@ -29,6 +29,7 @@ from .._postgres.connection import Server, Session
 from .._postgres.statements import compose, together
 from .._units import human_duration, to_rfc3339
 from . import waits
+from .plan import SwapPlan
 from .waits import Wait
 
 _END_EVERY_S = 0.01
@@ -36,37 +37,14 @@ _LOOK_AFTER_S = 0.2
 _CALM_EVERY_S = 0.05
 _PAUSE_S = 0.5
 _LOOK_PATIENCE_S = 120.0
-# Somebody is still connected; a lock was not to be had; it took too long.
+# A session is still connected; a lock was not available; it took too long.
 _TRY_AGAIN = (sqlstate.OBJECT_IN_USE, sqlstate.LOCK_NOT_AVAILABLE, sqlstate.QUERY_CANCELED)
 _REPLACEMENTS = {"staged": ("staged",), "replaced": ("replaced",)}
 
 
 @dataclass(frozen=True)
-class SwapPlan:
-    """What the operator wants.
-
-    `replacement` is `staged` or `replaced` (the newest that is marked so for this database), or a database's name.
-    `grace_s` is how long transactions that run may go on; `block_s` how long new connections may wait at a time.
-    """
-
-    db: str
-    replacement: str
-    keep_s: float
-    grace_s: float
-    block_s: float
-    attempts: int
-    allow: Sequence[str] = ()
-
-    def check(self) -> None:
-        """Raise InvalidInput for what cannot work."""
-        databases.refuse_maintenance_db(self.db)
-        if not 1 <= self.attempts <= 1000:
-            raise InvalidInput("attempts is out of range", subject=str(self.attempts), remedy="Use 1 to 1000.")
-
-
-@dataclass(frozen=True)
 class Swapped:
-    """What was done. `downtime_s` is how long nobody could connect, in seconds."""
+    """What was done. `downtime_s` is how long no session could connect, in seconds."""
 
     replaced: str | None
     mark: Mark
@@ -156,7 +134,7 @@ def swap(server: Server, plan: SwapPlan, now: datetime) -> Swapped | None:
     when the server did not come back to tell.
 
     Raises:
-        Locked: somebody else is at it.
+        Locked: another run works on this database.
         SwapFailed: sessions would not end in time, or the connection was lost.
     """
     try:
@@ -266,7 +244,7 @@ def _live_mark(pair: Pair, plan: SwapPlan, now: datetime) -> Mark:
 
 def _replaced_mark(plan: SwapPlan, production: Database, now: datetime) -> Mark:
     before = production.mark or Mark("replaced", plan.db, "", "")
-    until = to_rfc3339(now + timedelta(seconds=plan.keep_s))
+    until = to_rfc3339(now + timedelta(seconds=plan.keep_old_s))
     template = production.is_template
     return replace(
         before, state="replaced", database=plan.db, at=to_rfc3339(now), keep_until=until, is_template=template
@@ -370,4 +348,4 @@ def describe(plan: SwapPlan, swapped: Swapped) -> str:
     text = f"{what} is {plan.db} now, after {human_duration(swapped.downtime_s)} without connections"
     if swapped.ended:
         text += f"; {len(swapped.ended)} {'session was' if len(swapped.ended) == 1 else 'sessions were'} ended"
-    return f"{text}. What it replaced is {swapped.replaced}." if swapped.replaced else f"{text}."
+    return f"{text}. The database that it replaced is kept as {swapped.replaced}." if swapped.replaced else f"{text}."

@@ -1,4 +1,4 @@
-"""The brake of a restore: it waits for replicas, and not for ever."""
+"""The load of a stage waits for replicas that are too far behind, and gives up in the end."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, cast
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import stage
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.preflight import StagePlan
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import stage_load
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.plan import StagePlan
 
 PLAN = StagePlan(
     db="shop",
-    reference="latest",
+    backup="latest",
     force=False,
     jobs=1,
-    work_dir="/var/tmp",
+    scratch_dir="/var/tmp",
     bin_dir=None,
     check_space=True,
     keep_failed=False,
     accept_unproven=False,
     analyze=True,
     nice=0,
-    max_lag_bytes=1000,
+    max_replica_lag_bytes=1000,
 )
 
 
@@ -38,22 +38,22 @@ class _Replicas:
 
 
 def brake(replicas: _Replicas, plan: StagePlan = PLAN) -> Any:
-    return stage._brake(cast("Any", replicas), plan)
+    return stage_load._brake(cast("Any", replicas), plan)
 
 
 def test_it_waits_until_they_have_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "_LAG_EVERY_S", 0.0)
+    monkeypatch.setattr(stage_load, "_LAG_EVERY_S", 0.0)
     replicas = _Replicas(5000, 3000, 1001, 1000, 9999)
     brake(replicas)()
     assert replicas.lags == [9999]
 
 
 def test_it_gives_up_when_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "_LAG_EVERY_S", 0.0)
-    monkeypatch.setattr(stage, "_LAG_PATIENCE_S", 0.05)
+    monkeypatch.setattr(stage_load, "_LAG_EVERY_S", 0.0)
+    monkeypatch.setattr(stage_load, "_LAG_PATIENCE_S", 0.05)
     with pytest.raises(InvalidInput, match="does not catch up"):
         brake(_Replicas(5000))()
 
 
 def test_without_a_bound_there_is_none() -> None:
-    assert brake(_Replicas(5000), replace(PLAN, max_lag_bytes=None)) is None
+    assert brake(_Replicas(5000), replace(PLAN, max_replica_lag_bytes=None)) is None
