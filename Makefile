@@ -35,7 +35,7 @@ help: ## Show this
 setup: .venv/.ready ## Set up .venv, if it is not or its requirements changed
 
 .PHONY: demo
-demo: setup ## Back up, verify and damage a database on a throwaway server: the collection in three minutes
+demo: setup ## Back up, verify, damage and restore a database on a throwaway server: the collection in three minutes
 	@$(bin)/python tools/demo.py
 
 # --- tests

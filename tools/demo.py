@@ -1,6 +1,6 @@
-"""Back up a database, prove the backup, damage a copy of it, and show that the copy is refused.
+"""Back up a database, verify the backup, refuse a damaged copy, restore after an accident, and show the health.
 
-Everything happens on a throwaway server and in a temporary folder; both are gone afterwards.
+Everything happens on a throwaway server and in a temporary folder, which are removed afterwards. The reports stay.
 """
 
 # ruff: noqa: E402 - what is imported lies beside this folder, not on the search path
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shutil
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ from tests.support.workspace import run_user, workspace
 from tests.support.zoo import build_app
 
 COLLECTION = "godel.postgres_runbook"
+REPORTS = ROOT / ".build" / "demo"
 NAME = "shop"
 TABLES = ("users", "sessions", "events")
 WIDTH = 108
@@ -147,20 +150,21 @@ def tell(demo: Demo, megabytes: int) -> list[tuple[str, str]]:
     origin = f"PostgreSQL {demo.server.major} {demo.server.installation.origin}"
     chapter("A server and a database to work on, both throwaway")
     facts([("server", origin + (f", run by the account {account.pw_name}" if account else ""))])
-    content = demo.fill(megabytes).split(" ", 1)
-    facts([("database", content[1]), ("inventory.yml", "")])
+    content = demo.fill(megabytes).split(" ", 1)[1]
+    facts([("database", content), ("inventory.yml", "")])
     print(textwrap.indent(demo.controller.inventory.rstrip(), "    "), flush=True)
 
     chapter("1. Take a backup")
     backup = demo.play("backup")
     insist(backup.report["changed"], "a backup was taken")
 
-    chapter("2. Ask for one again: the backup is young enough, so that nothing is done")
+    chapter("2. Ask for one again: the backup is recent, so nothing is done")
     insist(not demo.play("backup").report["changed"], "the second run changes nothing")
 
-    chapter("3. Prove it: restore it into a throwaway server, compare every row with the source")
+    chapter("3. Verify it: restore it into a throwaway server, compare every row with the source")
     proof = demo.play("backup_verify")
     insist(proof.report["verdict"] == "verified", "the backup is verified")
+    compared(demo.folder / "backups" / NAME / backup.report["backup"]["id"], proof.report["restored"])
 
     chapter("4. Damage a copy: one bit, size and times unchanged")
     damaged = demo.folder / "damaged"
@@ -172,26 +176,59 @@ def tell(demo: Demo, megabytes: int) -> list[tuple[str, str]]:
     refusal = demo.play("backup_verify", succeeds=False, **elsewhere, backup_verify_max_age="0")
     insist(refusal.report["verdict"] == "failed", "the damaged copy is refused")
 
-    chapter("5. Judge the backups that there are")
-    status = demo.play("backup_status", backup_status_rpo="1h")
-    insist(status.report["severity"] == "ok", "there is a backup, young and proven")
-    return summary(demo, content[1], (backup, proof, refusal, status))
+    chapter("5. An accident, and a restore: next to production first, then a swap in one transaction")
+    before = demo.database.query("SELECT count(*) FROM events")[0][0]
+    accident = "DELETE FROM events WHERE id % 2 = 0"
+    demo.database.execute(accident)
+    after = demo.database.query("SELECT count(*) FROM events")[0][0]
+    say(f"{NAME}=# {accident};  -- {before:,} rows, then {after:,}", indent=2)
+    restore = demo.play("restore")
+    insist(demo.database.query("SELECT count(*) FROM events")[0][0] == before, "all events are back")
+
+    chapter("6. The health of the server, the most severe findings first")
+    health = demo.play("health", health_fail_at="never")
+    worst(health.report)
+    return summary(content, before - after, (backup, proof, refusal, restore, health))
 
 
-def summary(demo: Demo, content: str, steps: tuple[Step, Step, Step, Step]) -> list[tuple[str, str]]:
+def compared(backup: Path, restored: dict[str, Any]) -> None:
+    """Print what a verification compared, table by table."""
+    source = json.loads((backup / "manifest.json").read_text())["fingerprint"]["tables"]
+    print(f"    {'table':<20}{'rows':>10}  {'digest in the source':<24}{'digest in the copy':<24}", flush=True)
+    for row in restored["largest_tables"]:
+        known = source[row["table"]]
+        equal = (known["rows"], known["digest"]) == (row["rows"], row["digest"])
+        insist(equal, f"{row['table']} equals its source")
+        digests = f"{known['digest']:<24}{row['digest']:<24}"
+        print(f"    {row['table']:<20}{row['rows']:>10,}  {digests}equal", flush=True)
+
+
+def worst(report: dict[str, Any], most: int = 3) -> None:
+    """Print the first findings of a report, with their remedies."""
+    problems = [each for each in report["findings"] if each["severity"] != "ok"]
+    for each in problems[:most]:
+        say(f"{each['severity']}: {each['message']}", indent=4)
+        say(f"-> {each['remedy']}", indent=8)
+    if len(problems) > most:
+        say(f"and {len(problems) - most} more on the page", indent=4)
+
+
+def summary(content: str, lost: int, steps: tuple[Step, Step, Step, Step, Step]) -> list[tuple[str, str]]:
     """Say in a few lines what was done."""
-    backup, proof, refusal, status = steps
-    taken, damage, newest = backup.report["backup"], refusal.report["differences"][0], status.report["backups"][0]
-    kinds = sorted({path.stem for path in (demo.reports / HOST).iterdir()})
+    backup, proof, refusal, restore, health = steps
+    taken, damage = backup.report["backup"], refusal.report["differences"][0]
     size, took = human_size(taken["size_bytes"]), human_duration(taken["duration_s"])
     equal, proven = proof.report["reason"].rstrip("."), human_duration(proof.report["duration_s"])
+    downtime = human_duration(restore.report["swap"]["downtime_s"])
+    counts = Counter(each["severity"] for each in health.report["findings"] if each["severity"] != "ok")
+    found = ", ".join(f"{number} {severity}" for severity, number in counts.items()) or "no problems"
     rows = {
         "database": content,
         "backup": f"{size} ({taken['format']}, {taken['compression']}) in {took}{whole(backup)}",
         "verified": f"{equal}, in {proven}{whole(proof)}",
         "damaged copy": f"refused, because of the {damage['kind']} {damage['subject']}{whole(refusal)}",
-        "status": f"the newest backup is {human_duration(newest['age_s'])} old and {newest['verdict']}{whole(status)}",
-        "reports": f"{', '.join(kinds)}: each as JSON, Markdown and HTML",
+        "restore": f"{lost:,} lost rows are back; the database was unavailable for {downtime}{whole(restore)}",
+        "health": f"{found}{whole(health)}",
     }
     return list(rows.items())
 
@@ -202,11 +239,10 @@ def whole(step: Step) -> str:
 
 
 @contextlib.contextmanager
-def prepared(reports: Path | None) -> Iterator[Demo]:
-    """A server, an empty database and a controller, in a folder; all of it is gone on exit."""
+def prepared(reports: Path) -> Iterator[Demo]:
+    """A server, an empty database and a controller, in a folder; all but the reports is removed on exit."""
     folder = workspace()
     spared = set(children(os.getpid()))
-    reports = reports or folder / "reports"
     try:
         with Server(settings={"shared_buffers": "128MB"}) as server:
             variables = {
@@ -216,6 +252,8 @@ def prepared(reports: Path | None) -> Iterator[Demo]:
                 "backup_bin_dir": str(server.client_dir),
                 "backup_verify_bin_dir": str(server.bin_dir),
                 "backup_verify_scratch_dir": str(folder),
+                "restore_bin_dir": str(server.bin_dir),
+                "restore_scratch_dir": str(folder),
             }
             controller = Controller(folder, server.login(), variables)
             yield Demo(server, new_database(server, NAME), controller, folder, reports)
@@ -228,13 +266,16 @@ def main(argv: list[str]) -> int:
     """Run the demo; returns the exit code: 0 when everything was as promised."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=100, metavar="MB", help="size of the database (default: 100)")
-    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="keep the reports there (default: not kept)")
+    parser.add_argument(
+        "--reports", type=Path, default=REPORTS, metavar="FOLDER", help="where the reports go (default: .build/demo)"
+    )
     arguments = parser.parse_args(argv)
     interrupt_on_signals()
     adopt_orphans()
     started = time.monotonic()
     try:
-        with prepared(arguments.reports and arguments.reports.resolve()) as demo:
+        print("Starting a throwaway server.", flush=True)
+        with prepared(arguments.reports.resolve()) as demo:
             told = tell(demo, arguments.size)
     except KeyboardInterrupt as interrupt:
         print("\nInterrupted. The server is stopped and everything removed.")
@@ -250,8 +291,9 @@ def main(argv: list[str]) -> int:
         return 2
     chapter(f"In short ({human_duration(time.monotonic() - started)})")
     facts(told)
-    kept = f"are in {arguments.reports}" if arguments.reports else "went with the rest (--reports FOLDER keeps them)"
-    say(f"The server is stopped and its files are removed. The reports {kept}.", indent=2)
+    reports = arguments.reports.resolve()
+    facts([("reports", f"{reports / HOST}: each as JSON, Markdown and HTML"), ("", f"open {reports / 'health.html'}")])
+    say("The server is stopped and its files are removed.", indent=2)
     return 0
 
 

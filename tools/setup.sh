@@ -23,8 +23,26 @@ if ! usable .venv/bin/python; then
     rm -rf .venv/bin .venv/include .venv/lib .venv/lib64 .venv/cores  # and not the caches beside them
     "$python" -m venv .venv
 fi
-echo "Installing what requirements-dev.txt names into .venv (the first time takes a minute or two)."
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+# pip says nothing for a minute or two while it installs: say every few seconds what it is at.
+tell() {
+    local collected installed
+    while sleep 5; do
+        collected=$(grep -c '^Collecting' "$log" || true)
+        installed=$(find .venv/lib -maxdepth 3 -name '*.dist-info' 2>/dev/null | wc -l)
+        if grep -q '^Installing collected' "$log"; then
+            echo "  $SECONDS s: $installed of about $((collected + 2)) packages are installed"
+        else
+            echo "  $SECONDS s: looking up packages ($collected to install)"
+        fi
+    done
+}
+
+echo "Installing what requirements-dev.txt names into .venv. The first time takes a minute or two."
+log=$(mktemp)
+tell &
+ticker=$!
+trap 'kill "$ticker" 2>/dev/null || true; rm -f "$log"' EXIT
+.venv/bin/python -m pip install --progress-bar off --disable-pip-version-check --requirement requirements-dev.txt >"$log"
 
 # The checkout may lie anywhere; Ansible finds a collection only under ansible_collections/<namespace>/<name>.
 mkdir -p .venv/collections/ansible_collections/godel

@@ -20,6 +20,7 @@ from tests.support.workspace import PLACE_VARIABLE, workspace
 
 DEMO = ROOT / "tools" / "demo.py"
 SIZE = ("--size", "3")
+REPORTS = "reports"
 TIMEOUT_S = 180
 # A demo that damages nothing, and so must not be believed.
 WITHOUT_DAMAGE = f"""
@@ -42,7 +43,7 @@ def place() -> Iterator[Path]:
 def start(place: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the demo, with all its temporary files below the place."""
     return subprocess.Popen(
-        [sys.executable, *arguments],
+        [sys.executable, *arguments, "--reports", str(place / REPORTS)],
         env={**os.environ, PLACE_VARIABLE: str(place), "TMPDIR": str(place), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -68,10 +69,10 @@ def assert_nothing_left(place: Path) -> None:
         return [line for line in command_lines().values() if str(place) in line]
 
     assert until(lambda: not left(), 5), left()
-    assert list(place.iterdir()) == []
+    assert {path.name for path in place.iterdir()} <= {REPORTS}
 
 
-def test_the_demo_verifies_the_backup_refuses_the_damaged_copy_and_leaves_nothing(place: Path) -> None:
+def test_the_demo_verifies_refuses_a_damaged_copy_restores_and_leaves_its_reports_alone(place: Path) -> None:
     demo = start(place, str(DEMO), *SIZE)
     output = finish(demo)
     assert demo.returncode == 0, output
@@ -80,9 +81,15 @@ def test_the_demo_verifies_the_backup_refuses_the_damaged_copy_and_leaves_nothin
         output
     )
     assert re.search(r"^  damaged copy +refused, because of the content of file data/\S+;", short, re.M), output
-    assert re.search(r"^  status +the newest backup is .* old and verified;", short, re.M), output
-    for playbook in ("backup", "backup_verify", "backup_status"):
+    assert re.search(r"^    public.events +([\d,]+)  (-?\d+) +\2 +equal$", output, re.M), output
+    assert re.search(r"^  restore +[1-9][\d,]* lost rows are back; the database was unavailable for ", short, re.M), (
+        output
+    )
+    assert re.search(r"^  health +\d+ critical", short, re.M), output
+    for playbook in ("backup", "backup_verify", "restore", "health"):
         assert f"$ ansible-playbook godel.postgres_runbook.{playbook} -i inventory.yml" in output
+        assert (place / REPORTS / "demo" / f"{playbook}.html").is_file()
+    assert f"open {place / REPORTS / 'health.html'}" in " ".join(output.split())
     assert_nothing_left(place)
 
 
