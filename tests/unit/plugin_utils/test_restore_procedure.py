@@ -6,6 +6,7 @@ same procedures on real servers and on a cluster.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -172,7 +173,7 @@ def test_after_one_fault_the_application_runs_with_a_whole_database(kind: str, o
 @each_application
 def test_after_two_faults_every_undo_was_tried_and_the_message_is_true(options: ApplicationOptions) -> None:
     for healthy_with in ((FORMER, RESTORED), (FORMER,)):
-        make = lambda healthy_with=healthy_with: World(healthy_with=healthy_with)  # noqa: E731
+        make = functools.partial(World, healthy_with=healthy_with)
         for world, result, faults in faulty(lambda world: restore(world, options, safe=False), make, 2, FAULTS):
             assert_the_message_is_true(world, result)
             if not result.get("failed"):
