@@ -19,7 +19,7 @@ def test_young_backups_pass_and_nothing_changes(backed_up: Site, arguments: tupl
 
 
 def test_a_broken_rpo_fails_the_play_after_the_report_was_written(backed_up: Site) -> None:
-    run = backed_up.run("backup_status", report=True, backup_status_rpo="1ms")
+    run = backed_up.run("backup_status", report=True, backup_status_rpo="1s")
     assert run.returncode == 2
     last = run.output.rpartition("TASK [")[2]
     assert "The newest usable backup" in last

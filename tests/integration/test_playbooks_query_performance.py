@@ -80,7 +80,7 @@ def test_nothing_is_reset_when_it_cannot_be_kept(counting_site: Site) -> None:
     (site.reports / "db1" / "history").write_text("in the way")
     failed = site.run("query_performance", report=True, **words, query_performance_baseline="none")
     assert failed.returncode == 2
-    assert "history cannot be kept" in failed.stats["query_performance_result"]["db1"]["message"]
+    assert "Keeping the history failed" in failed.stats["query_performance_result"]["db1"]["message"]
     assert site.report("query_performance")["severity"] == "critical"
     assert database.query("SELECT calls FROM pg_stat_statements WHERE query LIKE '%%precious%%' AND calls > 1") == [
         (150,)

@@ -57,7 +57,7 @@ def test_what_cannot_be_written_is_returned_after_the_statistics_are_set(site: S
     ]
     done = site.run(site.play(roles=[], tasks=tasks))
     assert done.returncode == 2
-    assert f"The report cannot be written on the controller ({site.reports / 'db1'})" in done.output
+    assert f"Writing the report failed on the controller ({site.reports / 'db1'})" in done.output
     assert done.stats["nightly_result"]["db1"]["message"] == "Done."
 
 
