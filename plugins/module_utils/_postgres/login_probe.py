@@ -24,10 +24,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-import psycopg2
-import psycopg2.extensions
-
 from .login_failure import TIMEOUT, Answer, Failure, Refusal, classify
+
+with suppress(ImportError):  # `connection` says so when it is missing
+    import psycopg2
+    import psycopg2.extensions
 
 _VERBOSE = 2  # PQERRORS_VERBOSE
 # "FATAL:  3D000: ...", then perhaps DETAIL and HINT, then "LOCATION:  InitPostgres, postinit.c:948". Poolers send no
