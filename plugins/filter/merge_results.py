@@ -9,7 +9,8 @@ name: merge_results
 short_description: Merge the results of several modules into one, for a common report
 version_added: 0.1.0
 description:
-  - Merges the results of modules of this collection. The merged result has all findings and notes, the worst severity, and all messages.
+  - Merges the results of modules of this collection. The merged result has all findings and notes, the worst
+    severity, and all messages.
   - The merged result has failed if one of them has, with the error of the first that has failed.
   - Other values are copied. If two results have a value of the same name, the later one counts.
   - Results that were skipped or are empty are ignored.

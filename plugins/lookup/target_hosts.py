@@ -10,11 +10,12 @@ name: target_hosts
 short_description: Return the pattern of hosts, and fail if it matches no host
 version_added: 0.1.0
 description:
-  - Use it for C(hosts) of a play. It returns the pattern unchanged, and fails when a part of it matches no host of the inventory. Ansible
-    itself skips such a play and reports success, as if the work had been done.
-  - It is evaluated before the first task, also with C(--check). The message suggests the host, group or tag with the most similar name.
-  - When the whole run consists of playbooks of this collection, it also fails when a tag of C(--tags) or C(--skip-tags) selects no task, or
-    when C(--limit) leaves no host. Playbooks of your own may use other tags.
+  - Use it for C(hosts) of a play. It returns the pattern unchanged, and fails when a part of it matches no host of
+    the inventory. Ansible itself skips such a play and reports success, as if the work had been done.
+  - It is evaluated before the first task, also with C(--check). The message suggests the host, group or tag with the
+    most similar name.
+  - When the whole run consists of playbooks of this collection, it also fails when a tag of C(--tags) or
+    C(--skip-tags) selects no task, or when C(--limit) leaves no host. Playbooks of your own may use other tags.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:

@@ -40,8 +40,8 @@ options:
     default: auto
   fingerprint:
     description:
-      - What the fingerprint covers. V(content) covers rows and their content, V(counts) only the number of rows. With V(none) there is no
-        fingerprint, so that a verification cannot prove the content.
+      - The coverage of the fingerprint. V(content) covers rows and their content, V(counts) only the number of rows. With V(none) there is
+        no fingerprint, so that a verification cannot prove the content.
     type: str
     choices: [content, counts, none]
     default: content

@@ -287,7 +287,7 @@ slots:
       description: Whether it was synchronized from the primary.
       type: bool
 receiver:
-  description: The WAL receiver of a standby; empty on a primary. What the login may not see is null.
+  description: The WAL receiver of a standby; empty on a primary. Values that the login may not see are null.
   returned: success
   type: dict
   contains:

@@ -47,7 +47,7 @@ options:
   scratch:
     description:
       - Where the throwaway instance runs when O(kubernetes) is used. Without O(kubernetes) this option has no effect.
-      - V(pod) runs it in a pod of its own, on the same node when the volume of the backups needs that. That pod reads the volume, has
+      - V(pod) runs it in a pod of its own, on the same node when the volume of the backups needs that. The pod reads the volume, has
         resource limits and no service, and is always deleted at the end. If the module is killed, the pod ends some minutes later, and the
         next run deletes it. The backups must be on a volume that another pod can mount.
       - V(pod-local) runs it in the pod of the production server, whose memory and disk it then shares. It is therefore only used when it is
