@@ -64,7 +64,7 @@ def merge_results(results: Any) -> dict[str, Any]:
     merged["notes"] = [note for each in told for note in each.get("notes") or []]
     severities = [str(each["severity"]) for each in told if each.get("severity")]
     if not told:
-        merged["msg"] = "Nothing was looked at: there is no result."
+        merged["msg"] = "No result: no module has run."
     unproven = bool(failures) or not told
     merged["severity"] = "critical" if unproven else max(severities, key=SEVERITIES.index, default="ok")
     if failures:

@@ -119,7 +119,7 @@ def operation(call: Call) -> Result:
             return Result(False, {"backup": {**young.usable().summary(), "path": young.path}, "msg": text})
         start = run_job.look(cluster, plan.schedule)
         if call.check_mode:
-            would = f"Job {start.running.name} would be waited for." if start.running else "A Job would be started."
+            would = f"The task would wait for Job {start.running.name}." if start.running else "A Job would be started."
             diff = {"before": "", "after": f"a new backup of {plan.db}\n"}
             return Result(True, {"msg": f"CronJob {plan.schedule}: {would}"}, diff)
         known = next(catalog.entries(plan.db), None)

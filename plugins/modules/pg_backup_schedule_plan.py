@@ -207,9 +207,8 @@ def operation(call: Call) -> Result:
         refuse_missing(cluster, manifests.rights(plan, absent), manifests.GRANT)
     when = to_rfc3339(following) if following else None
     text = f"CronJob {plan.namespace}/{plan.name}"
-    text += (
-        " has to go." if absent else f" ({plan.cron}): due next at {when}." if when else f" ({plan.cron}): suspended."
-    )
+    due = f"due next at {when}" if when else "suspended"
+    text += " is to be removed." if absent else f" ({plan.cron}): {due}."
     return Result(False, {"objects": found, "next": when, "msg": text})
 
 

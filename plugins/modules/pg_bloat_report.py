@@ -38,7 +38,7 @@ options:
     description:
       - Report only these tables and materialized views, as C(name) or C(schema.name), with their indexes and TOAST tables. The default is
         all.
-      - A partitioned table stands for its partitions.
+      - A partitioned table includes its partitions.
     type: list
     elements: str
     default: []
@@ -117,7 +117,7 @@ relations:
       description: Its OID in this database.
       type: int
     schema:
-      description: Its schema. A TOAST table stands under the schema and name of the table that it belongs to.
+      description: Its schema. A TOAST table has the schema and name of its table here.
       type: str
       sample: public
     name:

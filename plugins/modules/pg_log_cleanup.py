@@ -85,7 +85,7 @@ from ..module_utils._diagnostics.disk import log_cleanup
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import utc_now
+from ..module_utils._units import counted, utc_now
 
 SPEC = ArgumentSpec(
     {
@@ -107,7 +107,7 @@ def operation(call: Call) -> Result:
     if done.problem is None:
         values["msg"] = log_cleanup.describe(done, rehearsal=call.check_mode)
     else:
-        failure = f"{done.problem.message} Before that, {len(done.removed)} files were removed."
+        failure = f"{done.problem.message} {counted(len(done.removed), 'file')} had been removed before."
         values.update(done.problem.as_result())
     return Result(bool(done.removed), values, log_cleanup.difference(done), failure=failure)
 

@@ -19,7 +19,8 @@ description:
     transaction, a replication slot, a standby), and other databases that near wraparound.
   - A table that autovacuum is working on is skipped, because autovacuum would cancel its work there.
   - With O(full), or O(method=repack), bloated tables are rewritten instead.
-  - The load limits are checked between tables and during each statement. The next run goes on with the tables that a stopped run has left.
+  - The load limits are checked between tables and during each statement. After a stopped run, the next run continues with the remaining
+    tables.
   - The task fails when a table listed in O(tables), or every table, could not be vacuumed. The others are vacuumed first.
 author:
   - The godel.postgres_runbook authors (@godel)
