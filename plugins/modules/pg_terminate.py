@@ -11,7 +11,7 @@ short_description: Terminate sessions of a PostgreSQL server that are named or t
 version_added: 0.1.0
 description:
   - Terminates the sessions that O(sessions) lists or that match O(rule). The module cancels the query of an active session first. After
-    O(grace) it terminates the sessions that are still affected, and waits until they have ended.
+    O(grace) it terminates the listed sessions and those that still match, and waits until they have ended.
   - A session is identified by its process ID and its start time, because process IDs are reused. Another session with the same process ID
     is not touched.
   - The statement that sends the signal checks O(rule) again. A session that no longer matches is not touched. If O(rule) is about queries
@@ -43,8 +43,8 @@ options:
         type: str
         required: true
   rule:
-    description: The conditions that a session must meet to be terminated. At least one is required. A condition must not be empty. A
-      session must meet all of them.
+    description: The conditions of the sessions to terminate. A session must meet all of them. At least one is required, and none may be
+      empty.
     type: dict
     default: {}
     suboptions:
