@@ -11,17 +11,17 @@ class ModuleDocFragment:
 options: {}
 attributes:
   check_mode:
-    description: Does every read and every preflight, reports what would be done, and changes nothing.
+    description: Runs all queries and preflight checks, reports what would be done, and changes nothing.
     support: full
   diff_mode:
-    description: Shows what is, or would be, different afterwards.
+    description: Shows what was, or would be, changed.
     support: full
   platform:
     description: Where the module can run.
     platforms: posix
     support: full
   action_group:
-    description: Options can be given once for all modules in C(module_defaults) with this group.
+    description: Options can be set once for all modules in C(module_defaults) with this group.
     support: full
     membership:
       - godel.postgres_runbook.all
@@ -31,17 +31,17 @@ attributes:
 options: {}
 attributes:
   check_mode:
-    description: Changes nothing, so that it does the same in check mode.
+    description: The module changes nothing, and does the same in check mode.
     support: full
   diff_mode:
-    description: Changes nothing, so that there is no difference to show.
+    description: The module changes nothing, and shows no difference.
     support: none
   platform:
     description: Where the module can run.
     platforms: posix
     support: full
   action_group:
-    description: Options can be given once for all modules in C(module_defaults) with this group.
+    description: Options can be set once for all modules in C(module_defaults) with this group.
     support: full
     membership:
       - godel.postgres_runbook.all

@@ -11,7 +11,7 @@ class ModuleDocFragment:
 options:
   backup_dir:
     description:
-      - Absolute path of the directory that holds the backups of all databases, the catalog.
+      - Absolute path of the directory that holds the backups of all databases (the catalog). For example V(/backups).
     type: path
     required: true
 """

@@ -11,7 +11,8 @@ class ModuleDocFragment:
 options:
   login_host:
     description:
-      - Host of the server, as seen from where the module runs. Empty means the default Unix socket.
+      - Host name or address of the server, as seen from where the module runs, for example V(db.example.com). Empty means the default Unix
+        socket.
     type: str
     default: ""
     aliases: [host]
@@ -21,26 +22,27 @@ options:
     default: 5432
     aliases: [port]
   login_user:
-    description: Role to log in as. It needs to read everything that the task is about.
+    description: Role to log in as. It must be allowed to read everything that the task needs.
     type: str
     default: postgres
     aliases: [login]
   login_password:
-    description: Password of the role. It reaches programs through their environment, never through their arguments.
+    description: Password of the role. Programs receive it in their environment, never as an argument. Keep it in Ansible Vault.
     type: str
     default: ""
   login_unix_socket:
-    description: Directory of the server's Unix socket. Takes precedence over O(login_host).
+    description: Directory of the server's Unix socket, for example V(/var/run/postgresql). It takes precedence over O(login_host).
     type: path
     default: ""
     aliases: [unix_socket]
   ssl_mode:
-    description: Whether, and how strictly, the connection is encrypted.
+    description: Whether the connection is encrypted, and how strictly the server's certificate is checked. V(prefer) encrypts if the server
+      supports it, and checks nothing.
     type: str
     default: prefer
     choices: [allow, disable, prefer, require, verify-ca, verify-full]
   ca_cert:
-    description: File with the certificates of the authorities that may have signed the server's certificate.
+    description: File with the certificates of the authorities (CA) that the server's certificate is checked against.
     type: path
     aliases: [ssl_rootcert]
   ssl_cert:
@@ -51,7 +53,7 @@ options:
     type: path
   connect_params:
     description:
-      - Further parameters of libpq, which override the options above.
+      - Additional libpq parameters, for example C(connect_timeout). They override the options above.
       - They are listed at U(https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS).
     type: dict
     default: {}

@@ -10,7 +10,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   db:
-    description: Name of the database. Any name that PostgreSQL allows.
+    description: Name of the database. All names that PostgreSQL allows are accepted, for example V(godel_production).
     type: str
     required: true
     aliases: [login_db, database]

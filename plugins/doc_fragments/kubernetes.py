@@ -11,10 +11,11 @@ class ModuleDocFragment:
 options:
   kubernetes:
     description:
-      - Work in a pod, as one does with C(kubectl exec), and not on the host of the task. The host only needs a way to the API
-        server; it is usually the controller.
-      - All paths are then paths of the container, and the server is the one in the pod.
-      - The words are those of kubernetes.core. What is left out comes from the pod that the module runs in, or from the kubeconfig.
+      - The pod to work in, as with C(kubectl exec). The host of the task, which is usually the controller, only needs access to the API
+        server. By default the module works on the host of the task.
+      - All paths are then paths in the container, and the server is the one in the pod.
+      - The options are named as in kubernetes.core. Options that are left out are taken from the pod that the module runs in, or from the
+        kubeconfig.
     type: dict
     suboptions:
       namespace:
@@ -23,27 +24,28 @@ options:
         required: true
       workload:
         description:
-          - Where the server is, C(deployment/NAME), C(statefulset/NAME), C(pod/NAME), or a label selector such as C(app=postgres).
-          - It has to have exactly one ready pod.
+          - The workload of the server, as C(deployment/NAME), C(statefulset/NAME) or C(pod/NAME), or a label selector such as
+            C(app=postgres).
+          - It must have exactly one ready pod.
         type: str
         required: true
       container:
-        description: Name of the container. It can be left out when the pod has only one.
+        description: Name of the container. It can be left out if the pod has only one.
         type: str
       kubeconfig:
         description: Path of a kubeconfig, or its content as a dictionary.
         type: raw
       context:
-        description: Context of the kubeconfig.
+        description: Name of the context in the kubeconfig.
         type: str
       host:
-        description: URL of the API server.
+        description: URL of the API server, for example V(https://k8s.example.com:6443).
         type: str
       api_key:
         description: Token to log in with.
         type: str
       ca_cert:
-        description: File with the certificates of the authorities that may have signed the API server's certificate.
+        description: File with the certificates of the authorities (CA) that the API server's certificate is checked against.
         type: path
         aliases: [ssl_ca_cert]
       client_cert:
@@ -59,10 +61,10 @@ options:
         type: bool
         aliases: [verify_ssl]
       proxy:
-        description: URL of an HTTP proxy on the way to the API server.
+        description: URL of an HTTP proxy for connections to the API server.
         type: str
       no_proxy:
-        description: Hosts, separated by commas, that are reached without the proxy.
+        description: Hosts, separated by commas, to connect to without the proxy.
         type: str
 requirements:
   - kubernetes (Python library), when O(kubernetes) is used

@@ -11,8 +11,8 @@ class ModuleDocFragment:
 options:
   max_replica_lag:
     description:
-      - How far a standby may be behind, as a duration (V(30s)) or as WAL (V(64MB)). Beyond it the work stops at a safe point, and RV(left)
-        lists what is left; the next run goes on from there. The other limits behave the same way.
+      - How far a standby may be behind, as a duration (V(30s)) or as WAL (V(64MB)). Beyond this limit the work stops at a safe point, and
+        RV(left) lists what was not done. The next run continues there. The other limits behave the same way.
       - This option needs the role C(pg_monitor), as do O(max_wal_size), O(max_transaction_age) and O(min_free).
     type: str
   max_wal_size:
@@ -24,13 +24,13 @@ options:
   min_free:
     description:
       - The space to keep free where the server has its data, its WAL and its tablespaces, for example V(20GB) or V(10%).
-      - This works only where the server's directories can be seen, that is, on its own host as C(root) or as the server's account, or in
-        its pod.
+      - This works only if the module can see the server's directories, that is, on the server's host as C(root) or as the server's account,
+        or in its pod.
     type: str
   window:
     description:
-      - The maintenance window. While it is closed nothing is done, and the task fails with the time when it opens. At its end the work
-        stops.
+      - The maintenance window. While it is closed, nothing is done, and the task fails with a message that says when it opens. At its end
+        the work stops.
       - In check mode a closed window is only reported.
     type: dict
     suboptions:
@@ -44,7 +44,7 @@ options:
         type: str
         required: true
       end:
-        description: When the window closes; on the next day if this is not after O(window.start).
+        description: When the window closes, for example V("05:00"). It closes on the next day if this is not after O(window.start).
         type: str
         required: true
       timezone:

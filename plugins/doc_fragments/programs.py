@@ -11,7 +11,7 @@ class ModuleDocFragment:
 options:
   bin_dir:
     description:
-      - Directory of PostgreSQL's programs.
-      - When it is left out, the usual places of packages are searched for the server's major version, then for a newer one.
+      - Directory of the PostgreSQL programs, for example V(/usr/lib/postgresql/15/bin).
+      - By default the usual directories of packages are searched for the major version of the server, then for a newer one.
     type: path
 """

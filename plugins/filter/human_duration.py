@@ -6,10 +6,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: human_duration
-short_description: A duration in seconds for people
+short_description: Format a duration
 version_added: 0.1.0
 description:
-  - Writes a number of seconds in its two largest units, as the reports and messages of this collection do.
+  - Formats a number of seconds with its two largest units, as the reports and messages of this collection do.
 author:
   - The godel.postgres_runbook authors (@godel)
 positional: _input
@@ -24,7 +24,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Say how long the backup took
+- name: Show how long the backup took
   ansible.builtin.debug:
     msg: "{{ taken.backup.duration_s | godel.postgres_runbook.human_duration }}" # 2 min 5 s
 """

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: human_size
-short_description: A size in bytes for people
+short_description: Format a size
 version_added: 0.1.0
 description:
-  - Writes a number of bytes in binary units, as the reports and messages of this collection do.
+  - Formats a number of bytes with a binary unit, as the reports and messages of this collection do.
 author:
   - The godel.postgres_runbook authors (@godel)
 positional: _input
@@ -24,7 +24,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Say how large the backups are
+- name: Show how large the backups are
   ansible.builtin.debug:
     msg: "{{ catalog.total_size_bytes | godel.postgres_runbook.human_size }}" # 2.1 GiB
 """

@@ -6,18 +6,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: in_window
-short_description: Whether a maintenance window is open
+short_description: Test whether a maintenance window is open
 version_added: 0.1.0
 description:
-  - Tells whether a window is open at this moment. Its words are those of the option
+  - Returns whether a maintenance window is open now. The window has the same keys as the option
     O(godel.postgres_runbook.pg_vacuum#module:window).
-  - Without a window it always is.
+  - An empty window is always open.
 author:
   - The godel.postgres_runbook authors (@godel)
 positional: _input
 options:
   _input:
-    description: The window, with C(start) and C(end), and if need be C(days) and C(timezone). Empty for none.
+    description: The window, with C(start) and C(end), and optionally C(days) and C(timezone). It may be empty.
     type: dict
     required: true
 seealso:
@@ -25,7 +25,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Begin with something long only in the night
+- name: Start a long task only at night
   ansible.builtin.include_role:
     name: godel.postgres_runbook.reindex
   when: "{'start': '22:00', 'end': '05:00', 'timezone': 'Europe/Berlin'} | godel.postgres_runbook.in_window"
@@ -33,7 +33,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Whether it is open.
+  description: Whether the window is open.
   type: bool
 """
 

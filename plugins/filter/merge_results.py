@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: merge_results
-short_description: The results of several modules as one, for a common report
+short_description: Merge the results of several modules into one, for a common report
 version_added: 0.1.0
 description:
-  - Joins what modules of this collection have returned. The findings and notes of all, the worst severity, all
-    sentences.
-  - It has failed when one of them has, with the error of the first that has.
-  - Other values are taken as they are, of the later one if two have the same name.
-  - A result that was skipped or is empty adds nothing.
+  - Merges the results of modules of this collection. The merged result has all findings and notes, the worst
+    severity, and all messages.
+  - The merged result has failed if one of them has, with the error of the first that has failed.
+  - Other values are copied. If two results have a value of the same name, the later one counts.
+  - Results that were skipped or are empty are ignored.
 author:
   - The godel.postgres_runbook authors (@godel)
 positional: _input
@@ -28,7 +28,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Write one report of both
+- name: Write one report of both results
   godel.postgres_runbook.record_result:
     directory: /srv/reports
     playbook: nightly
@@ -38,7 +38,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The result of all.
+  description: The merged result.
   type: dict
 """
 
@@ -64,7 +64,7 @@ def merge_results(results: Any) -> dict[str, Any]:
     merged["notes"] = [note for each in told for note in each.get("notes") or []]
     severities = [str(each["severity"]) for each in told if each.get("severity")]
     if not told:
-        merged["msg"] = "Nothing was looked at: there is no result."
+        merged["msg"] = "No result: no module has run."
     unproven = bool(failures) or not told
     merged["severity"] = "critical" if unproven else max(severities, key=SEVERITIES.index, default="ok")
     if failures:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: target_hosts
-short_description: The hosts to work on, when there are any
+short_description: Return the pattern of hosts, and fail if it matches no host
 version_added: 0.1.0
 description:
-  - For C(hosts) of a play. Returns the pattern as it is, and fails when a part of it matches no host of the inventory.
-    Ansible itself skips such a play and ends with success, as if the work had been done.
-  - It is evaluated before the first task, also with C(--check), and says which host, group or tag is nearest.
-  - When the whole run consists of playbooks of this collection, it also fails for a tag of C(--tags) or C(--skip-tags)
-    that chooses no task, and for a C(--limit) that leaves no host. A playbook of your own may have others.
+  - Use it for C(hosts) of a play. It returns the pattern unchanged, and fails when a part of it matches no host of
+    the inventory. Ansible itself skips such a play and reports success, as if the work had been done.
+  - It is evaluated before the first task, also with C(--check). The message suggests the host, group or tag with the
+    most similar name.
+  - When the whole run consists of playbooks of this collection, it also fails when a tag of C(--tags) or
+    C(--skip-tags) selects no task, or when C(--limit) leaves no host. Playbooks of your own may use other tags.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   _terms:
-    description: Pattern of hosts, as C(hosts) and C(--limit) take it. A list is several patterns.
+    description: A pattern of hosts, in the syntax of C(hosts) and C(--limit), or a list of patterns.
     required: true
 notes:
   - It does nothing with C(--syntax-check).

@@ -10,14 +10,14 @@ module: check_options
 short_description: Check the options of a role of this collection before it does anything
 version_added: 0.1.0
 description:
-  - Ansible ignores a variable that no task reads, so that a misspelt option has no effect. This action compares the names of all variables with
-    the options of the roles of this collection, and fails with the name that is nearest.
-  - A variable that is given on the command line, in a survey of AWX or to the role itself is an error when its name begins like an option of
-    this collection and is none. Elsewhere, in an inventory or a play, only a misspelt name is an error; another one that begins
-    with the name of the role gets a warning.
-  - Keys of options that are dictionaries, such as C(postgres_login), are compared in the same way.
-  - It also says in one line which required option is missing and which value is wrong.
-  - Every role of this collection runs it first, through the role P(godel.postgres_runbook.check_options#role).
+  - Ansible ignores a variable that no task reads, so that a misspelt option has no effect. This action compares the names of all variables
+    with the options of the roles of this collection. It fails on a misspelt one, and the message suggests the most similar name.
+  - On the command line, in a survey of AWX, or among the parameters of the role, any other variable whose name begins like an option of
+    this collection is an error. In an inventory or a play, only a misspelt name is an error. Any other name that begins with the name of
+    the role causes a warning.
+  - Keys of dictionaries, such as C(postgres_login), are checked in the same way.
+  - The message also lists required options that are missing and values that are invalid.
+  - Every role of this collection runs this action first, through the role P(godel.postgres_runbook.check_options#role).
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -26,13 +26,13 @@ options:
     type: str
     required: true
   ignore:
-    description: Names of variables that are your own, as shell patterns.
+    description: Names of your own variables that are not checked, as shell patterns, for example V(backup_window_*).
     type: list
     elements: str
     default: []
 attributes:
   action:
-    description: Runs on the controller, and asks nothing of the host.
+    description: Runs on the controller, and connects to no host.
     support: full
   check_mode:
     description: Does the same in check mode.
@@ -55,7 +55,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: What is wrong, and the nearest right word.
+  description: The errors, and for each misspelt name the most similar one.
   type: str
   returned: failure
   sample: >-

@@ -7,31 +7,31 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_activity_info
-short_description: Report who is connected to a PostgreSQL server, what they do, and who waits for whom
+short_description: Report the sessions of a PostgreSQL server, what they do, and which ones wait for which
 version_added: 0.1.0
 description:
-  - Says first whether the server can be reached, in the words of C(pg_isready), and if not, why.
-  - Then counts the sessions of clients by state, role, application, client and database, and their share of the connections that
-    ordinary roles may have, which is C(max_connections) without the reserved ones.
-  - Lists the sessions that are idle in a transaction, the oldest transactions, the longest queries, prepared transactions, and what
-    sessions wait for. Shows who waits for whose locks as trees.
-  - Advises on the size of a pool, and says whether a pooler such as PgBouncer is in between already.
-  - It takes four statements.
+  - Reports first whether the server can be reached, with the states of C(pg_isready), and if not, why.
+  - Then counts the client sessions by state, role, application, client and database, and computes their share of the connections that
+    ordinary roles may have, which is C(max_connections) minus the reserved ones.
+  - Lists the sessions that are idle in a transaction, the oldest transactions, the longest queries, prepared transactions, and wait events.
+    Shows lock waits as trees, with the blocking session at the root.
+  - Recommends the size of a connection pool, and reports whether a pooler such as PgBouncer is already in use.
+  - The module sends four statements to the server.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   must_connect:
     description:
-      - Whether a server that cannot be reached is a failure of the task. With V(false) it is a result, with the finding
+      - Whether the task fails when the server cannot be reached. With V(false) the task succeeds and returns the finding
         C(server_unreachable).
     type: bool
     default: true
   connections_ratio_warning:
-    description: From which share of the usable connections on a finding is a V(warning), 0 to 1.
+    description: The share of the usable connections, 0 to 1, from which a finding is a V(warning).
     type: float
     default: 0.8
   connections_ratio_critical:
-    description: From which share on it is V(critical).
+    description: The share of the usable connections, 0 to 1, from which a finding is V(critical).
     type: float
     default: 0.95
   idle_in_transaction_warning:
@@ -39,14 +39,15 @@ options:
     type: str
     default: 10m
   idle_in_transaction_critical:
-    description: How long a session may be idle in a transaction before that is V(critical). Without it, nothing of that kind is.
+    description: How long a session may be idle in a transaction before that is V(critical), for example V(1h). By default it never is.
     type: str
   blocking_warning:
     description: How long a session may wait for a lock before that is a V(warning).
     type: str
     default: 5m
   waiters_critical:
-    description: How many sessions one may hold up, directly or not, before that is V(critical). Waits of less than 5 s do not count.
+    description: How many sessions one session may block, directly or through others, before that is V(critical). Waits of less than 5 s do
+      not count.
     type: int
     default: 10
   query_warning:
@@ -54,7 +55,7 @@ options:
     type: str
     default: 1h
   query_critical:
-    description: How long a query may run before that is V(critical). Without it, nothing of that kind is.
+    description: How long a query may run before that is V(critical), for example V(6h). By default it never is.
     type: str
   transaction_warning:
     description:
@@ -62,38 +63,38 @@ options:
     type: str
     default: 6h
   transaction_critical:
-    description: How long a transaction may be open before that is V(critical). Without it, nothing of that kind is.
+    description: How long a transaction may be open before that is V(critical), for example V(1d). By default it never is.
     type: str
   prepared_warning:
     description: How old a prepared transaction may be before that is a V(warning).
     type: str
     default: 1h
   prepared_critical:
-    description: How old a prepared transaction may be before that is V(critical). Without it, nothing of that kind is.
+    description: How old a prepared transaction may be before that is V(critical), for example V(1d). By default it never is.
     type: str
   procedure_warning:
     description:
-      - How long a backup or another procedure may run before that is a V(warning). Until then it is V(info), however long its
-        sessions are idle in a transaction.
+      - How long a backup or another procedure may run before that is a V(warning). Until then it is V(info), even if its sessions are idle
+        in a transaction.
     type: str
     default: 1d
   cores:
     description:
-      - How many cores the server has, for the size of a pool.
-      - When it is left out, they are counted where the module works, if the server is there too.
+      - The number of CPU cores of the server, for the recommended pool size.
+      - When it is left out, the module counts the cores where it runs, if the server runs there, too.
     type: int
   spindles:
-    description: How many disks count in the formula. V(0) when all that is used fits into memory.
+    description: The number of disks in the formula for the pool size. Use V(0) when the data in use fits into memory.
     type: int
     default: 1
   top:
-    description: How many rows each list may have. The sums are of all in any case.
+    description: The maximum number of rows in each list. Totals always cover all rows.
     type: int
     default: 20
   query_length:
     description:
-      - How many bytes of a query are read and shown. V(0) for none.
-      - Passwords of roles and in connection strings are hidden. A query may contain other secrets.
+      - The number of bytes of a query to read and show. With V(0) no query text is read.
+      - Passwords of roles and passwords in connection strings are hidden. A query may contain other secrets.
     type: int
     default: 500
   statement_timeout:
@@ -106,25 +107,25 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 notes:
-  - It needs the role C(pg_monitor). Without it the sessions are counted, and RV(notes) says what is hidden.
-  - How long a connection may take is C(connect_timeout) in O(connect_params), in seconds.
-  - In texts of queries, passwords of statements such as C(ALTER ROLE) and in connection strings are replaced by V(********). If a literal only
-    contains the word C(password), nothing of the text is shown from there on. Other literals of applications are shown, and may be secret,
-    too. With O(query_length=0) no texts are read.
+  - The login needs the role C(pg_monitor). Without it the sessions are still counted, and RV(notes) says what is hidden.
+  - C(connect_timeout) in O(connect_params) limits how long connecting may take, in seconds.
+  - In query texts, passwords in statements such as C(ALTER ROLE) and in connection strings are replaced by V(********). If a literal only
+    contains the word C(password), the text is cut at that place. Other literals are shown, and may be secret, too. With O(query_length=0)
+    no texts are read.
 seealso:
   - module: godel.postgres_runbook.pg_terminate
   - name: Number Of Database Connections
-    description: Where the formula for the size of a pool is from.
+    description: The source of the formula for the pool size.
     link: https://wiki.postgresql.org/wiki/Number_Of_Database_Connections
 """
 
 EXAMPLES = r"""
-- name: See who is connected, and who holds up others
+- name: Show the sessions, and those that block others
   godel.postgres_runbook.pg_activity_info:
     db: godel_production
   register: activity
 
-- name: See whether the server can be reached at all, and answer within five seconds
+- name: Check within five seconds whether the server can be reached
   godel.postgres_runbook.pg_activity_info:
     db: godel_production
     must_connect: false
@@ -134,69 +135,72 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reachability:
-  description: V(accepting), V(rejecting), V(no response) or V(no attempt), as C(pg_isready) says.
+  description: V(accepting), V(rejecting), V(no response) or V(no attempt), the states of C(pg_isready).
   returned: always
   type: str
   sample: accepting
 connected:
-  description: Whether the login had a session. A server that accepts connections may refuse a login. Without a session there is
-    nothing of what follows but RV(findings), RV(severity) and RV(msg).
+  description: Whether the login got a session. A server that accepts connections may still refuse a login. Without a session, of the values
+    marked "with a session" none is returned.
   returned: success
   type: bool
 unreachable_cause:
-  description: Empty, or V(starting_up) (or shutting down), V(login_refused), V(no_database), V(too_many_connections), V(refused),
-    V(timeout), V(tls), V(pod) or V(other).
+  description: The kind of problem; empty when there is none. V(starting_up) (or shutting down), V(login_refused), V(no_database),
+    V(too_many_connections), V(refused), V(timeout), V(tls), V(pod) or V(other).
   returned: success
   type: str
 unreachable_reason:
-  description: The same in the words of the server or of libpq.
+  description: The message of the server or of libpq.
   returned: success
   type: str
 connection_count:
-  description: How many sessions of clients there are.
+  description: The number of client sessions.
   returned: with a session
   type: int
 usable_connections:
-  description: How many ordinary roles may have, C(max_connections) without the reserved ones.
+  description: The number of connections that ordinary roles may have, C(max_connections) minus the reserved ones.
   returned: with a session
   type: int
   sample: 97
 connections_ratio:
-  description: The one as a share of the other.
+  description: RV(connection_count) as a share of RV(usable_connections), 0 to 1.
   returned: with a session
   type: float
 max_connections:
-  description: The setting. C(superuser_reserved_connections) and C(reserved_connections) (16 and later) are returned likewise.
+  description: The setting C(max_connections). C(superuser_reserved_connections) and C(reserved_connections) (PostgreSQL 16 and later) are
+    returned in the same way.
   returned: with a session
   type: int
 active_count:
-  description: How many of them are active. C(idle_count), C(idle_in_transaction_count), and C(waiting_count) (for a lock) are
-    returned likewise.
+  description: The number of active sessions. C(idle_count), C(idle_in_transaction_count), and C(waiting_count) (waiting for a lock) are
+    returned in the same way.
   returned: with a session
   type: int
 blockers:
-  description: The sessions that hold others up and wait for nobody, the one with the most first. C(held_up) is how many wait
-    because of it, directly or through others, C(longest_wait_s) for how long the longest. So a row of RV(blocking) otherwise.
+  description: The sessions that block others and wait for no session themselves, the one that blocks most first. C(held_up) is the number
+    of sessions that wait because of it, directly or through others, and C(longest_wait_s) the longest of these waits in seconds. The other
+    columns are those of RV(blocking).
   returned: with a session
   type: list
   elements: dict
 blocking:
-  description: Who waits for whom. Each blocker is followed by those that it holds up, one level deeper.
+  description: The lock waits as trees. Each blocking session is followed by the sessions that wait for it, one level deeper.
   returned: with a session
   type: list
   elements: dict
   contains:
     root_pid:
-      description: The blocker at the root. 0 is a prepared transaction, here and below.
+      description: The process ID of the session at the root. 0 stands for a prepared transaction, here and below.
       type: int
     depth:
-      description: 0 for the root, 1 for those that wait for it, and so on.
+      description: The level in the tree, 0 for the root, 1 for the sessions that wait for it, and so on.
       type: int
     pid:
-      description: The process of the session.
+      description: The process ID of the session.
       type: int
     backend_start:
-      description: When it was started, RFC 3339 in UTC to the microsecond; null when it is hidden. With the pid it names a session.
+      description: When it was started, RFC 3339 in UTC to the microsecond; null when it is hidden. Together with the process ID it
+        identifies a session.
       type: str
       sample: "2026-02-06T03:04:05.678901Z"
     user:
@@ -215,40 +219,40 @@ blocking:
       description: Such as V(active) or V(idle in transaction); empty when it is hidden.
       type: str
     wait_event:
-      description: What it waits for, as C(type:event); empty for nothing.
+      description: Its wait event as C(type:event); empty when it does not wait.
       type: str
       sample: Lock:transactionid
     transaction_age_s:
-      description: The age of its transaction in seconds, C(state_age_s) and C(query_age_s) those of its state and its query.
+      description: The age of its transaction in seconds. C(state_age_s) and C(query_age_s) are the ages of its state and of its query.
       type: float
     query:
-      description: The beginning of its query, the last one if it is not active.
+      description: The beginning of its query, or of its last query if it is not active.
       type: str
     blocked_by:
-      description: The pids that it waits for.
+      description: The process IDs of the sessions that it waits for.
       type: list
       elements: int
     held_up:
-      description: How many sessions wait because of it.
+      description: The number of sessions that wait because of it.
       type: int
     wait_s:
-      description: For how many seconds it has waited; null for a root.
+      description: How long it has waited, in seconds; null for a root.
       type: float
     lock_type:
-      description: What kind of lock it waits for. V(transactionid) is a row.
+      description: The type of the lock that it waits for. V(transactionid) means a row.
       type: str
       sample: relation
     lock_mode:
-      description: The mode that it wants.
+      description: The lock mode that it requests.
       type: str
       sample: AccessExclusiveLock
     relation:
-      description: The table or index, if it is one of this database; otherwise its OID. Empty when it is not known.
+      description: The table or index if it belongs to this database; otherwise its OID. Empty when it is not known.
       type: str
       sample: public.sessions
 idle_in_transaction:
-  description: The sessions that are idle in a transaction, the longest first. RV(oldest_transactions) and RV(longest_queries) are
-    lists of the same kind. The columns are those of RV(blocking), from C(pid) to C(query).
+  description: The sessions that are idle in a transaction, the longest first. The columns are those of RV(blocking) from C(pid) to
+    C(query), as in RV(oldest_transactions) and RV(longest_queries).
   returned: with a session
   type: list
   elements: dict
@@ -258,50 +262,50 @@ oldest_transactions:
   type: list
   elements: dict
 longest_queries:
-  description: The sessions whose query runs longest.
+  description: The sessions with the longest running queries.
   returned: with a session
   type: list
   elements: dict
 prepared_transactions:
-  description: Transactions that were prepared and not ended, the oldest first, with C(gid), C(user), C(database) and C(age_s).
+  description: Prepared transactions that have not ended, the oldest first, with C(gid), C(user), C(database) and C(age_s).
   returned: with a session
   type: list
   elements: dict
 procedures:
   description:
-    - Procedures of this collection, and of programs such as C(pg_dump), that run now, the oldest first. Their sessions are in
-      RV(blocking), and in none of the other lists. They are never a problem by their age, and M(godel.postgres_runbook.pg_terminate)
-      does not end them.
+    - Procedures of this collection, and of programs such as C(pg_dump), that run now, the oldest first. Their sessions are listed in
+      RV(blocking), and in none of the other lists. Their age alone is never critical, and M(godel.postgres_runbook.pg_terminate) terminates
+      them only if asked to.
   returned: with a session
   type: list
   elements: dict
   contains:
     procedure:
-      description: What runs.
+      description: The kind of procedure.
       type: str
       sample: backup
     database:
       description: The database that it works in; empty for a base backup.
       type: str
     since:
-      description: When its first session was started, RFC 3339 in UTC; null when the login may not see it.
+      description: When its first session was started, RFC 3339 in UTC; null when it is hidden.
       type: str
     age_s:
-      description: How long ago that was, in seconds; null when the login may not see it.
+      description: Its age in seconds; null when it is hidden.
       type: float
     pids:
-      description: The processes of its sessions.
+      description: The process IDs of its sessions.
       type: list
       elements: int
 by_state:
-  description: How many sessions there are of each state. V(hidden) are those that the login may not see.
+  description: The number of sessions in each state. V(hidden) counts those that the login may not see.
   returned: with a session
   type: list
   elements: dict
   sample: [{"state": "idle", "sessions": 12}]
 by_user:
-  description: How many there are of each role, and how many of those are active, idle, and idle in a transaction. RV(by_application),
-    RV(by_client) and RV(by_database) are lists of the same kind.
+  description: The number of sessions of each role, and how many of these are active, idle, and idle in a transaction. RV(by_application),
+    RV(by_client) and RV(by_database) have the same form.
   returned: with a session
   type: list
   elements: dict
@@ -322,23 +326,24 @@ by_database:
   type: list
   elements: dict
 wait_events:
-  description: What active sessions wait for. V(running) is nothing.
+  description: The wait events of active sessions. V(running) means that a session does not wait.
   returned: with a session
   type: list
   elements: dict
   sample: [{"wait_event": "Lock:transactionid", "sessions": 3}]
 pool:
-  description: The advice on the size of a pool. C(recommended_size) (null when the cores are not known), C(cores), C(cores_from),
-    C(effective_spindle_count), the C(formula) and its C(source), C(busy_now) (sessions in a query or a transaction), C(connected_now),
-    and C(advice) in a sentence.
+  description: The recommended size of a pool. C(recommended_size) (null when the cores are not known), C(cores), C(cores_from),
+    C(effective_spindle_count), the C(formula) and its C(source), C(busy_now) (sessions in a query or a transaction), C(connected_now), and
+    the C(advice) as a sentence.
   returned: with a session
   type: dict
 pooler:
-  description: Whether a pooler is in between. C(detected), C(this_connection) (surely), C(sessions) (that look like it), C(reason).
+  description: Whether a pooler is in use. C(detected) is the answer, C(this_connection) whether this connection certainly goes through one,
+    C(sessions) the number of sessions that look like a pooler's, and C(reason) says why.
   returned: with a session
   type: dict
 findings:
-  description: What was judged, the worst first.
+  description: The findings, the worst first.
   returned: success
   type: list
   elements: dict
@@ -356,12 +361,12 @@ severity:
   returned: success
   type: str
 notes:
-  description: What could not be seen, and what else is worth knowing.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: with a session
   type: list
   elements: str
 msg:
-  description: A few sentences for people.
+  description: A summary in a few sentences.
   returned: success
   type: str
 """

@@ -41,7 +41,7 @@ options:
   in_stages:
     description:
       - Whether to gather coarse statistics of all tables without any first, as C(vacuumdb --analyze-in-stages) does, so that queries have
-        some soon after a restore or an upgrade. If this run is stopped, the next run in stages goes on.
+        some soon after a restore or an upgrade. If this run is stopped, the next run in stages continues it.
     type: bool
     default: false
   missing_only:

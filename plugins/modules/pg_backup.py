@@ -11,35 +11,37 @@ short_description: Take a backup of a PostgreSQL database that can be proven equ
 version_added: 0.1.0
 description:
   - Dumps a database with C(pg_dump), in parallel and compressed, into a catalog of backups.
-  - Beside the dump, and under the very same snapshot, reads a fingerprint of the content, the number of rows and a digest of
-    every table, every sequence's value, every object's definition and all large objects, so that
-    M(godel.postgres_runbook.pg_restore_verify) can prove later that the backup restores to exactly this content.
-  - A backup appears in the catalog by one rename, when all of it is on disk. Whatever kills the module before leaves nothing
-    that looks like a backup, and the next run removes what it left.
-  - Roles, memberships and tablespaces are saved as well, without password hashes unless O(globals_passwords) is set.
+  - Computes a fingerprint of the content under the same snapshot as the dump. It covers the number of rows and a digest of every table, the
+    value of every sequence, the definition of every object, and all large objects. With it M(godel.postgres_runbook.pg_restore_verify) can
+    prove later that the backup restores to exactly this content.
+  - A backup appears in the catalog by one rename, after all of it was written to disk. If the module is killed before, nothing is left that
+    looks like a backup, and the next run removes the remains.
+  - Saves roles, memberships and tablespaces as well, without password hashes unless O(globals_passwords) is set.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   format:
     description:
-      - V(directory) is dumped and restored in parallel; V(custom) is one file that is restored in parallel; V(plain) is an SQL script.
+      - V(directory) can be dumped and restored in parallel. V(custom) is one file that can be restored in parallel. V(plain) is an SQL
+        script.
     type: str
     choices: [directory, custom, plain]
     default: directory
   jobs:
     description:
-      - How many tables to dump, and to fingerprint, at the same time.
-      - When it is left out, the number of CPUs where the module runs, at most 8.
+      - The number of tables to dump, and to fingerprint, at the same time, for example V(4).
+      - The default is the number of CPUs where the module runs, at most 8.
     type: int
   compress:
     description:
-      - V(auto) takes the best that C(pg_dump) offers, V(zstd:1), then V(lz4:1), then V(gzip:1); for O(format=plain) it is V(gzip:1).
-      - Otherwise V(none), V(gzip), V(lz4) or V(zstd), with a level if need be, for example V(gzip:6).
+      - V(auto) uses the first that C(pg_dump) supports of V(zstd:1), V(lz4:1) and V(gzip:1). For O(format=plain) it is V(gzip:1).
+      - Other values are V(none), V(gzip), V(lz4) and V(zstd), with an optional level, for example V(gzip:6).
     type: str
     default: auto
   fingerprint:
     description:
-      - V(content) proves rows and their content, V(counts) only how many rows there are, and V(none) nothing.
+      - The coverage of the fingerprint. V(content) covers rows and their content, V(counts) only the number of rows. With V(none) there is
+        no fingerprint, so that a verification cannot prove the content.
     type: str
     choices: [content, counts, none]
     default: content
@@ -47,28 +49,28 @@ options:
     description:
       - Take no backup if the newest one is younger than this, for example V(30m) or V(12h). It must have a fingerprint if
         O(fingerprint) is not V(none), must not have failed its verification, and must have all its files.
-      - It must be one of this server's, or of its primary or standbys, which its system identifier tells. Another server may have a
-        database of the same name, and write to the same directory. So the server is asked even when there is nothing to do.
-      - When it is left out, or V(0), a backup is always taken.
+      - Only a backup of this server, its primary or its standbys counts, by the system identifier, since another server may write backups
+        of a database with the same name to the same directory. The module therefore asks the server even when there is nothing to do.
+      - By default, or with V(0), a backup is always taken.
     type: str
   globals:
     description: Whether to save roles, memberships and tablespaces with the backup.
     type: bool
     default: true
   globals_passwords:
-    description: Whether to save the hashes of the roles' passwords, which needs a superuser.
+    description: Whether to save the password hashes of roles. The login must be a superuser for this.
     type: bool
     default: false
   lock_timeout:
-    description: How long to wait for a table that somebody has locked exclusively.
+    description: How long to wait for a table that another session has locked exclusively, for example V(30s).
     type: str
     default: 5m
   check_space:
-    description: Whether to refuse when the backup will probably not fit on the disk.
+    description: Whether to fail, before anything is written, when the backup will probably not fit on the disk.
     type: bool
     default: true
   change_id:
-    description: Number of the change or ticket that the backup belongs to; it is kept in the manifest.
+    description: Number of the change or ticket that the backup belongs to, for example V(CHG0012345). It is kept in the manifest.
     type: str
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
@@ -82,7 +84,7 @@ seealso:
   - module: godel.postgres_runbook.pg_backup_info
   - module: godel.postgres_runbook.pg_backup_prune
   - name: pg_dump
-    description: The program that dumps.
+    description: The program that takes the dump.
     link: https://www.postgresql.org/docs/current/app-pgdump.html
 """
 
@@ -96,7 +98,7 @@ EXAMPLES = r"""
   become: true
   become_user: postgres
 
-- name: Take a backup before a migration, whatever there is
+- name: Take a backup before a migration, however young the newest one is
   godel.postgres_runbook.pg_backup:
     login_host: db.example.com
     login_user: backup
@@ -111,7 +113,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backup:
-  description: The backup that was taken, or the one that was young enough. Absent in check mode when one would be taken.
+  description: The backup that was taken, or the newest one if it is young enough. Absent in check mode when a backup would be taken.
   returned: success
   type: dict
   contains:
@@ -124,7 +126,7 @@ backup:
       type: str
       sample: /backups/godel_production/godel_production_20260206T030405Z
     started:
-      description: When its snapshot was taken, RFC 3339 in UTC. Its data are of this moment.
+      description: When its snapshot was taken, RFC 3339 in UTC. It has the data of this moment.
       type: str
       sample: "2026-02-06T03:04:05Z"
     duration_s:
@@ -134,75 +136,76 @@ backup:
       description: Size of its files.
       type: int
     database_size_bytes:
-      description: Size of the database, indexes among it.
+      description: Size of the database, including indexes.
       type: int
     compression:
-      description: How it is compressed.
+      description: Its compression.
       type: str
       sample: zstd:1
     fingerprint:
-      description: How many tables, rows, sequences, objects and large objects its fingerprint covers; null without one.
+      description: The numbers of tables, rows, sequences, objects and large objects that its fingerprint covers; null without a
+        fingerprint.
       type: dict
     lsn:
-      description: Where the server stood in its write-ahead log.
+      description: The position of the server in its write-ahead log.
       type: str
 preflight:
-  description: What was found before the backup, and what is predicted for it.
+  description: Free space, and the predicted size and duration of the backup.
   returned: when a backup was, or would be, taken
   type: dict
   contains:
     estimate_bytes:
-      description: How large the backup will be, roughly.
+      description: The estimated size of the backup.
       type: int
     free_bytes:
-      description: How much space there was.
+      description: The free space before the backup.
       type: int
     predicted_duration_s:
-      description: How long it will take, judged by the last one; null when there is none.
+      description: How long it is predicted to take, in seconds, from the duration of the last backup; null when there is none.
       type: float
 findings:
   description:
-    - What the database has and the backup will not bring back, because C(pg_dump) does not carry it or this login cannot see it.
-      They are kept in the manifest, and M(godel.postgres_runbook.pg_restore) tells them again.
-    - RV(findings[].severity) is V(critical) where rows, or secrets, are missing, else V(warning) or V(info).
+    - Parts of the database that a restore will not bring back, because C(pg_dump) does not save them or this login cannot see them. They
+      are kept in the manifest, and M(godel.postgres_runbook.pg_restore) reports them again.
+    - RV(findings[].severity) is V(critical) when rows or secrets are missing, otherwise V(warning) or V(info).
   returned: success
   type: list
   elements: dict
   contains:
     check:
-      description: What was judged, for example V(lost_rows), V(lost_comment), V(lost_user_mapping) or V(unread_table).
+      description: The name of the check, for example V(lost_rows), V(lost_comment), V(lost_user_mapping) or V(unread_table).
       type: str
       sample: lost_rows
     severity:
       description: V(info), V(warning) or V(critical).
       type: str
     subject:
-      description: On what, at most five names.
+      description: The affected objects, at most five names.
       type: str
       sample: public.orders
     value:
-      description: How many rows or objects.
+      description: The number of rows or objects.
       type: int
     threshold:
-      description: How many there may be.
+      description: The number that is allowed.
       type: int
     message:
-      description: One sentence for people.
+      description: A summary in one sentence.
       type: str
     remedy:
-      description: What to do, with the statements that make it once more where they are known.
+      description: The next step, with the statements that create the missing objects where they are known.
       type: str
 severity:
   description: The highest severity among RV(findings); V(ok) when there are none.
   returned: success
   type: str
 removed:
-  description: Paths that were removed because a run that died had left them.
+  description: Paths of remains of interrupted runs that were removed.
   returned: when a backup was taken
   type: list
   elements: str
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """

@@ -7,35 +7,35 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_fetch
-short_description: Bring a verified copy of a backup from a pod to the host of the task
+short_description: Copy a backup from a pod to the host of the task, and verify the copy
 version_added: 0.1.0
 description:
-  - Copies one backup of a catalog into another catalog, on the host that the module runs on, which is usually the controller.
-    There all modules can use it like any other backup, without O(kubernetes).
-  - Every file has to arrive with the size and the SHA-256 that the manifest has of it, which were computed where the backup was
-    taken. A connection that is cut is made anew and goes on with the next byte, for as long as another one comes within five minutes.
-  - The copy appears in O(dest) by one rename, when all of it is on disk and proven. Whatever kills the module before leaves nothing
-    that looks like a backup, and the next run goes on with what came.
-  - The records of verifications come along, as the copy is the same to the byte. When there are new ones, another run brings them.
-  - Without O(kubernetes) it copies from one directory of the host to another one, for example on another disk or on the storage
-    of another machine. A copy on the same file system gets a warning.
+  - Copies one backup of a catalog into another catalog, on the host that the module runs on, which is usually the controller. All modules
+    can use the copy like any other backup, without O(kubernetes).
+  - The size and the SHA-256 of each file must match the manifest, which was written where the backup was taken. If the connection is lost,
+    the module connects again and continues at the next byte, as long as another byte arrives within five minutes.
+  - The copy appears in O(dest) by one rename, after all of it was written to disk and checked. If the module is killed before, nothing is
+    left that looks like a backup, and the next run continues with the files that have arrived.
+  - Records of verifications are copied, too, because the copy has the same bytes. Another run copies records that were added later.
+  - Without O(kubernetes) the module copies from one directory of the host to another, for example on another disk or on network storage. It
+    warns if both are on the same file system.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   backup:
     description:
-      - V(latest) or the id of a backup.
+      - V(latest), or the ID of a backup, for example V(godel_production_20260206T030405Z).
     type: str
     default: latest
   dest:
     description:
-      - Absolute path of a directory on the host that the module runs on, for the backups of all databases.
-      - When a backup with this id is there and is not the same one, the module fails and leaves it as it is.
+      - Absolute path of a directory on the host that the module runs on, for the copies of all databases, for example V(/srv/backups).
+      - If the directory has a different backup with the same ID, the module fails and does not change it.
     type: path
     required: true
 notes:
-  - The options of the connection are accepted, so that C(module_defaults) can give them to all modules, but not used.
-  - While it runs, the backup cannot be verified or removed, neither here nor there.
+  - The connection options are accepted, so that C(module_defaults) can set them for all modules, but they are not used.
+  - While the module runs, neither the backup nor its copy can be verified or removed.
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
@@ -49,7 +49,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Bring the newest backup to the controller
+- name: Copy the newest backup to the controller
   godel.postgres_runbook.pg_backup_fetch:
     kubernetes:
       namespace: godel
@@ -59,7 +59,7 @@ EXAMPLES = r"""
     dest: /srv/backups
   delegate_to: localhost
 
-- name: Prove the copy there
+- name: Verify the copy
   godel.postgres_runbook.pg_restore_verify:
     db: godel_production
     backup_dir: /srv/backups
@@ -68,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backup:
-  description: The backup, with what its manifest says of it.
+  description: The backup, with values from its manifest.
   returned: success
   type: dict
   contains:
@@ -77,7 +77,7 @@ backup:
       type: str
       sample: godel_production_20260206T030405Z
     path:
-      description: The directory of the copy, also when it would be made.
+      description: The directory of the copy. In check mode, the directory that the copy would have.
       type: str
       sample: /srv/backups/godel_production/godel_production_20260206T030405Z
     size_bytes:
@@ -91,24 +91,24 @@ backup:
       description: The latest verdict, V(verified), V(incomplete), V(failed) or V(inconclusive); null when it was never verified.
       type: str
 source:
-  description: Its directory in the catalog that it came from.
+  description: Its directory in the catalog O(backup_dir).
   returned: success
   type: str
   sample: /backups/godel_production/godel_production_20260206T030405Z
 fetched_bytes:
-  description: How much came.
+  description: The number of bytes that were copied.
   returned: when something was fetched
   type: int
 resumed_bytes:
-  description: How much was there already, from a run that was cut short.
+  description: The number of bytes that an interrupted run had already copied.
   returned: when something was fetched
   type: int
 verdicts:
-  description: How many records of verifications came.
+  description: The number of records of verifications that were copied.
   returned: when something was fetched
   type: int
 removed:
-  description: Paths that were removed because a run that died had left them.
+  description: Paths of remains of interrupted runs that were removed.
   returned: when something was fetched
   type: list
   elements: str
@@ -117,7 +117,7 @@ duration_s:
   returned: when something was fetched
   type: float
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_info
-short_description: List the backups of a catalog and judge whether they are recent and proven enough
+short_description: List the backups of a catalog, and judge whether they are recent enough and verified
 version_added: 0.1.0
 description:
-  - Lists backups with their age, size and latest verdict, what dead runs left, and what is being written just now.
+  - Lists backups with their age, size and latest verdict, remains of interrupted runs, and backups that are being written.
   - Judges them as findings, each with a severity and the safe next step. The findings are C(backup_rpo),
     C(backup_verified), C(backup_unreadable), C(backup_incomplete), C(backup_clusters), C(backup_missing), C(backup_server) and C(backup_clock).
-  - Reads manifests, and names and sizes of files, but no data. Whether a backup restores is what
-    M(godel.postgres_runbook.pg_restore_verify) finds out.
-  - The server is asked which cluster it is (O(ask_server)), and only backups of that cluster count, as the system identifiers in
-    their manifests tell. A catalog without any backup of this server is critical, however many others there are.
-  - When the server does not answer, the finding C(backup_server) says so, which is V(info). Backups of several clusters are then
-    judged for each cluster by itself if they go on side by side, and for the newest one if it replaced the others.
-  - C(backup_clusters) says that several clusters have backups of a database of one name here. It is critical when they go on side by
-    side and the server did not say which one it is.
-  - C(backup_missing) names databases of the server that have no backup here, when O(db) is left out.
+  - Reads manifests, and names and sizes of files, but no data. M(godel.postgres_runbook.pg_restore_verify) proves whether a backup
+    restores.
+  - Asks the server for its system identifier (O(ask_server)). Only backups with this identifier in their manifests count. A catalog without
+    any backup of this server is critical, even if it has backups of others.
+  - When the server does not answer, the finding C(backup_server) reports this as V(info). If the backups of several clusters alternate,
+    each cluster is then judged by itself. If one cluster replaced the others, only that one is judged.
+  - C(backup_clusters) reports that the catalog has backups of databases with the same name from several clusters. It is critical when their
+    backups alternate and the server did not report its own identifier.
+  - C(backup_missing) lists databases of the server that have no backup in the catalog, when O(db) is left out.
   - A finding never fails the task. Test RV(severity), or use the playbook C(godel.postgres_runbook.backup_status).
-  - Files of backups that were made by hand beside the catalog are not listed.
+  - Dumps that were not taken by this collection are not listed.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -34,23 +34,23 @@ options:
     aliases: [login_db, database]
   rpo:
     description:
-      - The recovery point objective, how old the newest usable backup may be, for example V(1h) or V(1d).
-        When it is older, the finding C(backup_rpo) is critical.
-      - A backup is not usable when its verification failed, when it cannot be read, when files of it are missing or of
-        another size, or when it is dated in the future.
-      - No usable backup at all is critical even when this is left out.
+      - The recovery point objective, that is, how old the newest usable backup may be, for example V(1h) or V(1d). When it is older, the
+        finding C(backup_rpo) is critical.
+      - A backup is not usable when its verification failed, when it cannot be read, when files are missing or have a different size, or
+        when it is dated in the future.
+      - Without any usable backup the finding is critical even when this option is left out.
     type: str
   verified_within:
     description:
       - How old the last verdict V(verified) of a database may be, for example V(1d). When it is older, the finding
         C(backup_verified) is a warning.
-      - When it is left out, the newest backup itself has to be verified.
+      - By default the newest backup itself must be verified.
     type: str
   ask_server:
     description:
-      - Whether to ask the server which cluster it is and which databases it has, by the options of the connection. It takes one statement
-        and at most five seconds.
-      - Use V(false) on a host whose own server has nothing to do with the catalog.
+      - Whether to ask the server for its system identifier and its databases, with the connection options. This takes one statement and at
+        most five seconds.
+      - Use V(false) on a host whose server is not the one in the catalog.
     type: bool
     default: true
 extends_documentation_fragment:
@@ -65,7 +65,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See all backups
+- name: List all backups
   godel.postgres_runbook.pg_backup_info:
     backup_dir: /backups
   register: catalog
@@ -82,7 +82,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backups:
-  description: The backups, by database and then newest first.
+  description: The backups, sorted by database, then newest first.
   returned: success
   type: list
   elements: dict
@@ -92,20 +92,20 @@ backups:
       type: str
       sample: godel_production_20260206T030405Z
     database:
-      description: The database that it is of.
+      description: Its database.
       type: str
     path:
       description: Its directory.
       type: str
       sample: /backups/godel_production/godel_production_20260206T030405Z
     cluster:
-      description: System identifier of the cluster that it is of; null when it does not say.
+      description: System identifier of its cluster; null when the manifest has none.
       type: str
       sample: "7412345678901234567"
     state:
       description:
-        - V(complete), or V(unreadable) when its manifest is missing, damaged, or not its own, or when its files are not
-          those of its manifest by name and size.
+        - V(complete), or V(unreadable) when its manifest is missing, damaged, or that of another backup, or when its files differ from the
+          manifest in name or size.
       type: str
       sample: complete
     why:
@@ -123,20 +123,21 @@ backups:
       type: str
       sample: verified
     verified_at:
-      description: When that verdict was found, RFC 3339 in UTC.
+      description: When that verdict was recorded, RFC 3339 in UTC.
       type: str
       sample: "2026-02-06T04:00:00Z"
     verdict_reason:
-      description: What the verdict rests on.
+      description: The reason for the verdict.
       type: str
     size_bytes:
-      description: Size of its files. This and the further values of the manifest are absent when it is unreadable.
+      description: Size of its files. This and the other values from the manifest are absent when it is unreadable.
       type: int
     fingerprint:
-      description: How many tables, rows, sequences, objects and large objects its fingerprint covers; null without one.
+      description: The numbers of tables, rows, sequences, objects and large objects that its fingerprint covers; null without a
+        fingerprint.
       type: dict
 incomplete:
-  description: Directories that are no backups, because they are being written or removed, or because a run died.
+  description: Directories that are not backups, because they are being written or removed, or because a run was interrupted.
   returned: success
   type: list
   elements: dict
@@ -148,15 +149,15 @@ incomplete:
       description: The database that it belongs to.
       type: str
     age_s:
-      description: Seconds since something was last added to it or removed from it.
+      description: Seconds since a file was last added to it or removed from it.
       type: int
     in_progress:
-      description: Whether somebody works on it just now. Otherwise a run that died left it.
+      description: Whether a process is working on it. Otherwise an interrupted run left it.
       type: bool
 databases:
   description:
-    - Sums for each database, among them the ids of its newest, newest usable and newest verified backup. These are the server's own when
-      RV(cluster) is known. Otherwise they are null if backups of several clusters go on side by side.
+    - Totals for each database, and the IDs of its newest, newest usable and newest verified backup. When RV(cluster) is known, only backups
+      of that cluster are considered. Otherwise the IDs are null if the backups of several clusters alternate.
     - C(clusters) has the number of backups and the newest one for each cluster.
   returned: success
   type: list
@@ -174,12 +175,12 @@ databases:
           backups: 24
           newest: godel_production_20260206T030405Z
 cluster:
-  description: System identifier of the server's cluster; null when it was not asked or did not answer.
+  description: System identifier of the server; null when it was not asked or did not answer.
   returned: success
   type: str
   sample: "7412345678901234567"
 notes:
-  description: What could not be found out.
+  description: Remarks, for example on data that could not be read.
   returned: success
   type: list
   elements: str
@@ -188,7 +189,7 @@ total_size_bytes:
   returned: success
   type: int
 findings:
-  description: What was judged. The remedy is the safe next step.
+  description: The findings. The remedy of each is the safe next step.
   returned: success
   type: list
   elements: dict
@@ -208,7 +209,7 @@ severity:
   type: str
   sample: ok
 msg:
-  description: How many backups there are, and what is not well, for people.
+  description: The number of backups and the problems, in one or two sentences.
   returned: success
   type: str
 """

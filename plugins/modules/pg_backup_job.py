@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_job
-short_description: Start the Job of a CronJob of backups now, and wait until its backup is in the catalog
+short_description: Start a Job of a backup CronJob now, and wait until its backup is in the catalog
 version_added: 0.1.0
 description:
-  - Makes a Job from the template of a CronJob, as C(kubectl create job --from=cronjob/NAME) does, waits for its end, and looks whether a new
-    backup is in the catalog. So it tries exactly what the schedule will do.
-  - When a Job of the CronJob runs already, it is waited for, and no second one is started.
+  - Creates a Job from the template of a CronJob, as C(kubectl create job --from=cronjob/NAME) does, waits for its end, and checks that the
+    catalog has a new backup. This tests exactly what the schedule will do.
+  - When a Job of the CronJob is already running, the module waits for it and starts no second one.
   - When the Job fails, the task fails with the reason and the end of the log.
-  - When the task is cancelled, the Job that it has started is deleted. When the connection is lost, or the time is up, the Job goes on.
+  - When the task is cancelled, the Job that it has started is deleted. When the connection is lost, or after O(wait), the Job continues.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -26,15 +26,16 @@ options:
     description:
       - Start no Job if the newest backup is younger than this, for example V(30m) or V(12h). It must have a fingerprint, and must not
         have failed its verification.
-      - When it is left out, or V(0), a Job is always started.
+      - By default, or with V(0), a Job is always started.
     type: str
   wait:
-    description: How long to wait for the end of the Job.
+    description: How long to wait for the end of the Job, for example V(2h).
     type: str
     default: 6h
 notes:
-  - The options of the connection are accepted, so that C(module_defaults) can give them to all modules, but not used. The Job has its own.
-  - O(kubernetes) is needed. The rights that it takes are those of C(docs/rbac/backup_from_schedule.yml), beside those of C(docs/rbac/pod.yml).
+  - The connection options are accepted, so that C(module_defaults) can set them for all modules, but they are not used. The Job has its
+    own.
+  - O(kubernetes) is required. The account needs the rights in C(docs/rbac/backup_from_schedule.yml) and C(docs/rbac/pod.yml).
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
@@ -47,7 +48,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Try tonight's backup now
+- name: Test tonight's backup now
   godel.postgres_runbook.pg_backup_job:
     schedule: postgres-backup
     db: godel_production
@@ -60,7 +61,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backup:
-  description: The new backup, or the young one, as M(godel.postgres_runbook.pg_backup) returns it.
+  description: The new backup, or the newest one if it is young enough, as M(godel.postgres_runbook.pg_backup) returns it.
   returned: success, unless in check mode
   type: dict
   sample:
@@ -69,7 +70,7 @@ backup:
     size_bytes: 521142272
     path: /backups/godel_production/godel_production_20260206T030405Z
 job:
-  description: The Job that was waited for.
+  description: The Job that the module waited for.
   returned: when there was one
   type: dict
   sample:
@@ -82,7 +83,7 @@ job:
     reason: ""
     message: ""
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """
@@ -118,7 +119,7 @@ def operation(call: Call) -> Result:
             return Result(False, {"backup": {**young.usable().summary(), "path": young.path}, "msg": text})
         start = run_job.look(cluster, plan.schedule)
         if call.check_mode:
-            would = f"Job {start.running.name} would be waited for." if start.running else "A Job would be started."
+            would = f"The task would wait for Job {start.running.name}." if start.running else "A Job would be started."
             diff = {"before": "", "after": f"a new backup of {plan.db}\n"}
             return Result(True, {"msg": f"CronJob {plan.schedule}: {would}"}, diff)
         known = next(catalog.entries(plan.db), None)

@@ -7,56 +7,54 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_prune
-short_description: Delete old backups from a catalog, never the last good one
+short_description: Delete old backups from a catalog, but never the last good one
 version_added: 0.1.0
 description:
-  - Deletes the backups of a database that no rule keeps. The rules are those of restic. O(keep_last) keeps the
-    newest ones. O(keep_daily), O(keep_weekly) and O(keep_monthly) keep the newest backup of each of the last so many
-    days, ISO weeks and months, in UTC, that have a backup; days without one are not counted. A backup stays when at
-    least one rule keeps it.
-  - Whatever the rules say, it never deletes the newest usable backup, the newest backup with the verdict
-    V(verified), a backup that is younger than O(min_age), one that is being read just now (see
-    M(godel.postgres_runbook.pg_restore_verify)), or one that is dated in the future.
-  - A backup whose verification failed satisfies no rule. It is deleted when a newer backup is V(verified) and it is
-    older than O(min_age); until then it may be all that is left, or the verification may have been wrong. Without any
-    usable backup, nothing is deleted.
-  - When clusters share O(backup_dir) and have databases of one name, the backups of each cluster are judged by
-    themselves. The system identifier of the cluster stands in a backup's manifest.
-  - A backup that was never verified, or whose verdict is V(incomplete) or V(inconclusive), counts for the rules like a verified one.
-  - A backup loses its name by one rename before any of its files goes. Whatever kills the module, nothing half
-    deleted looks like a backup, and the next run removes what is left. What other runs left when they died is
-    removed as well.
-  - Files of backups that were made by hand beside the catalog are never touched.
+  - Deletes the backups of a database that no rule keeps. The rules work as in restic. O(keep_last) keeps the newest backups. O(keep_daily),
+    O(keep_weekly) and O(keep_monthly) keep the newest backup of each day, ISO week and month, for the given number of days, weeks and
+    months in UTC. Only those that have a backup are counted. A backup is kept when at least one rule keeps it.
+  - Regardless of the rules, the module never deletes the newest usable backup, the newest backup with the verdict V(verified), a backup
+    that is younger than O(min_age), one that is in use (for example by M(godel.postgres_runbook.pg_restore_verify)), or one that is dated
+    in the future.
+  - A backup whose verification failed satisfies no rule. It is deleted when a newer backup is V(verified) and it is older than O(min_age).
+    Until then it is kept, because it may be the only one, or the verification may have been wrong. Without any usable backup, nothing is
+    deleted.
+  - When several clusters share O(backup_dir) and have databases with the same name, the rules apply to each cluster separately, by the
+    system identifier in the manifests.
+  - A backup that was never verified, or whose verdict is V(incomplete) or V(inconclusive), counts like a verified one.
+  - A backup is renamed before any of its files is deleted. If the module is killed, no partly deleted backup looks like a complete one, and
+    the next run removes the rest. Remains of other interrupted runs are removed as well.
+  - Dumps that were not taken by this collection are never touched.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   keep_last:
-    description: How many of the newest backups to keep. At least one of the rules has to be 1 or more.
+    description: The number of newest backups to keep, for example V(24). At least one of the rules must be 1 or more.
     type: int
   keep_daily:
-    description: For how many days (UTC) that have a backup to keep the newest one of the day.
+    description: The number of days (UTC) with a backup for which to keep the newest backup of the day, for example V(7).
     type: int
   keep_weekly:
-    description: For how many ISO weeks that have a backup to keep the newest one of the week.
+    description: The number of ISO weeks with a backup for which to keep the newest backup of the week, for example V(5).
     type: int
   keep_monthly:
-    description: For how many months that have a backup to keep the newest one of the month.
+    description: The number of months with a backup for which to keep the newest backup of the month, for example V(12).
     type: int
   min_age:
-    description: Nothing younger than this is ever deleted, for example V(12h) or V(7d).
+    description: The age that a backup must have before it may be deleted, for example V(12h) or V(7d).
     type: str
     default: "0"
   keep_unreadable:
     description:
-      - Whether to keep entries whose manifest is missing or damaged, or whose files are not all there with the sizes
-        of the manifest. They are no backups, but their data may be of use to somebody. With V(false) they are deleted
-        when a newer usable backup is there.
-      - An entry that cannot be read for another reason, such as a missing permission or a newer version of this
-        collection, and one that was moved here from another database, is always kept.
+      - Whether to keep entries whose manifest is missing or damaged, or whose files are missing or differ from the manifest in size. They
+        are not complete backups, but some of their data may still be usable. With V(false) they are deleted when there is a newer usable
+        backup.
+      - An entry that cannot be read for another reason, such as a missing permission or a newer version of this collection, is always kept,
+        and so is one that was moved here from another database.
     type: bool
     default: true
 notes:
-  - The options of the connection are accepted, so that C(module_defaults) can give them to all modules, but not used.
+  - The connection options are accepted, so that C(module_defaults) can set them for all modules, but they are not used.
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.database
@@ -92,7 +90,7 @@ EXAMPLES = r"""
 RETURN = r"""
 deleted:
   description: The backups that were, or in check mode would be, deleted, newest first.
-  returned: always, unless the task fails before it judges
+  returned: always, unless the task fails before it applies the rules
   type: list
   elements: dict
   sample:
@@ -101,8 +99,8 @@ deleted:
       size_bytes: 536870912
       why: no rule keeps it
 kept:
-  description: The backups that stay, newest first. C(why) has every rule that keeps it.
-  returned: always, unless the task fails before it judges
+  description: The backups that are kept, newest first. C(why) lists the rules that keep each of them.
+  returned: always, unless the task fails before it applies the rules
   type: list
   elements: dict
   sample:
@@ -111,16 +109,16 @@ kept:
       size_bytes: 536870912
       why: "keep_last: 1 of 24; keep_daily: 2026-02-06; newest"
 freed_bytes:
-  description: The sizes of the deleted backups together, as far as their manifests could be read.
-  returned: always, unless the task fails before it judges
+  description: The total size of the deleted backups whose manifests could be read.
+  returned: always, unless the task fails before it applies the rules
   type: int
 removed:
-  description: Paths that were, or would be, removed because a run that died had left them.
-  returned: always, unless the task fails before it judges
+  description: Paths of remains of interrupted runs that were removed, or would be in check mode.
+  returned: always, unless the task fails before it applies the rules
   type: list
   elements: str
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: always
   type: str
 """

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_schedule_info
-short_description: Read a CronJob of backups with its Jobs, and judge whether backups come as they should
+short_description: Read a backup CronJob and its Jobs, and judge whether backups run as scheduled
 version_added: 0.1.0
 description:
-  - Reads a CronJob, the Jobs that it owns, and the ends of the logs of the last three that failed.
+  - Reads a CronJob, the Jobs that it owns, and the ends of the logs of the last three failed Jobs.
   - Judges them as findings, each with a severity and the safe next step. The findings are C(schedule_exists), C(schedule_success),
     C(schedule_suspended), C(schedule_missed), C(schedule_failed) and C(schedule_running).
-  - Whether there are backups, and how old they are, is what M(godel.postgres_runbook.pg_backup_info) finds out.
+  - M(godel.postgres_runbook.pg_backup_info) reports whether there are backups, and how old they are.
   - A finding never fails the task. Test RV(severity), or use the playbook C(godel.postgres_runbook.backup_status) with
     C(backup_status_schedule).
 author:
@@ -25,13 +25,13 @@ options:
     required: true
   rpo:
     description:
-      - The recovery point objective, how long ago a Job may have succeeded last, for example V(1d). When it is longer, the finding
-        C(schedule_success) is critical. Otherwise failed Jobs and missed times are warnings.
+      - The recovery point objective, that is, how long ago the last successful Job may have run, for example V(1d). When it is longer ago,
+        the finding C(schedule_success) is critical. Otherwise failed Jobs and missed times are warnings.
     type: str
 notes:
-  - The options of the connection are accepted, so that C(module_defaults) can give them to all modules, but not used.
-  - O(kubernetes) is needed. Its C(workload) and C(container) are not used.
-  - The rights that it takes are those of C(docs/rbac/backup_status.yml).
+  - The connection options are accepted, so that C(module_defaults) can set them for all modules, but they are not used.
+  - O(kubernetes) is required. Its C(workload) and C(container) are not used.
+  - The account needs the rights in C(docs/rbac/backup_status.yml).
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
   - godel.postgres_runbook.kubernetes
@@ -69,7 +69,7 @@ schedule:
     last_success_age_s: 7325
     next: "2026-02-07T01:00:00Z"
 jobs:
-  description: Its Jobs that are still there, newest first.
+  description: Its Jobs that still exist, newest first.
   returned: success
   type: list
   elements: dict
@@ -82,35 +82,35 @@ jobs:
       type: str
       sample: complete
     manual:
-      description: Whether somebody started it by hand from the CronJob.
+      description: Whether it was started manually from the CronJob.
       type: bool
     started:
-      description: When it began, RFC 3339 in UTC.
+      description: When it was started, RFC 3339 in UTC.
       type: str
     ended:
-      description: When it ended; null when it is not over.
+      description: When it ended, RFC 3339 in UTC; null while it is running.
       type: str
     duration_s:
-      description: How long it took, or has taken so far.
+      description: How long it took, or has taken so far, in seconds.
       type: int
     reason:
-      description: Why it failed, as the cluster says it.
+      description: The reason of its failure as Kubernetes reports it.
       type: str
       sample: BackoffLimitExceeded
     message:
-      description: The same in a sentence.
+      description: The message of its failure as Kubernetes reports it.
       type: str
     waiting:
-      description: What keeps its pod from starting; empty when it runs.
+      description: Why its pod does not start; empty when it runs.
       type: str
       sample: "ErrImagePull: ..."
 failed_job_log:
-  description: The last lines that the newest failed Job has written, if it is not followed by a success.
+  description: The last lines of the log of the newest failed Job, unless a later Job succeeded.
   returned: success
   type: list
   elements: str
 findings:
-  description: What was judged. The remedy is the safe next step.
+  description: The findings. The remedy of each is the safe next step.
   returned: success
   type: list
   elements: dict
@@ -128,7 +128,7 @@ severity:
   type: str
   sample: ok
 msg:
-  description: When it ran, when it will run next, and what is not well, for people.
+  description: When it ran, when it will run next, and the problems, in one or two sentences.
   returned: success
   type: str
 """

@@ -7,91 +7,92 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_schedule_plan
-short_description: Check what a schedule of backups needs, and return the objects of Kubernetes that make it
+short_description: Check the options and rights of a backup schedule, and return its Kubernetes objects
 version_added: 0.1.0
 description:
-  - Checks the options, asks whether the rights are there to make the objects, and returns these, to be given to M(kubernetes.core.k8s).
+  - Checks the options, asks Kubernetes whether the account may create the objects, and returns the objects for M(kubernetes.core.k8s).
   - The objects are a CronJob that runs the playbook C(godel.postgres_runbook.backup), a ConfigMap with its inventory, and with O(rbac) a
     ServiceAccount, a Role and a RoleBinding.
-  - The inventory has the options of the connection without the password, which comes from a Secret, and works in the pod that
-    O(kubernetes) names, with the rights of the ServiceAccount.
-  - The role C(godel.postgres_runbook.backup_schedule) is this module and M(kubernetes.core.k8s).
+  - The inventory has the connection options without the password, which comes from a Secret. The Jobs work in the pod that O(kubernetes)
+    names, with the rights of the ServiceAccount.
+  - The role C(godel.postgres_runbook.backup_schedule) uses this module and M(kubernetes.core.k8s).
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   state:
-    description: Whether to return what makes the schedule, or what has to go with it.
+    description: V(present) returns the objects to create, V(absent) the objects to remove.
     type: str
     choices: [present, absent]
     default: present
   name:
-    description: Name of the CronJob and of what belongs to it.
+    description: Name of the CronJob and of the objects that belong to it.
     type: str
     required: true
   cron:
-    description: Minute, hour, day of the month, month and day of the week.
+    description: When the Jobs start, as minute, hour, day of the month, month and day of the week. V(0 2 * * *) means every day at 02:00.
     type: str
     default: 0 2 * * *
   time_zone:
-    description: Name of a time zone for O(cron), for example V(Europe/Berlin). Without it, it is the one of the cluster, mostly UTC.
+    description: Name of the time zone of O(cron), for example V(Europe/Berlin). The default is the time zone of the cluster, usually UTC.
     type: str
   image:
-    description: An execution environment that contains this collection. It is required for O(state=present).
+    description: Image of an execution environment that contains this collection, for example V(registry.example.com/team/runbook:1). It is
+      required for O(state=present).
     type: str
   image_pull_secrets:
-    description: Names of Secrets to pull the image with.
+    description: Names of the Secrets for pulling the image.
     type: list
     elements: str
     default: []
   service_account:
-    description: The account that the Jobs run as. Without it, it has the name of the schedule.
+    description: Name of the ServiceAccount that the Jobs run as. The default is the name of the schedule.
     type: str
   rbac:
     description:
-      - Whether the account and its rights belong to the schedule. Otherwise the account has to be there, with the rights of
+      - Whether the account and its rights belong to the schedule. With V(false) the account must exist, with the rights in
         C(docs/rbac/pod.yml).
     type: bool
     default: true
   suspend:
-    description: Whether to start no Jobs for now.
+    description: Whether to suspend the schedule. While it is suspended, no Jobs are started.
     type: bool
     default: false
   starting_deadline:
-    description: How late a Job may still start, at least V(10s).
+    description: How long after its time a Job may still start, for example V(1h). At least V(10s).
     type: str
     default: 1h
   active_deadline:
-    description: How long a Job may run. The cluster ends one that runs longer.
+    description: How long a Job may run, for example V(6h). Kubernetes ends one that runs longer.
     type: str
     default: 6h
   backoff_limit:
-    description: How often to try again when a Job's pod fails.
+    description: The number of retries when the pod of a Job fails.
     type: int
     default: 1
   successful_jobs_history_limit:
-    description: How many Jobs that succeeded to keep.
+    description: The number of successful Jobs to keep.
     type: int
     default: 3
   failed_jobs_history_limit:
-    description: How many Jobs that failed to keep, with their logs.
+    description: The number of failed Jobs to keep, with their logs.
     type: int
     default: 3
   ttl:
-    description: How long to keep a Job that is over, for example V(1d). Without it, only the limits above count.
+    description: How long to keep a Job after it has ended, for example V(1d). By default only the two limits above count.
     type: str
   resources:
-    description: What a Job's container asks for and may use, in the words of Kubernetes.
+    description: Resource requests and limits of the container of a Job, as in a Kubernetes manifest.
     type: dict
     default: {}
   security_context:
-    description: The security context of a Job's container, in the words of Kubernetes.
+    description: The security context of the container of a Job, as in a Kubernetes manifest.
     type: dict
     default: {}
   password_secret:
-    description: Name of the Secret with the password of the login. The Secret has to be in the namespace.
+    description: Name of the Secret with the password of the login. The Secret must be in the same namespace.
     type: str
   password_key:
-    description: Which entry of O(password_secret) is the password.
+    description: The key of the password in O(password_secret).
     type: str
     default: password
   backup_options:
@@ -105,7 +106,7 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 notes:
-  - O(kubernetes) is needed. The rights that it takes to make the objects are those of C(docs/rbac/backup_schedule.yml).
+  - O(kubernetes) is required. To create the objects, the account needs the rights in C(docs/rbac/backup_schedule.yml).
 seealso:
   - module: godel.postgres_runbook.pg_backup_schedule_info
   - module: godel.postgres_runbook.pg_backup_job
@@ -127,7 +128,7 @@ EXAMPLES = r"""
       workload: deployment/postgres
   register: plan
 
-- name: Make the schedule
+- name: Create the schedule
   kubernetes.core.k8s:
     definition: "{{ item }}"
     apply: true
@@ -138,17 +139,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: The objects, in the order in which to make them, or to remove them for O(state=absent).
+  description: The objects, in the order in which to create them, or to remove them for O(state=absent).
   returned: success
   type: list
   elements: dict
 next:
-  description: When the schedule is due next, RFC 3339 in UTC; null when it is suspended or is to go.
+  description: When the next Job is due, RFC 3339 in UTC; null when the schedule is suspended or to be removed.
   returned: success
   type: str
   sample: "2026-02-07T01:00:00Z"
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """
@@ -206,9 +207,8 @@ def operation(call: Call) -> Result:
         refuse_missing(cluster, manifests.rights(plan, absent), manifests.GRANT)
     when = to_rfc3339(following) if following else None
     text = f"CronJob {plan.namespace}/{plan.name}"
-    text += (
-        " has to go." if absent else f" ({plan.cron}): due next at {when}." if when else f" ({plan.cron}): suspended."
-    )
+    due = f"due next at {when}" if when else "suspended"
+    text += " is to be removed." if absent else f" ({plan.cron}): {due}."
     return Result(False, {"objects": found, "next": when, "msg": text})
 
 

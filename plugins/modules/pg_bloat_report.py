@@ -10,22 +10,22 @@ module: pg_bloat_report
 short_description: Report how much of each table and index a rewrite would give back
 version_added: 0.1.0
 description:
-  - Finds the bloat of tables, TOAST tables, materialized views and indexes, in two stages. First every relation is
-    estimated from the server's statistics, at almost no cost. Then relations that look bloated, and those that statistics
-    say too little about, are measured within a budget, the largest gain first.
+  - Finds the bloat of tables, TOAST tables, materialized views and indexes, in two stages. First every relation is estimated from the
+    server's statistics, at almost no cost. Then relations that look bloated, and those for which statistics are insufficient, are measured
+    within a budget, the largest gain first.
   - The bloat is the share of a relation's bytes that a rewrite at its own fillfactor gives back to the file system
     (C(VACUUM FULL), C(REINDEX)), of its main fork. Space that a fillfactor keeps free is not bloat, nor is space that no rewrite can use.
   - Measuring uses the extensions C(pgstattuple) or C(pageinspect) if they are installed and the login may use them
     (C(pg_stat_scan_tables) is enough for the former, and C(pg_monitor) has it). They are never installed by this module.
-  - With C(pageinspect) and a superuser, the pages of an index show how many entries equal keys would share after a rebuild. Otherwise
-    the figure is what a rebuild gives back at least.
+  - With C(pageinspect) and a superuser, the pages of an index show how many entries equal keys would share after a rebuild. Otherwise the
+    figure is a lower bound.
   - Where neither statistics nor pages suffice, there is no figure, and RV(relations[].note) says why.
-  - Each relation comes with a recommendation and its reason. Findings are the relations that need something.
+  - Each relation comes with a recommendation and its reason. Findings list the relations that need work.
   - Hash and BRIN indexes are computed from the number of rows and pages. GiST indexes are measured by C(pgstattuple). GIN indexes are
-    measured by C(pageinspect) as a superuser, else by the free pages that C(pg_freespacemap) knows; entries of values that no row has
-    any more are not seen, so that the figure is what a rebuild gives back at least. SP-GiST indexes are estimated. How full a build
-    leaves the pages of GiST, SP-GiST and GIN indexes varies; where that could change much, the confidence is V(low). An index that a
-    rebuild would make larger has the figure 0, and C(note) says so.
+    measured by C(pageinspect) as a superuser, else by the free pages that C(pg_freespacemap) knows; entries of values that no row has any
+    more are not seen, so that the figure is a lower bound. SP-GiST indexes are estimated. The fill of GiST, SP-GiST and GIN pages after a
+    build varies; where that could change the result much, the confidence is V(low). An index that a rebuild would make larger has the
+    figure 0, and C(note) says so.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -38,21 +38,22 @@ options:
     description:
       - Report only these tables and materialized views, as C(name) or C(schema.name), with their indexes and TOAST tables. The default is
         all.
-      - A partitioned table stands for its partitions.
+      - A partitioned table includes its partitions.
     type: list
     elements: str
     default: []
   min_size:
-    description: Relations that are smaller are left out, for example V(1MB).
+    description: The size below which relations are left out, for example V(1MB).
     type: str
     default: 1MB
   measure_budget:
     description:
-      - How long all measuring together may take. Each measurement ends when this is used up. V(0) uses estimates only.
+      - How long all measurements together may take, for example V(60s). A measurement is cancelled when the time is used up. With V(0) only
+        estimates are used.
     type: str
     default: 60s
   measure_bytes:
-    description: How much of the relations all measuring together may read.
+    description: How much all measurements together may read, for example V(8GB).
     type: str
     default: 8GB
   min_bloat_ratio:
@@ -73,7 +74,7 @@ options:
     choices: [bloat_bytes, bloat_ratio, size_bytes, dead_tuples, freeze_age]
     default: bloat_bytes
   top:
-    description: How many relations to list. V(0) for all of them. Totals and findings always cover all of them.
+    description: The number of relations to list. V(0) lists all of them. Totals and findings always cover all of them.
     type: int
     default: 100
 extends_documentation_fragment:
@@ -116,7 +117,7 @@ relations:
       description: Its OID in this database.
       type: int
     schema:
-      description: Its schema. A TOAST table stands under the schema and name of the table that it belongs to.
+      description: Its schema. A TOAST table has the schema and name of its table here.
       type: str
       sample: public
     name:
@@ -158,21 +159,21 @@ relations:
       sample: 0.5774
     method:
       description:
-        - How it was found. V(pgstattuple), V(pgstattuple_approx), V(pgstatindex), V(pgstathashindex), V(pageinspect),
+        - How the bloat was found. V(pgstattuple), V(pgstattuple_approx), V(pgstatindex), V(pgstathashindex), V(pageinspect),
           V(pg_freespacemap), V(estimate), or V(none).
       type: str
       sample: pgstatindex
     confidence:
       description:
-        - V(high) when all of it was measured, V(medium) for a good estimate or a figure that is true at least, V(low), or
-          V(none) when there is no figure.
+        - V(high) when all of it was measured, V(medium) for a good estimate or a lower bound, V(low) for a poor estimate, or V(none) when
+          there is no figure.
       type: str
       sample: high
     note:
-      description: Why the confidence is no better; empty otherwise.
+      description: Why the confidence is not higher; empty when it is high.
       type: str
     fillfactor:
-      description: In per cent.
+      description: Its fillfactor in percent.
       type: int
       sample: 90
     live_tuples:
@@ -185,10 +186,10 @@ relations:
       description: Transactions since the oldest row that is not frozen; null for indexes.
       type: int
     last_vacuum:
-      description: When it was vacuumed last, RFC 3339 in UTC; null for never.
+      description: When it was vacuumed last, RFC 3339 in UTC; null if never.
       type: str
     last_analyze:
-      description: When it was analyzed last, RFC 3339 in UTC; null for never.
+      description: When it was analyzed last, RFC 3339 in UTC; null if never.
       type: str
     recommendation:
       description: V(vacuum), V(reindex), V(repack), V(analyze) or V(nothing).

@@ -11,46 +11,49 @@ short_description: Report how full the disks of a PostgreSQL server are, and wha
 version_added: 0.1.0
 description:
   - Lists the file systems of the data directory, the WAL, the tablespaces, the logs and the backups.
-  - Says how much WAL there is, and what holds it. Replication slots with their consumers, an archiver that fails, C(wal_keep_size), base
-    backups that run, checkpoints, the WAL summarizer. Each with its bytes and its remedy.
-  - A switch of the WAL file (C(pg_switch_wal)) frees nothing.
-  - Lists temporary files, log files, and files of the database that no relation has.
+  - Reports how much WAL there is, and what holds it, that is, replication slots, a failing archiver, C(wal_keep_size), running base
+    backups, checkpoints, and the WAL summarizer, each with its bytes and its remedy.
+  - Switching the WAL file (C(pg_switch_wal)) frees no space.
+  - Lists temporary files, log files, and orphaned files, that is, files in the directory of the database that belong to no relation.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   backup_dir:
-    description: The directory of the backups, where the server runs. It is not looked at when it is left out.
+    description: Directory of the backups on the server's host or in its pod, for example V(/backups). By default its file system is not
+      reported.
     type: path
   used_ratio_warning:
-    description: From which used share of a file system on to warn, 0 to 1.
+    description: The used share of a file system, 0 to 1, from which it is a V(warning).
     type: float
     default: 0.8
   used_ratio_critical:
-    description: From which used share of a file system on it is critical, 0 to 1.
+    description: The used share of a file system, 0 to 1, from which it is V(critical).
     type: float
     default: 0.9
   min_free:
-    description: How much has to be free, for example V(20GB). Less is critical, whatever the share. Not judged when it is left out.
+    description: The space that must be free on each file system, for example V(20GB). Less is V(critical), whatever the used share. By
+      default only the share is judged.
     type: str
   held_warning:
-    description: How much WAL one thing may hold without a warning.
+    description: How much WAL one holder, such as a slot, may hold before that is a V(warning).
     type: str
     default: 1GB
   temp_warning:
-    description: How large temporary files may be just now without a warning.
+    description: How large the current temporary files may be before that is a V(warning).
     type: str
     default: 1GB
   log_warning:
-    description: How large the log files may be without a finding.
+    description: How large the log files may be before that is a finding.
     type: str
     default: 1GB
   orphans:
-    description: Whether to look for files of O(db) that no relation has. The login has to be allowed to list the server's files.
+    description: Whether to look for orphaned files of O(db). The login must be allowed to list the server's files.
     type: bool
     default: true
   orphan_age:
     description:
-      - How old such a file has to be. One that is younger than the oldest transaction of O(db) is never listed, whatever its age.
+      - The age from which an orphaned file is listed, for example V(1h). A file that is younger than the oldest transaction of O(db) is
+        never listed.
     type: str
     default: 1h
   statement_timeout:
@@ -63,19 +66,19 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 notes:
-  - It needs the role C(pg_monitor). Without it, RV(notes) says what is hidden, and the rest is shown.
-  - File systems can only be seen where the server's own directories are, on its host or in its pod, by C(root) or its account.
+  - The login needs the role C(pg_monitor). Without it, RV(notes) says what is hidden, and the rest is shown.
+  - File systems are reported only if the module runs on the server's host, as C(root) or as the server's account, or in its pod.
 seealso:
   - module: godel.postgres_runbook.pg_storage_info
   - module: godel.postgres_runbook.pg_log_cleanup
   - module: godel.postgres_runbook.pg_slot_drop
   - name: WAL configuration
-    description: What makes the server keep WAL.
+    description: The settings that make the server keep WAL.
     link: https://www.postgresql.org/docs/current/wal-configuration.html
 """
 
 EXAMPLES = r"""
-- name: See how full the disks are
+- name: Report how full the disks are
   godel.postgres_runbook.pg_disk_info:
     db: godel_production
     backup_dir: /backups
@@ -86,10 +89,10 @@ EXAMPLES = r"""
 RETURN = r"""
 file_systems:
   description:
-    - The file systems, the fullest first. C(used_ratio) is C(used_bytes) of the sum of C(used_bytes) and C(free_bytes), 0 to 1, as C(df)
-      says it. Blocks that are reserved for root are in C(total_bytes) alone.
-    - C(path) is that of one directory on it. C(kinds) is what lies there, and C(holds) has a C(kind) (V(data), V(wal),
-      V(tablespace), V(log) or V(backup)) and a C(path) for each directory.
+    - The file systems, the fullest first. C(used_ratio) is C(used_bytes) divided by the sum of C(used_bytes) and C(free_bytes), 0 to 1, as
+      C(df) computes it. Blocks that are reserved for root count in C(total_bytes) only.
+    - C(path) is one of the directories on it. C(holds) lists all of them, each with a C(kind) (V(data), V(wal), V(tablespace), V(log) or
+      V(backup)) and a C(path), and C(kinds) lists their kinds.
   returned: success
   type: list
   elements: dict
@@ -106,7 +109,7 @@ file_systems:
       used_bytes: 96636764160
       used_ratio: 0.9
 wal:
-  description: The WAL.
+  description: The WAL and its holders.
   returned: success
   type: dict
   contains:
@@ -114,25 +117,25 @@ wal:
       description: The size of C(pg_wal); null when the login may not see it.
       type: int
     files:
-      description: How many files it has.
+      description: The number of files in C(pg_wal).
       type: int
     segment_size_bytes:
-      description: The size of one.
+      description: The size of one WAL file.
       type: int
     max_wal_size_bytes:
-      description: The setting C(max_wal_size), by which checkpoints are made. It is no limit.
+      description: The setting C(max_wal_size), which triggers checkpoints. It is not a hard limit.
       type: int
     min_wal_size_bytes:
-      description: The setting C(min_wal_size). So much is kept for use in any case.
+      description: The setting C(min_wal_size). The server always keeps this much for reuse.
       type: int
     ready_files:
-      description: How many files wait for the archiver; null when the login may not see it.
+      description: The number of files that wait for the archiver; null when the login may not see it.
       type: int
     advice:
-      description: Why a switch of the WAL file is of no use.
+      description: Why switching the WAL file does not help.
       type: str
     holders:
-      description: What holds it, the one with the most bytes first. What several hold is counted for each of them.
+      description: The holders of WAL, the one with the most bytes first. WAL that several of them hold counts for each.
       type: list
       elements: dict
       contains:
@@ -140,44 +143,45 @@ wal:
           description: V(slot), V(archiver), V(wal_keep_size), V(min_wal_size), V(base_backup), V(checkpoint) or V(summarizer).
           type: str
         name:
-          description: Which one.
+          description: Its name, for example that of the slot.
           type: str
         held_bytes:
-          description: How much; null when that is not known.
+          description: How much WAL it holds; null when that is not known.
           type: int
         active:
-          description: Whether it is at work; null when that is no question.
+          description: Whether it is active; null when this does not apply.
           type: bool
         severity:
           description: V(ok), V(info), V(warning) or V(critical).
           type: str
         detail:
-          description: One sentence for people.
+          description: A summary in one sentence.
           type: str
         remedy:
-          description: What lets go of the WAL; empty when all is well.
+          description: How to release the WAL; empty when nothing needs to be done.
           type: str
 temp:
   description:
-    - Temporary files of now (C(size_bytes), C(files); null when they are hidden), and what queries of O(db) have written to such files
-      (C(written_bytes), C(written_files)) since the statistics were reset (C(since), null for never).
+    - The current temporary files (C(size_bytes), C(files); null when they are hidden), and how much queries of O(db) have written to
+      temporary files (C(written_bytes), C(written_files)) since the statistics were last reset (C(since), null if never).
   returned: success
   type: dict
 orphans:
-  description: Files of O(db) that no relation has, C(files), C(size_bytes) and the C(largest) 20; null when they were not looked for.
+  description: The orphaned files of O(db), with C(files), C(size_bytes) and the C(largest) 20; null when the module did not look for them.
   returned: success
   type: dict
 logs:
-  description: The server's log files, C(directory), C(size_bytes), C(files) and C(oldest); null when hidden or when it writes none.
+  description: The server's log files, with C(directory), C(size_bytes), C(files) and C(oldest); null when they are hidden or when the
+    server writes none.
   returned: success
   type: dict
 notes:
-  description: What could not be seen.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: success
   type: list
   elements: str
 findings:
-  description: Every file system, and what else somebody has to know of.
+  description: One finding for each file system, and all other findings.
   returned: success
   type: list
   elements: dict
@@ -189,14 +193,14 @@ findings:
       threshold: 1073741824
       message: The physical replication slot 'old_replica' holds 5.0 GiB; it has no consumer.
       remedy: >-
-        Start its consumer. Run the playbook godel.postgres_runbook.disk_space with -e disk_space_drop_slot=old_replica if nobody will use
-        it again.
+        Start its consumer. If no consumer will use it again, run the playbook godel.postgres_runbook.disk_space with
+        -e disk_space_drop_slot=old_replica.
 severity:
   description: The worst severity among the findings, V(ok), V(info), V(warning) or V(critical).
   returned: success
   type: str
 msg:
-  description: A few sentences for people.
+  description: A summary in a few sentences.
   returned: success
   type: str
 """

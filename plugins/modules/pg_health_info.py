@@ -14,8 +14,8 @@ description:
     and in at most 30 statements. Each section has what the module of its subject returns.
   - The server limits the time of each statement (O(statement_timeout)). Two seconds later the module itself ends the connection, so that
     it returns even if the server hangs.
-  - A section that fails becomes a finding, and the other sections are read all the same. The module connects again once when the connection
-    is lost.
+  - A section that fails becomes a finding, and the other sections are still read. When the connection is lost, the module connects once
+    more.
   - A server of which no section could be read is critical, whatever O(ignore) says (C(health_nothing_read)).
   - The task does not fail when the server cannot be reached. The result has a critical finding, and RV(reachable) is false.
 author:
@@ -159,7 +159,7 @@ sections:
           description: The figures.
           type: dict
     backups:
-      description: Its C(data) are those of M(godel.postgres_runbook.pg_backup_info). Only there with O(backup_dir).
+      description: Its C(data) are those of M(godel.postgres_runbook.pg_backup_info). It is only read with O(backup_dir).
       type: dict
     schema:
       description:

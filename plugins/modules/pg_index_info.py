@@ -11,13 +11,14 @@ short_description: Find unused, duplicate, redundant, invalid and missing indexe
 version_added: 0.1.0
 description:
   - Reports findings on indexes, each with its size and the exact command. This module never drops or creates anything.
-  - C(index_unused) has no scan since the statistics began. C(index_duplicate) equals another index. C(index_redundant) is a
-    B-tree whose keys another index begins with. C(index_invalid) cannot be used by any query. C(index_missing_for_key) is a foreign key
-    without an index on the referencing side.
+  - C(index_unused) had no scan in the time for which scans have been counted. C(index_duplicate) equals another index. C(index_redundant)
+    is a B-tree whose keys another index begins with. C(index_invalid) cannot be used by any query. C(index_missing_for_key) is a foreign
+    key without an index on the referencing side.
   - An index that enforces uniqueness, backs a constraint, is referenced by a foreign key, identifies rows for replication, is used by
     C(CLUSTER), is a part of a partitioned index, or belongs to an extension is never reported as unused, duplicate or redundant.
   - C(index_twin) names two such indexes that are equal, with the reason why each must stay.
-  - The last index by which a foreign key finds its rows, and one that would serve the queries of an index that may be dropped, are not reported as unused.
+  - The last index that serves a foreign key, and one that would serve the queries of an index that may be dropped, are not reported as
+    unused.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
@@ -27,7 +28,8 @@ options:
     elements: str
     default: []
   min_size:
-    description: Smaller indexes, and smaller tables with foreign keys, are left out. Invalid indexes are always reported.
+    description: The size below which indexes, and tables with foreign keys, are left out, for example V(1MB). Invalid indexes are always
+      reported.
     type: str
     default: 1MB
   unused_after:
@@ -69,7 +71,7 @@ superfluous_bytes:
   returned: success
   type: int
 statistics_age_s:
-  description: For how many seconds scans have been counted; null when that is not known.
+  description: How long scans have been counted, in seconds; null when that is not known.
   returned: success
   type: float
 findings:

@@ -10,19 +10,19 @@ module: pg_log_cleanup
 short_description: Remove old log files of a PostgreSQL server
 version_added: 0.1.0
 description:
-  - Removes files below the server's own C(log_directory) whose names its own C(log_filename) makes, with C(.log), C(.csv) or C(.json),
-    and that were not written to for O(older_than).
-  - Never a file that the server writes to, never a link, and never through a link that leads out of C(log_directory). Other files
-    are not touched.
-  - Several servers may write to one C(log_directory) outside of their data directories. There, files of other accounts than the server's and
-    files that any process has open are left alone, too. When it cannot be seen what is open, only files that were not written to
-    for V(25h) are removed, whatever O(older_than) says. Closed files of another server of the same account, with the same C(log_filename),
-    cannot be told from its own.
+  - Removes files below the server's C(log_directory) that were not written to for O(older_than) and whose names match its C(log_filename),
+    with C(.log), C(.csv) or C(.json).
+  - The module never removes a file that the server writes to, and removes no link. It follows no link that leads out of C(log_directory).
+    Other files are not touched.
+  - Several servers may write to one C(log_directory) outside of their data directories. There, files of accounts other than the server's
+    and files that any process has open are kept, too. When the module cannot see which files are open, it removes only files that were not
+    written to for V(25h), even if O(older_than) is shorter. It cannot distinguish closed files of another server with the same account and
+    the same C(log_filename).
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   older_than:
-    description: For how long a file must not have been written to. At least V(1h).
+    description: How long a file must not have been written to before it is removed, for example V(14d). At least V(1h).
     type: str
     default: 7d
   statement_timeout:
@@ -35,8 +35,8 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes
 notes:
-  - It works on the server's host, as C(root) or its account, or in its pod. The login needs the role C(pg_monitor).
-  - What a server without C(logging_collector) prints is kept by somebody else, such as systemd or Kubernetes, and is not touched.
+  - The module must run on the server's host, as C(root) or as the server's account, or in its pod. The login needs the role C(pg_monitor).
+  - Without C(logging_collector), the output of the server is kept by another program, such as systemd or Kubernetes, and is not touched.
 seealso:
   - module: godel.postgres_runbook.pg_disk_info
   - name: Where to log
@@ -45,7 +45,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Keep the logs of two weeks
+- name: Remove log files older than two weeks
   godel.postgres_runbook.pg_log_cleanup:
     db: godel_production
     older_than: 14d
@@ -53,7 +53,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directory:
-  description: The directory with the log files, links followed; null when the server writes none.
+  description: The directory of the log files, with links resolved; null when the server writes none.
   returned: always
   type: str
 removed:
@@ -62,20 +62,20 @@ removed:
   type: list
   elements: dict
 kept:
-  description: How many log files are left.
+  description: The number of log files that are kept.
   returned: always
   type: int
 freed_bytes:
-  description: The size of what was removed.
+  description: The total size of the removed files.
   returned: always
   type: int
 notes:
-  description: What could not be seen, and what was done about it.
+  description: Remarks, for example on files that the module could not examine, and the consequence.
   returned: always
   type: list
   elements: str
 msg:
-  description: One or two sentences for people.
+  description: A summary in one or two sentences.
   returned: always
   type: str
 """
@@ -85,7 +85,7 @@ from ..module_utils._diagnostics.disk import log_cleanup
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
 from ..module_utils._target.factory import create_target
-from ..module_utils._units import utc_now
+from ..module_utils._units import counted, utc_now
 
 SPEC = ArgumentSpec(
     {
@@ -107,7 +107,7 @@ def operation(call: Call) -> Result:
     if done.problem is None:
         values["msg"] = log_cleanup.describe(done, rehearsal=call.check_mode)
     else:
-        failure = f"{done.problem.message} Before that, {len(done.removed)} files were removed."
+        failure = f"{done.problem.message} {counted(len(done.removed), 'file')} had been removed before."
         values.update(done.problem.as_result())
     return Result(bool(done.removed), values, log_cleanup.difference(done), failure=failure)
 

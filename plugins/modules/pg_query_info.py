@@ -7,60 +7,60 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_query_info
-short_description: Report which queries of a PostgreSQL server cost most, and which got slower
+short_description: Report which queries of a PostgreSQL server cost most, and which became slower
 version_added: 0.1.0
 description:
   - Reads C(pg_stat_statements), of any version and in any schema, and lists the queries that cost most.
-  - When the extension is missing, the findings say with which commands it is enabled. It is never installed by this module.
-  - Compares with an earlier RV(sample), and tells what got slower. A reset in between is noticed.
-  - It takes four statements, none of which moves the whole of a long query text.
+  - When the extension is missing, the findings list the commands that enable it. This module never installs it.
+  - Compares with an earlier RV(sample), and reports queries that became slower. A reset in between is detected.
+  - The module sends four statements to the server, none of which transfers long query texts in full.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   all_databases:
-    description: Whether to report the queries of all databases, or those of O(db).
+    description: Whether to report the queries of all databases. With V(false), only those of O(db).
     type: bool
     default: false
   sort:
     description:
-      - What the queries are sorted by. V(total) and V(mean) are the time of execution, V(io) is the time of reading and writing, or
-        pages where C(track_io_timing) is off.
+      - The figure by which the queries are sorted. V(total) and V(mean) are the execution time, V(io) is the time of reads and writes, or
+        the number of pages where C(track_io_timing) is off.
     type: str
     choices: [total, mean, calls, io, wal, temp]
     default: total
   top:
-    description: How many queries to list.
+    description: The number of queries to list.
     type: int
     default: 20
   query_length:
-    description: How many characters of each query to show.
+    description: The number of characters of each query to show.
     type: int
     default: 1000
   sample_size:
-    description: How many queries, those with the most time, are judged and are kept in RV(sample).
+    description: The number of queries, those with the most execution time, that are judged and kept in RV(sample).
     type: int
     default: 500
   baseline:
     description:
-      - An earlier RV(sample) to compare with. M(godel.postgres_runbook.report_history) keeps them.
+      - An earlier RV(sample) to compare with. M(godel.postgres_runbook.report_history) keeps such samples.
     type: dict
   slower_factor:
-    description: How many times as long as before a call has to take for a finding.
+    description: The factor by which the mean time of a call must have grown for a finding, for example V(1.5).
     type: float
     default: 1.5
   min_calls:
-    description: Queries with fewer calls are not called slower, nor judged by averages.
+    description: The number of calls below which a query is not reported as slower, and not judged by its averages.
     type: int
     default: 20
   min_time_ratio:
-    description: Queries with a smaller share of the time, 0 to 1, are not called slower, nor judged by averages.
+    description: The share of the total time, 0 to 1, below which a query is not reported as slower, and not judged by its averages.
     type: float
     default: 0.01
   explain:
     description:
-      - Whether to show the generic plans of the listed queries of O(db). It takes PostgreSQL 16. Nothing is executed.
-      - Planning may call functions, with the rights of the login. So there are no plans in a database with functions that are neither the
-        login's own nor a superuser's, unless all of those are volatile, and so are never called by planning.
+      - Whether to show the generic plans of the listed queries of O(db). This option needs PostgreSQL 16. No query is executed.
+      - Planning may call functions with the privileges of the login. The module therefore shows no plans in a database with functions that
+        are owned neither by the login nor by a superuser, unless all of these are volatile, since planning never calls volatile functions.
     type: bool
     default: false
   statement_timeout:
@@ -73,17 +73,17 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 notes:
-  - The login needs the role C(pg_read_all_stats), which C(pg_monitor) has, to see the queries of other users.
+  - To see the queries of other roles, the login needs the role C(pg_read_all_stats), which C(pg_monitor) includes.
 seealso:
   - module: godel.postgres_runbook.pg_query_stats_reset
   - module: godel.postgres_runbook.report_history
   - name: pg_stat_statements
-    description: What counts the queries.
+    description: The extension that counts the queries.
     link: https://www.postgresql.org/docs/current/pgstatstatements.html
 """
 
 EXAMPLES = r"""
-- name: See which queries write most to temporary files
+- name: Report which queries use temporary files most
   godel.postgres_runbook.pg_query_info:
     db: godel_production
     sort: temp
@@ -93,32 +93,32 @@ EXAMPLES = r"""
 
 RETURN = r"""
 available:
-  description: Whether there are figures. When there are none, the findings say why.
+  description: Whether query statistics are available. If not, the findings say why.
   returned: success
   type: bool
 extension_version:
-  description: The version of the extension in this database; null when it is not there.
+  description: The version of the extension in this database; null when it is not installed.
   returned: success
   type: str
   sample: "1.11"
 stats_reset:
-  description: Since when all is counted, RFC 3339 in UTC. Resets of single databases do not show here.
+  description: When all statistics were last reset, RFC 3339 in UTC. Resets of single databases are not included.
   returned: success
   type: str
 statement_count:
-  description: How many statements are counted in the scope.
+  description: The number of different statements in the scope.
   returned: success
   type: int
 call_count:
-  description: How often they were called. This and RV(total_time_s) do not count again what a function calls.
+  description: The number of their calls. In this and in RV(total_time_s), statements inside functions do not count twice.
   returned: success
   type: int
 total_time_s:
-  description: How long they took.
+  description: Their total execution time in seconds.
   returned: success
   type: float
 evictions:
-  description: How often seldom statements were dropped for want of room; null when it is not known.
+  description: How often C(pg_stat_statements) evicted rarely used statements because it was full; null when it is not known.
   returned: success
   type: int
 queries:
@@ -128,74 +128,75 @@ queries:
   elements: dict
   contains:
     queryid:
-      description: Its identifier, as text since it is larger than some programs' numbers. Null when the query is hidden from the login.
+      description: Its identifier, as text because some programs cannot handle integers of this size. Null when the query is hidden from the
+        login.
       type: str
     query:
-      description: The beginning of its text, without its literals.
+      description: The beginning of its text, without literals.
       type: str
     query_cut:
-      description: Whether the text goes on.
+      description: Whether the text was cut.
       type: bool
     user:
-      description: Who runs it; null for a role that is gone.
+      description: The role that runs it; null for a role that was dropped.
       type: str
     database:
-      description: Where; null for a database that is gone.
+      description: Its database; null for a database that was dropped.
       type: str
     toplevel:
-      description: Whether a client sent it, and not a function.
+      description: Whether a client sent it. V(false) for a statement inside a function.
       type: bool
     calls:
-      description: How often.
+      description: The number of calls.
       type: int
     total_time_s:
-      description: The time of execution.
+      description: The total execution time in seconds.
       type: float
     mean_time_s:
-      description: The same per call.
+      description: The mean execution time of a call in seconds.
       type: float
     stddev_time_s:
-      description: The standard deviation of it.
+      description: The standard deviation of the execution time in seconds.
       type: float
     max_time_s:
-      description: The longest call.
+      description: The execution time of the longest call in seconds.
       type: float
     plan_time_s:
-      description: The time of planning, where C(pg_stat_statements.track_planning) is on.
+      description: The total planning time in seconds, if C(pg_stat_statements.track_planning) is on.
       type: float
     time_ratio:
-      description: Its share of the time of all, 0 to 1.
+      description: Its share of RV(total_time_s), 0 to 1.
       type: float
     rows:
-      description: How many rows it returned or changed.
+      description: The number of rows that it returned or changed.
       type: int
     cache_hit_ratio:
-      description: Which share of its pages was in the server's cache, 0 to 1; null when it asked for none.
+      description: The share of its pages, 0 to 1, that was in the server's cache; null when it read none.
       type: float
     shared_hit_bytes:
-      description: Pages that were in the cache.
+      description: The size of the pages that were in the cache.
       type: int
     shared_read_bytes:
-      description: Pages that were not.
+      description: The size of the pages that were not in the cache.
       type: int
     shared_dirtied_bytes:
-      description: Pages that it changed.
+      description: The size of the pages that it changed.
       type: int
     temp_bytes:
-      description: What it wrote to temporary files and read from them.
+      description: The size of the data that it wrote to temporary files and read from them.
       type: int
     wal_bytes:
-      description: The WAL that it made.
+      description: The size of the WAL that it generated.
       type: int
     io_time_s:
-      description: The time of reading and writing files, where C(track_io_timing) is on.
+      description: The time of file reads and writes in seconds, if C(track_io_timing) is on.
       type: float
 compared_with:
   description: When O(baseline) was collected; null when nothing was compared.
   returned: success
   type: str
 changes:
-  description: How queries did since the baseline, those first that took the most time since. At least all that got slower.
+  description: The queries since the baseline, those with the most time since then first. The list has at least all that became slower.
   returned: success
   type: list
   elements: dict
@@ -229,11 +230,11 @@ plans:
         - "  Filter: (name = $1)"
       why: ""
 sample:
-  description: What a later run can compare with, as its O(baseline). Empty when there are no figures.
+  description: The figures to keep as the O(baseline) of a later run. Empty when there are no figures.
   returned: success
   type: dict
 findings:
-  description: What was judged, the worst first.
+  description: The findings, the worst first.
   returned: success
   type: list
   elements: dict
@@ -250,12 +251,12 @@ severity:
   returned: success
   type: str
 notes:
-  description: What could not be seen or compared, as sentences.
+  description: Remarks, for example on data that the login has no privilege to see, or that could not be compared.
   returned: success
   type: list
   elements: str
 msg:
-  description: The sums and the worst finding, for people.
+  description: The totals and the worst finding.
   returned: success
   type: str
 """

@@ -7,32 +7,32 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_query_stats_reset
-short_description: Begin the statistics of queries anew
+short_description: Reset the query statistics of a PostgreSQL server
 version_added: 0.1.0
 description:
-  - Resets C(pg_stat_statements), of one database or of all, and returns what it has counted until then.
-  - Statistics that are younger than O(min_age) stay, so that a second run changes nothing.
-  - The figures cannot be brought back. The role C(query_performance) keeps a sample of them first.
+  - Resets C(pg_stat_statements), of one database or of all, and returns the figures that it had until then.
+  - Statistics that are younger than O(min_age) are kept, so that a second run changes nothing.
+  - A reset cannot be undone. The role C(query_performance) keeps a sample of the figures first.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   all_databases:
-    description: Whether to forget the queries of all databases, or those of O(db). The latter takes version 1.7 of the extension.
+    description: Whether to reset the statistics of all databases. V(false) resets those of O(db), which needs version 1.7 of the extension.
     type: bool
     default: false
   min_age:
     description:
-      - How old the statistics have to be. V(0) resets them in any case.
-      - Before version 1.11 of the extension (PostgreSQL 17) nobody knows since when one database is counted. There, its statistics
-        stay while they have fewer than 100 calls.
+      - The age from which the statistics are reset, for example V(1d). V(0) always resets them.
+      - Before version 1.11 of the extension (PostgreSQL 17) the age of the statistics of one database is unknown. There, they are kept
+        while they have fewer than 100 calls.
     type: str
     default: 1h
   top:
-    description: How many of the queries to return, those with the most time.
+    description: The number of queries to return, those with the most execution time.
     type: int
     default: 20
   sample_size:
-    description: How many queries, those with the most time, are kept in RV(sample).
+    description: The number of queries, those with the most execution time, to keep in RV(sample).
     type: int
     default: 500
   statement_timeout:
@@ -45,17 +45,17 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes
 notes:
-  - Only superusers may reset until somebody grants them C(EXECUTE) on the function C(pg_stat_statements_reset).
+  - The login must be a superuser, or have the privilege C(EXECUTE) on the function C(pg_stat_statements_reset).
 seealso:
   - module: godel.postgres_runbook.pg_query_info
 """
 
 EXAMPLES = r"""
-- name: Begin anew after a release, unless that was done within a day
+- name: Reset the statistics after a release, unless they are younger than a day
   godel.postgres_runbook.pg_query_stats_reset:
     db: godel_production
     min_age: 1d
-  register: forgotten
+  register: reset
 """
 
 RETURN = r"""
@@ -69,15 +69,15 @@ before:
   type: list
   elements: dict
 statement_count:
-  description: How many statements were counted.
+  description: The number of different statements.
   returned: success
   type: int
 call_count:
-  description: How often they were called.
+  description: The number of their calls.
   returned: success
   type: int
 total_time_s:
-  description: How long they took.
+  description: Their total execution time in seconds.
   returned: success
   type: float
 sample:
@@ -85,12 +85,12 @@ sample:
   returned: success
   type: dict
 notes:
-  description: What could not be seen, as sentences.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: success
   type: list
   elements: str
 msg:
-  description: One or two sentences for people.
+  description: A summary in one or two sentences.
   returned: success
   type: str
 """
@@ -114,7 +114,7 @@ SPEC = ArgumentSpec(
 
 
 def operation(call: Call) -> Result:
-    """Read the statistics, and begin anew."""
+    """Read the statistics, and reset them."""
     params = call.params
     plan = ResetPlan.from_params(params)
     server = Server(create_target(params), Login.from_params(params, "query stats reset"), check_mode=call.check_mode)

@@ -11,7 +11,7 @@ short_description: Rebuild the indexes of a PostgreSQL database that waste space
 version_added: 0.1.0
 description:
   - Rebuilds indexes that would become smaller by at least O(min_bloat_ratio) and O(min_bloat_bytes), the largest gain first, with
-    C(REINDEX INDEX CONCURRENTLY), so that reads and writes go on.
+    C(REINDEX INDEX CONCURRENTLY), so that reads and writes continue.
   - Rebuilds invalid indexes, and drops leftovers of interrupted rebuilds (C(_ccnew), C(_ccold)), unless a session is working on the
     table.
   - An index whose bloat is not known well enough (O(min_confidence)) is reported and not touched.

@@ -11,60 +11,64 @@ short_description: Judge replication as seen from a PostgreSQL primary or standb
 version_added: 0.1.0
 description:
   - On a primary, shows and judges each replica with its lag in bytes and seconds at each stage, the slots and what they hold, and whether
-    commits wait for a synchronous standby that is not there.
-  - On a standby, shows and judges the WAL receiver, how far replay is behind what was received, paused and delayed replay, and queries that
-    replay has cancelled. A standby that others follow shows them as a primary does.
-  - On both, logical subscriptions of the whole server and publications of the database. Four statements in all.
-  - Lag in bytes is exact. Lag in seconds is what the server measured last, and stays the same while a replica replays nothing.
-  - A standby cannot know what its primary has not sent yet. So both should be looked at.
-  - C(primary_conninfo) is never read, because it may have a password.
+    commits wait for a synchronous standby that is not connected.
+  - On a standby, shows and judges the WAL receiver, how far replay is behind the received WAL, paused and delayed replay, and queries that
+    replay has cancelled. If other standbys replicate from it, they are shown as on a primary.
+  - On both, shows logical subscriptions of the whole server and publications of the database. The module sends four statements to the
+    server.
+  - Lag in bytes is exact. Lag in seconds is the last measurement of the server, and does not change while a replica replays nothing.
+  - A standby does not know about WAL that its primary has not sent yet. Examine both servers.
+  - C(primary_conninfo) is never read, because it may contain a password.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   lag_bytes_warning:
     description:
-      - From which lag of a replica on a finding is a V(warning). On a primary it counts from the position of its WAL to what is replayed, on
-        a standby from what it has received.
-      - A standby with C(recovery_min_apply_delay) is judged by the time beyond the delay only, when it is looked at itself.
+      - The lag of a replica in bytes from which a finding is a V(warning), for example V(64MB). On a primary, it is the WAL that the
+        replica has not replayed. On a standby, it is the received WAL that is not replayed.
+      - When the module examines a standby with C(recovery_min_apply_delay), only time beyond that delay counts.
     type: str
     default: 64MB
   lag_bytes_critical:
-    description: From which lag on it is V(critical).
+    description: The lag of a replica in bytes from which a finding is V(critical), for example V(1GB).
     type: str
     default: 1GB
   lag_warning:
-    description: The same as O(lag_bytes_warning), in time.
+    description: The lag of a replica in time from which a finding is a V(warning), for example V(30s). See O(lag_bytes_warning).
     type: str
     default: 30s
   lag_critical:
     description:
-      - The same as O(lag_bytes_critical), in time.
-      - On a standby the time is an upper bound. So it is V(critical) only if the bytes are O(lag_bytes_warning), too.
+      - The lag of a replica in time from which a finding is V(critical), for example V(5m).
+      - On a standby the time is an upper bound. There the finding is V(critical) only if the lag in bytes reaches O(lag_bytes_warning) as
+        well.
     type: str
     default: 5m
   archive_lag_warning:
     description:
-      - For a standby that lives on an archive, with C(restore_command) and without C(primary_conninfo), in place of O(lag_warning). From which
-        age of the last transaction that was replayed on a finding is a V(warning). It is never V(critical), for the primary may be idle.
+      - The age of the last replayed transaction from which a finding is a V(warning), on a standby that replays only from an archive (with
+        C(restore_command) and without C(primary_conninfo)). It replaces O(lag_warning) there. The finding is never V(critical), because the
+        primary may be idle.
       - It should be longer than C(archive_timeout) of the primary.
     type: str
     default: 1h
   slot_bytes_warning:
-    description: From which amount of WAL that a slot holds on a finding is a V(warning).
+    description: How much WAL a slot may hold before that is a V(warning), for example V(1GB).
     type: str
     default: 1GB
   slot_bytes_critical:
-    description: From which amount on it is V(critical).
+    description: How much WAL a slot may hold before that is V(critical), for example V(10GB).
     type: str
     default: 10GB
   inactive_warning:
     description:
-      - How long a slot may be without its consumer before that is a V(warning), on PostgreSQL 17 and later.
-      - Earlier ones do not tell since when, so that it is one at once.
+      - How long a slot may be inactive before that is a V(warning), on PostgreSQL 17 and later.
+      - Earlier versions do not report since when a slot is inactive, so that any inactive slot is a V(warning).
     type: str
     default: 15m
   expected_replicas:
-    description: How many replicas have to be connected to this server. Fewer are V(critical). Any number will do when it is left out.
+    description: The number of replicas that must be connected to this server, for example V(2). Fewer are V(critical). By default the
+      number is not judged.
     type: int
   statement_timeout:
     description: How long each statement may take.
@@ -76,15 +80,16 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 notes:
-  - It needs the role C(pg_monitor). Without it the names of replicas, the slots and the subscriptions are shown, and RV(notes) says what is hidden.
+  - The login needs the role C(pg_monitor). Without it only the names of replicas, the slots and the subscriptions are shown, and RV(notes)
+    says what is hidden.
 seealso:
   - name: Monitoring statistics
-    description: What the server's own views mean.
+    description: The meaning of the server's statistics views.
     link: https://www.postgresql.org/docs/current/monitoring-stats.html
 """
 
 EXAMPLES = r"""
-- name: See whether both replicas follow
+- name: Check that both replicas keep up
   godel.postgres_runbook.pg_replication_info:
     db: godel_production
     expected_replicas: 2
@@ -99,44 +104,45 @@ EXAMPLES = r"""
 
 RETURN = r"""
 role:
-  description: V(primary) or V(standby); V(unknown) when the server did not even tell that.
+  description: V(primary) or V(standby); V(unknown) when it could not be read.
   returned: success
   type: str
   sample: primary
 lsn:
-  description: The position of the WAL that this server has written, or has received.
+  description: The position in the WAL up to which this server has written it, or received it if it is a standby.
   returned: success
   type: str
   sample: 0/3000148
 replica_count:
-  description: How many replicas are connected to this server.
+  description: The number of replicas that are connected to this server.
   returned: success
   type: int
 replicas:
-  description: Who is sent WAL, the one that is behind most first.
+  description: The receivers of WAL, the one with the largest lag first.
   returned: success
   type: list
   elements: dict
   contains:
     pid:
-      description: The process that sends.
+      description: The process ID of the WAL sender.
       type: int
     user:
       description: The role that it logged in as.
       type: str
     application:
-      description: Its C(application_name), by which synchronous standbys are chosen.
+      description: Its C(application_name), which C(synchronous_standby_names) refers to.
       type: str
       sample: standby1
     client:
-      description: Its address; empty for a Unix socket, and when the login may not see it.
+      description: Its address; empty for a Unix socket, or when the login may not see it.
       type: str
     kind:
       description: V(replica), V(logical) for a subscriber, V(archive) for C(pg_receivewal), or V(backup) for a base backup.
       type: str
       sample: replica
     state:
-      description: V(startup), V(catchup), V(streaming), V(backup) or V(stopping); null when the login may not see it. So is all that follows.
+      description: V(startup), V(catchup), V(streaming), V(backup) or V(stopping); null when the login may not see it, like all values
+        below.
       type: str
       sample: streaming
     sync_state:
@@ -144,51 +150,52 @@ replicas:
       type: str
       sample: async
     sync_priority:
-      description: Its place in C(synchronous_standby_names), 0 for none.
+      description: Its priority by C(synchronous_standby_names); 0 if it is asynchronous.
       type: int
     slot:
       description: The slot that it uses; null for none.
       type: str
     sent_lsn:
-      description: How far it was sent. C(written_lsn), C(flushed_lsn) and C(replayed_lsn) are how far it has written, flushed and replayed.
+      description: The position up to which WAL was sent to it. C(written_lsn), C(flushed_lsn) and C(replayed_lsn) are the positions up to
+        which it has written, flushed and replayed.
       type: str
     sent_lag_bytes:
-      description: WAL of this server that was not sent to it.
+      description: WAL of this server, in bytes, that was not sent to it.
       type: int
     written_lag_bytes:
-      description: WAL of this server that it has not written.
+      description: WAL of this server, in bytes, that it has not written.
       type: int
     flushed_lag_bytes:
-      description: WAL of this server that is not safe on its disk.
+      description: WAL of this server, in bytes, that it has not flushed to disk.
       type: int
     replayed_lag_bytes:
-      description: WAL of this server that its queries do not see.
+      description: WAL of this server, in bytes, that it has not replayed.
       type: int
       sample: 0
     sent_lag_s:
-      description: 0 when everything was sent, otherwise null, since nobody measures it.
+      description: 0 when everything was sent, otherwise null, because the server does not measure it.
       type: float
     written_lag_s:
-      description: Seconds until it had written, as measured last; 0 when nothing is missing, null when it was not measured.
+      description: Seconds until it had written WAL, as last measured; 0 when it has written everything, null when it was not measured.
       type: float
     flushed_lag_s:
-      description: The same until it had flushed.
+      description: The same for flushing.
       type: float
     replayed_lag_s:
-      description: The same until it had replayed.
+      description: The same for replay.
       type: float
       sample: 0.0
     reply_age_s:
-      description: Since when it has said nothing, by the clocks of both servers.
+      description: Seconds since its last reply, computed from the clocks of both servers.
       type: float
     connected_at:
-      description: Since when it is connected, RFC 3339 in UTC.
+      description: When it connected, RFC 3339 in UTC.
       type: str
     xmin_age:
-      description: The age, in transactions, of the oldest rows that it keeps C(VACUUM) from removing; null for none.
+      description: The age, in transactions, of the oldest dead rows that it prevents C(VACUUM) from removing; null if there are none.
       type: int
 synchronous:
-  description: What commits wait for. Empty when nothing is synchronous, and on a standby.
+  description: The state of synchronous replication. Empty when it is not configured, and on a standby.
   returned: success
   type: dict
   contains:
@@ -196,19 +203,19 @@ synchronous:
       description: The setting C(synchronous_standby_names).
       type: str
     required:
-      description: How many replicas have to confirm.
+      description: The number of replicas that must confirm a commit.
       type: int
     present:
-      description: How many of those that count are connected; null when the login may not see it.
+      description: The number of connected replicas that can confirm; null when the login may not see it.
       type: int
     waiting:
-      description: How many sessions wait for them now; null when the login may not see it.
+      description: The number of sessions that wait for a confirmation; null when the login may not see it.
       type: int
     longest_wait_s:
-      description: How long the first of them has been at it; null when nobody waits.
+      description: How long the first of these has waited, in seconds; null when no session waits.
       type: float
 slots:
-  description: The replication slots, the one that holds most first.
+  description: The replication slots, the one that holds most WAL first.
   returned: success
   type: list
   elements: dict
@@ -220,101 +227,103 @@ slots:
       description: V(physical) or V(logical).
       type: str
     plugin:
-      description: The output plugin of a logical one.
+      description: The output plugin of a logical slot.
       type: str
     database:
-      description: The database of a logical one.
+      description: The database of a logical slot.
       type: str
     temporary:
-      description: Whether it ends with its session.
+      description: Whether it is dropped when its session ends.
       type: bool
     active:
-      description: Whether somebody uses it now.
+      description: Whether a process is using it.
       type: bool
     active_pid:
-      description: Who.
+      description: The process ID of the WAL sender that uses it; null for none.
       type: int
     wal_status:
       description: V(reserved), V(extended), V(unreserved) or V(lost); null when it was never used.
       type: str
       sample: reserved
     safe_wal_size_bytes:
-      description: How much WAL can be written until it loses some; null when nothing limits it, or when it is lost.
+      description: How much WAL can be written before the slot loses WAL that it needs; null when there is no limit, or when the slot is
+        lost.
       type: int
     restart_lsn:
-      description: The oldest WAL that it holds.
+      description: The position of the oldest WAL that it holds.
       type: str
     confirmed_flush_lsn:
-      description: How far the consumer of a logical one has confirmed.
+      description: The position up to which the consumer of a logical slot has confirmed.
       type: str
     held_bytes:
-      description: How much WAL it holds; null when it was never used.
+      description: How much WAL it holds; null if it was never used.
       type: int
       sample: 16777216
     unconfirmed_bytes:
-      description: How much WAL the consumer of a logical one has not confirmed.
+      description: How much WAL the consumer of a logical slot has not confirmed.
       type: int
     xmin_age:
-      description: The age, in transactions, of the oldest rows that it keeps C(VACUUM) from removing; null for none.
+      description: The age, in transactions, of the oldest dead rows that it prevents C(VACUUM) from removing; null if there are none.
       type: int
     two_phase:
-      description: Whether a logical one decodes prepared transactions.
+      description: Whether a logical slot decodes prepared transactions.
       type: bool
     conflicting:
-      description: Whether recovery made it useless. From PostgreSQL 16 on, as null before and for physical ones.
+      description: Whether a conflict with recovery has invalidated it. Null before PostgreSQL 16 and for physical slots.
       type: bool
     inactive_since:
-      description: Since when nobody uses it, RFC 3339 in UTC. From PostgreSQL 17 on, as are the next ones.
+      description: Since when it has been inactive, RFC 3339 in UTC. This value and the next four need PostgreSQL 17.
       type: str
     inactive_s:
       description: The same in seconds.
       type: float
     invalidation_reason:
-      description: Why it cannot be used any more, for example V(wal_removed); null for one that can.
+      description: Why it was invalidated, for example V(wal_removed); null for a valid slot.
       type: str
     failover:
-      description: Whether standbys keep it for a failover.
+      description: Whether it is synchronized to standbys for a failover.
       type: bool
     synced:
-      description: Whether it came from the primary.
+      description: Whether it was synchronized from the primary.
       type: bool
 receiver:
-  description: The WAL receiver of a standby; empty on a primary. What the login may not see is null.
+  description: The WAL receiver of a standby; empty on a primary. Values that the login may not see are null.
   returned: success
   type: dict
   contains:
     running:
-      description: Whether there is one.
+      description: Whether it is running.
       type: bool
     status:
       description: V(starting), V(streaming), V(waiting), V(restarting) or V(stopping).
       type: str
     sender_host:
-      description: Whom it receives from.
+      description: The host that it receives from.
       type: str
     sender_port:
-      description: On which port.
+      description: The port of that host.
       type: int
     slot:
-      description: The slot that it uses there.
+      description: The slot on that host that it uses.
       type: str
     timeline:
-      description: The timeline of what was received last.
+      description: The timeline of the last received WAL.
       type: int
     received_lsn:
-      description: How far it has received and flushed since the last start; C(flushed_lsn) says the same by the process itself.
+      description: The position up to which WAL was received and flushed since the last start. C(flushed_lsn) is the same as reported by the
+        receiver itself.
       type: str
     latest_end_lsn:
-      description: The end of the sender's WAL, as it was told last.
+      description: The end of the sender's WAL, as last reported.
       type: str
     latest_end_time:
-      description: When that was, RFC 3339 in UTC.
+      description: The time of that report, RFC 3339 in UTC.
       type: str
     last_message_at:
-      description: When the sender said something last, RFC 3339 in UTC.
+      description: The time of the last message from the sender, RFC 3339 in UTC.
       type: str
     last_message_age_s:
-      description: The same as an age.
+      description: The age of that message in seconds.
       type: float
 replay:
   description: The replay on a standby; empty on a primary.
@@ -322,36 +331,36 @@ replay:
   type: dict
   contains:
     replayed_lsn:
-      description: How far it is.
+      description: The position up to which WAL was replayed.
       type: str
     lag_bytes:
-      description: What was received and is not replayed.
+      description: The received WAL, in bytes, that is not replayed.
       type: int
     lag_s:
       description:
-        - 0 when all that was received is replayed. Otherwise the age of the last transaction that was replayed, which is an upper bound, since
-          it also grows while the primary is idle. Null when no transaction was replayed since the start.
+        - 0 when all received WAL is replayed. Otherwise the age of the last replayed transaction in seconds, which is an upper bound,
+          because it also grows while the primary is idle. Null when no transaction was replayed since the start.
       type: float
     last_transaction_at:
-      description: When the last transaction that was replayed was committed, RFC 3339 in UTC.
+      description: The commit time of the last replayed transaction, RFC 3339 in UTC.
       type: str
     state:
       description: V(not paused), V(pause requested) or V(paused).
       type: str
     delay_s:
-      description: The setting C(recovery_min_apply_delay).
+      description: The setting C(recovery_min_apply_delay) in seconds.
       type: float
     hot_standby_feedback:
-      description: Whether the primary keeps rows that queries here still read.
+      description: The setting C(hot_standby_feedback), that is, whether the primary keeps rows that queries on this standby may still read.
       type: bool
     max_standby_streaming_delay_s:
-      description: How long replay waits for queries; null for as long as they take.
+      description: How long replay waits for conflicting queries, in seconds; null for no limit.
       type: float
     from_archive:
-      description: Whether it can restore WAL from an archive; null when the login may not see it.
+      description: Whether C(restore_command) is set, so that it can restore WAL from an archive; null when the login may not see it.
       type: bool
 conflicts:
-  description: How many queries replay has cancelled on a standby, by cause; empty on a primary.
+  description: The number of queries that replay has cancelled on a standby, by cause; empty on a primary.
   returned: success
   type: dict
   sample: {"lock": 0, "snapshot": 2}
@@ -365,44 +374,44 @@ subscriptions:
       description: Its name.
       type: str
     database:
-      description: Where it is.
+      description: Its database.
       type: str
     owner:
       description: Its owner.
       type: str
     enabled:
-      description: Whether it is to run.
+      description: Whether it is enabled.
       type: bool
     slot:
       description: Its slot on the publisher.
       type: str
     publications:
-      description: What it subscribes to.
+      description: The publications that it subscribes to.
       type: list
       elements: str
     pid:
-      description: The process that applies changes; null for none.
+      description: The process ID of the worker that applies changes; null for none.
       type: int
     sync_workers:
-      description: How many processes copy tables.
+      description: The number of workers that copy tables.
       type: int
     received_lsn:
-      description: How far it was sent.
+      description: The position up to which changes were received.
       type: str
     reported_lsn:
-      description: How far it has reported to have come.
+      description: The position that it last reported to the publisher.
       type: str
     heard_age_s:
-      description: Since when the publisher said nothing. C(reported_age_s) is since when nothing was reported to it.
+      description: Seconds since the last message from the publisher. C(reported_age_s) is the time since the last report to it.
       type: float
     apply_errors:
-      description: How often applying failed; C(sync_errors), how often copying did. From PostgreSQL 15 on.
+      description: How often applying changes failed. C(sync_errors) is how often copying tables failed. Both need PostgreSQL 15.
       type: int
     tables:
-      description: How many tables it has; null in other databases than O(db).
+      description: The number of its tables; null in databases other than O(db).
       type: int
     tables_not_ready:
-      description: How many of them are still being copied; null in other databases than O(db).
+      description: The number of tables that are still being copied; null in databases other than O(db).
       type: int
 publications:
   description: The publications of the database O(db), with C(name), C(owner), C(all_tables), C(tables), C(schemas) and C(operations).
@@ -410,12 +419,12 @@ publications:
   type: list
   elements: dict
 notes:
-  description: What cannot be seen, and how figures are to be read.
+  description: Remarks on data that the login has no privilege to see, and on the meaning of figures.
   returned: success
   type: list
   elements: str
 findings:
-  description: What needs somebody, the worst first.
+  description: The findings, the worst first.
   returned: success
   type: list
   elements: dict
@@ -425,15 +434,16 @@ findings:
       subject: standby2
       value: 83886080
       threshold:
-      message: "Nobody has used the slot standby2; it holds 80.0 MiB of WAL. Nothing limits it: max_slot_wal_keep_size is -1."
+      message: "The slot standby2 is inactive and holds 80.0 MiB of WAL. Nothing limits it, because max_slot_wal_keep_size is -1."
       remedy: >-
-        Start its consumer. If there is none any more, run the playbook godel.postgres_runbook.disk_space with -e disk_space_drop_slot=standby2.
+        Start its consumer. If the slot is no longer needed, run the playbook godel.postgres_runbook.disk_space with
+        -e disk_space_drop_slot=standby2.
 severity:
   description: The worst severity among the findings, V(ok), V(info), V(warning) or V(critical).
   returned: success
   type: str
 msg:
-  description: A few sentences for people.
+  description: A summary in a few sentences.
   returned: success
   type: str
 """

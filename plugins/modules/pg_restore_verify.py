@@ -11,101 +11,103 @@ short_description: Prove that a backup of a PostgreSQL database restores to exac
 version_added: 0.1.0
 description:
   - Checks every file of a backup, restores it into a throwaway server, and compares the copy with the fingerprint that
-    M(godel.postgres_runbook.pg_backup) took of the source under the dump's own snapshot, that is all tables, rows, contents,
+    M(godel.postgres_runbook.pg_backup) took of the source under the snapshot of the dump. This covers all tables, rows, contents,
     sequences, definitions and large objects.
-  - The verdict is V(verified); V(incomplete) when all rows and sequences are equal, but definitions, comments or privileges
-    differ; V(failed) when files are damaged, or rows or sequences differ; or V(inconclusive) when it could not be found out, with
-    the way out. The differences are listed. Only V(verified) counts as proven. The verdict is recorded in the catalog.
-  - A statement that the server refuses does not decide by itself. The comparison decides, and the notes list such statements.
-  - The module does not fail on a verdict; it fails when it could not try. The role P(godel.postgres_runbook.backup_verify#role)
-    fails on every verdict but V(verified).
-  - The throwaway server has a private directory, listens on a private socket only, and is removed whatever happens. If the
-    module is killed, the server ends with it and the next run removes the directory. The production server is never used,
-    unless O(verify_in=database) asks for it.
+  - The verdict is V(verified); V(incomplete) when all rows and sequences are equal, but definitions, comments or privileges differ;
+    V(failed) when files are damaged, or rows or sequences differ; or V(inconclusive) when the verification could not decide, with the next
+    step. The differences are listed. Only V(verified) counts as proof. The verdict is recorded in the catalog.
+  - A statement of the restore that fails does not decide the verdict. The comparison does, and the notes list such statements.
+  - The module does not fail because of a verdict; it fails only when the verification could not run. The role
+    P(godel.postgres_runbook.backup_verify#role) fails on every verdict but V(verified).
+  - The throwaway server has a private directory, listens on a private socket only, and is always removed at the end. If the module is
+    killed, the server ends with it, and the next run removes the directory. The production server is not used unless O(verify_in=database)
+    is set.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   backup:
     description:
-      - V(latest), the id of a backup in the catalog, or the absolute path of a backup made by hand (a file that C(pg_dump)
-        wrote as script, custom archive or tar archive, also packed by gzip, bzip2, xz, zstd or lz4, or a directory archive).
-      - What a file is, is judged by its content. A backup made by hand has no fingerprint, so that it can be V(failed) or
-        V(inconclusive), but never V(verified). Its script is run by C(psql), so verify only files that you trust.
-      - V(latest) is the newest backup of the server that the connection leads to, or of its primary or standbys, which the system
-        identifier tells. When only other clusters have backups there, one of them has to be named by its id. Where the server cannot be
-        reached, V(latest) is the newest backup there is, if all are of one cluster; the RV(notes) say so.
+      - V(latest), the ID of a backup in the catalog, or the absolute path of a dump not taken by this collection (a script, custom archive
+        or tar archive of C(pg_dump), also compressed with gzip, bzip2, xz, zstd or lz4, or a directory archive).
+      - The format of a file is detected by its content. A dump not taken by this collection has no fingerprint, so that it can be V(failed)
+        or V(inconclusive), but never V(verified). A script is run by C(psql), so verify only files that you trust.
+      - V(latest) is the newest backup of the connected server, its primary or its standbys, by the system identifier. When the catalog only
+        has backups of other clusters, name one by its ID. When the server cannot be reached, V(latest) is the newest backup of all if all
+        are of one cluster, and RV(notes) says so.
     type: str
     default: latest
   verify_in:
     description:
-      - V(instance) restores into a throwaway server, started with the programs beside the source's.
-      - V(database) restores into a throwaway database of the server itself, where no server programs are to be had. It puts the
-        load of a restore on that server.
+      - V(instance) restores into a throwaway server, which the module starts with the programs of O(bin_dir).
+      - V(database) restores into a throwaway database of the server itself, for hosts without the server programs. This puts the load of a
+        restore on that server.
     type: str
     choices: [instance, database]
     default: instance
   scratch:
     description:
-      - Where the throwaway instance runs when O(kubernetes) is used. Without O(kubernetes) this means nothing.
-      - V(pod) runs it in a pod of its own, on the same node when the volume of the backups needs that. That pod reads the volume,
-        has limits and no service, and is deleted whatever happens; if the module is killed, it ends by itself some minutes
-        later, and the next run deletes it. The backups have to be on a volume that another pod can mount.
-      - V(pod-local) runs it in the pod of the production server, whose memory and disk it then shares, and is therefore never
-        chosen by itself.
+      - Where the throwaway instance runs when O(kubernetes) is used. Without O(kubernetes) this option has no effect.
+      - V(pod) runs it in a pod of its own, on the same node when the volume of the backups needs that. The pod reads the volume, has
+        resource limits and no service, and is always deleted at the end. If the module is killed, the pod ends some minutes later, and the
+        next run deletes it. The backups must be on a volume that another pod can mount.
+      - V(pod-local) runs it in the pod of the production server, whose memory and disk it then shares. It is therefore only used when it is
+        set.
     type: str
     choices: [pod, pod-local]
     default: pod
   scratch_pod:
-    description: How the pod of O(scratch=pod) differs from its defaults, in the words of Kubernetes.
+    description: Settings of the pod of O(scratch=pod) that replace its defaults, as in a Kubernetes manifest.
     type: dict
     default: {}
     suboptions:
       image:
-        description: Another image with the programs of a PostgreSQL server. When it is left out, that of the server's container.
+        description: Image with the programs of a PostgreSQL server, for example V(postgres:15). The default is the image of the server's
+          container.
         type: str
       resources:
         description:
-          - Resources of the container. They go before the defaults.
-          - Unless O(check_space=false), the space that the restored database is estimated to take is requested as
-            C(ephemeral-storage), and twice of it is the limit.
+          - Resources of the container. They take precedence over the defaults.
+          - Unless O(check_space=false), the estimated size of the restored database is requested as C(ephemeral-storage), and the limit is
+            twice that size.
         type: dict
         default: {}
         suboptions:
           requests:
-            description: What the scheduler looks for. By default 100m of C(cpu) and 512Mi of C(memory).
+            description: The resource requests. By default 100m of C(cpu) and 512Mi of C(memory).
             type: dict
             default: {}
           limits:
-            description: What it gets at most. By default 2 of C(cpu) and 2Gi of C(memory).
+            description: The resource limits. By default 2 of C(cpu) and 2Gi of C(memory).
             type: dict
             default: {}
       volume:
         description:
-          - Source of the volume for the throwaway instance, for example an C(ephemeral) one with a storage class, when nodes have no
-            room for a whole database. When it is left out, an C(emptyDir).
+          - Source of the volume for the throwaway instance, for example an C(ephemeral) one with a storage class if nodes have no space for
+            a whole database. The default is an C(emptyDir).
         type: dict
       timeout:
-        description: How long the pod may take to start.
+        description: How long the pod may take to start, for example V(5m).
         type: str
         default: 5m
   max_age:
     description:
       - Do nothing if the backup was found V(verified) within this time, for example V(7d).
-      - When it is left out, or V(0), the backup is always verified.
+      - By default, or with V(0), the backup is always verified.
     type: str
   jobs:
     description:
-      - How many tables and indexes to restore, and to compare, at the same time.
-      - When it is left out, the number of CPUs where the throwaway server runs; in a pod of its own at most 8.
+      - The number of tables and indexes to restore, and to compare, at the same time, for example V(4).
+      - The default is the number of CPUs where the throwaway server runs, in a pod of its own at most 8.
     type: int
   scratch_dir:
     description:
-      - Directory below which the throwaway server gets its own. It needs room for the whole database.
-      - With O(scratch=pod) it is the pod's own volume, and this means nothing.
+      - Directory in which the module creates the directory of the throwaway server, for example V(/var/tmp). It needs space for the whole
+        database.
+      - With O(scratch=pod) the volume of the pod is used, and this option has no effect.
     type: path
     default: /var/tmp
   check_space:
-    description: Whether to refuse when the restored database will probably not fit.
+    description: Whether to fail, before anything is restored, when the restored database will probably not fit.
     type: bool
     default: true
 extends_documentation_fragment:
@@ -124,7 +126,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Prove the newest backup once a week
+- name: Verify the newest backup once a week
   godel.postgres_runbook.pg_restore_verify:
     db: godel_production
     backup_dir: /backups
@@ -133,12 +135,12 @@ EXAMPLES = r"""
   become: true
   become_user: postgres
 
-- name: Insist on it
+- name: Fail unless the backup is verified
   ansible.builtin.assert:
     that: verification.verdict == "verified"
     fail_msg: "{{ verification.reason }}"
 
-- name: See whether an old hand-made dump restores at all
+- name: Test whether a dump not taken by this collection restores at all
   godel.postgres_runbook.pg_restore_verify:
     db: godel_production
     backup_dir: /backups
@@ -147,37 +149,37 @@ EXAMPLES = r"""
 
 RETURN = r"""
 verdict:
-  description: V(verified), V(incomplete), V(failed) or V(inconclusive). In check mode V(failed) or null, as nothing is restored.
+  description: V(verified), V(incomplete), V(failed) or V(inconclusive). In check mode V(failed) or null, because nothing is restored.
   returned: success
   type: str
   sample: verified
 reason:
-  description: One sentence that says why.
+  description: The reason in one sentence.
   returned: success
   type: str
   sample: "The restored copy equals the source: 1204512 rows in 14 tables, 9 sequences, 131 objects."
 differences:
-  description: How the copy, or a file, differs from what was recorded; at most 200.
+  description: The differences between the copy, or a file, and the record in the manifest; at most 200.
   returned: success
   type: list
   elements: dict
   contains:
     kind:
-      description: What differs.
+      description: The kind of difference.
       type: str
       sample: rows of table
     subject:
-      description: On what.
+      description: The object or file that differs.
       type: str
       sample: public.sessions
     expected:
-      description: What the source had; null if it had none of it.
+      description: The value in the source; null if it was absent there.
       type: raw
     found:
-      description: What the copy has; null if it has none of it.
+      description: The value in the copy; null if it is absent there.
       type: raw
 difference_count:
-  description: How many differences there are.
+  description: The number of all differences.
   returned: success
   type: int
 backup:
@@ -185,11 +187,11 @@ backup:
   returned: success
   type: dict
 restored:
-  description: How many tables, rows, sequences, objects and large objects the copy held; null when it was not restored.
+  description: The numbers of tables, rows, sequences, objects and large objects in the copy; null when it was not restored.
   returned: success
   type: dict
 notes:
-  description: What people should know about the verification.
+  description: Remarks on the verification.
   returned: success
   type: list
   elements: str
@@ -198,23 +200,23 @@ checked_at:
   returned: success
   type: str
 steps:
-  description: Seconds that each step took.
-  returned: when the backup was verified now
+  description: The duration of each step in seconds.
+  returned: when this run verified the backup
   type: dict
   sample: {"pod_s": 4.0, "files_s": 0.4, "start_s": 1.1, "restore_s": 12.0, "compare_s": 2.1}
 duration_s:
-  description: Seconds that it took in all.
-  returned: when the backup was verified now
+  description: The total duration in seconds.
+  returned: when this run verified the backup
   type: float
 findings:
   description:
     - The verdict as a finding.
-    - For a backup made by hand also its sequences that stand behind the column that they number (C(sequence_position)).
+    - For a dump not taken by this collection also sequences that are behind the largest value of their column (C(sequence_position)).
   returned: success
   type: list
   elements: dict
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """
@@ -272,7 +274,7 @@ def operation(call: Call) -> Result:
     server = Server(target, Login.from_params(params, "verify"))
     notes: list[str] = []
     subject = verify.choose(target, server, catalog, plan, notes)
-    recorded = isinstance(subject, Entry)  # a file made by hand has no place for a verdict
+    recorded = isinstance(subject, Entry)  # a dump outside the catalog has no place for a verdict
     known = verify.proven_recently(subject, plan, utc_now())
     if known is not None:
         verdict = verify.remembered(known)

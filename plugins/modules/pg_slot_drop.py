@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_slot_drop
-short_description: Drop one replication slot that nobody uses
+short_description: Drop one replication slot that is not in use
 version_added: 0.1.0
 description:
-  - Drops the slot of the given name, so that the server no longer keeps WAL for it. One that is in use is refused.
-  - Its consumer cannot go on afterwards, and has to be set up again.
+  - Drops the slot with the given name, so that the server no longer keeps WAL for it. The task fails if the slot is in use.
+  - A consumer of the slot cannot continue afterwards, and must be set up again.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   name:
-    description: The whole name of one slot. There are no patterns, and there is no way to drop all.
+    description: The full name of one slot, for example V(old_replica). Patterns are not supported.
     type: str
     required: true
   statement_timeout:
@@ -29,14 +29,14 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes
 notes:
-  - The login has to be a superuser or have the attribute C(REPLICATION). For a logical slot O(db) has to be the slot's own database.
+  - The login must be a superuser or have the attribute C(REPLICATION). For a logical slot, O(db) must be the database of the slot.
 seealso:
   - module: godel.postgres_runbook.pg_disk_info
   - module: godel.postgres_runbook.pg_replication_info
 """
 
 EXAMPLES = r"""
-- name: Drop the slot of a replica that is gone
+- name: Drop the slot of a removed replica
   godel.postgres_runbook.pg_slot_drop:
     db: godel_production
     name: old_replica
@@ -44,7 +44,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 slot:
-  description: The slot as it was, C(name), C(type), C(database) and C(held_bytes); null when there was none of that name.
+  description: The slot before it was dropped, with C(name), C(type), C(database) and C(held_bytes); null when there was no slot with that
+    name.
   returned: success
   type: dict
   sample:
@@ -53,11 +54,11 @@ slot:
     database:
     held_bytes: 5368709120
 held_bytes:
-  description: How much WAL it held; null when it held none, or when there was none of that name.
+  description: How much WAL it held; null when it held none, or when there was no slot with that name.
   returned: success
   type: int
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """

@@ -7,35 +7,36 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_storage_info
-short_description: Report the sizes of databases and tables, their growth, and the day the disk is full
+short_description: Report the sizes of databases and tables, their growth, and when the disk will be full
 version_added: 0.1.0
 description:
-  - Lists all databases of the server, the largest tables of one of them with indexes and TOAST, and the tablespaces.
-  - Partitions count for their root. Indexes and TOAST tables count for their table.
-  - From earlier samples it tells the growth, and when the disk with the server's data will be full. See RV(forecast).
+  - Lists all databases of the server, the largest tables of one database with indexes and TOAST, and the tablespaces.
+  - Partitions count towards their partitioned table, indexes and TOAST tables towards their table.
+  - From earlier samples the module computes the growth, and predicts when the disk with the server's data will be full. See RV(forecast).
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   top:
-    description: How many tables to list, 1 to 1000.
+    description: The number of tables to list, 1 to 1000.
     type: int
     default: 50
   history:
     description:
-      - Earlier values of RV(sample), in any order. What cannot be read is left out, and RV(notes) says so.
+      - Earlier values of RV(sample), in any order. Invalid ones are left out, and RV(notes) says so.
     type: list
     elements: dict
     default: []
   min_span:
-    description: Over how much time the samples have to be before anything is foretold. There have to be three, that of now included.
+    description: The time that the samples must cover before anything is predicted, for example V(6h). At least three samples are needed,
+      including the current one.
     type: str
     default: 6h
   full_warning:
-    description: How soon the disk may be full without a warning.
+    description: A predicted full disk within this time is a V(warning), for example V(30d).
     type: str
     default: 30d
   full_critical:
-    description: From when on it is critical that the disk will be full.
+    description: A predicted full disk within this time is V(critical), for example V(7d).
     type: str
     default: 7d
   statement_timeout:
@@ -48,22 +49,22 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes.read_only
 notes:
-  - The tables to list are chosen by the sizes of their files, not by statistics. With 100,000 relations that takes a second or two.
-  - How much is free can only be told where the server's own data directory is seen, on its host or in its pod, by C(root) or its account.
-    The login needs C(pg_read_all_settings) for it, which C(pg_monitor) has.
+  - The largest tables are found by the sizes of their files, not by statistics. With 100,000 relations this takes a second or two.
+  - Free space is reported only if the module can see the server's data directory, on the server's host as C(root) or as the server's
+    account, or in its pod. The login needs the role C(pg_read_all_settings) for this, which C(pg_monitor) includes.
 seealso:
   - module: godel.postgres_runbook.pg_disk_info
   - module: godel.postgres_runbook.pg_bloat_report
 """
 
 EXAMPLES = r"""
-- name: See what is large
+- name: Report the largest databases and tables
   godel.postgres_runbook.pg_storage_info:
     db: godel_production
     top: 10
   register: storage
 
-- name: Foretell when the disk is full
+- name: Predict when the disk will be full
   godel.postgres_runbook.pg_storage_info:
     db: godel_production
     history: "{{ earlier_samples }}"
@@ -80,23 +81,23 @@ databases:
       description: Its name.
       type: str
     current:
-      description: Whether it is the one of O(db).
+      description: Whether it is O(db).
       type: bool
     size_bytes:
       description: Its size; null when the login may not see it.
       type: int
     size_ratio:
-      description: Its share of all sizes that are known, 0 to 1.
+      description: Its share of the total of all known sizes, 0 to 1.
       type: float
     growth_bytes_per_day:
-      description: How much it grows in a day; null when there are too few samples.
+      description: Its growth in bytes per day; null when there are too few samples.
       type: int
 databases_size_bytes:
-  description: The sizes that are known together.
+  description: The total of all known sizes.
   returned: success
   type: int
 tables:
-  description: The largest tables and materialized views of O(db), the system's included.
+  description: The largest tables and materialized views of O(db), including system tables.
   returned: success
   type: list
   elements: dict
@@ -108,34 +109,34 @@ tables:
       description: Its name.
       type: str
     identity:
-      description: Both, quoted where SQL needs it.
+      description: Its schema and name, quoted where SQL needs it.
       type: str
     kind:
       description: V(table), V(partitioned table) or V(materialized view).
       type: str
     partitions:
-      description: How many partitions with rows of their own it has, of all levels. The sizes are theirs.
+      description: The number of its partitions that have storage, at all levels. The sizes are the totals of these.
       type: int
     heap_bytes:
-      description: Its rows, with the free space and visibility maps.
+      description: The size of its heap, with the free space map and the visibility map.
       type: int
     index_bytes:
-      description: Its indexes.
+      description: The size of its indexes.
       type: int
     toast_bytes:
-      description: Its TOAST table, with the index of that.
+      description: The size of its TOAST table, with the index of that.
       type: int
     total_bytes:
-      description: All of it.
+      description: The total size.
       type: int
     rows_estimate:
-      description: Its rows by the last VACUUM or ANALYZE; null when there was none.
+      description: The number of its rows as estimated by the last C(VACUUM) or C(ANALYZE); null when there was none.
       type: int
     system:
-      description: Whether it is one of the system's.
+      description: Whether it is a system table.
       type: bool
 table_count:
-  description: How many tables there are, listed or not, each partitioned table as one.
+  description: The number of all tables, listed or not. A partitioned table counts as one.
   returned: success
   type: int
 tablespaces:
@@ -144,7 +145,7 @@ tablespaces:
   type: list
   elements: dict
 free_bytes:
-  description: What is free on the file system of the data directory; null when it cannot be seen.
+  description: The free space on the file system of the data directory; null when it cannot be seen.
   returned: success
   type: int
 total_bytes:
@@ -153,11 +154,12 @@ total_bytes:
   type: int
 forecast:
   description:
-    - When the disk is full if it goes on like this. C(basis) is V(disk) when the growth is that of all that is used there, and
+    - When the disk will be full if the growth continues. C(basis) is V(disk) when the growth is that of all used space on the disk, and
       V(databases) when only the sizes of databases are known.
-    - The growth is the median of the slopes between any two samples (Theil and Sen), its limits are those of Sen's 95 % interval. From
-      them come C(full_at), C(full_at_earliest) and C(full_at_latest), null when it does not grow, or not within ten years.
-    - C(certain) is whether it grows even by the lower limit. C(why) says why there is no C(full_at).
+    - The growth is the median of the slopes between any two samples (Theil-Sen estimator), and its limits are those of Sen's 95 % interval.
+      C(full_at), C(full_at_earliest) and C(full_at_latest) are computed from these. They are null when the used space does not grow, or
+      when the disk will not be full within ten years.
+    - C(certain) says whether even the lower limit is growth. C(why) says why there is no C(full_at).
   returned: success
   type: dict
   sample:
@@ -174,16 +176,16 @@ forecast:
     full_at_latest: "2026-04-25T12:00:00Z"
     why: ""
 sample:
-  description: The sizes of now, to be kept for O(history). It has C(collected_at), C(databases), C(free_bytes) and C(total_bytes).
+  description: The current sizes, to be kept for O(history). It has C(collected_at), C(databases), C(free_bytes) and C(total_bytes).
   returned: success
   type: dict
 notes:
-  description: What could not be seen.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: success
   type: list
   elements: str
 findings:
-  description: What somebody has to know of, C(disk_forecast) and C(database_share).
+  description: The findings, C(disk_forecast) and C(database_share).
   returned: success
   type: list
   elements: dict
@@ -192,7 +194,7 @@ severity:
   returned: success
   type: str
 msg:
-  description: A few sentences for people.
+  description: A summary in a few sentences.
   returned: success
   type: str
 """

@@ -7,100 +7,104 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_terminate
-short_description: End sessions of a PostgreSQL server, by their names or by a rule
+short_description: Terminate sessions of a PostgreSQL server that are named or that match a rule
 version_added: 0.1.0
 description:
-  - Ends the sessions that O(sessions) names or O(rule) means. An active one has its query cancelled first; who still has to go after
-    O(grace) is terminated, and the module waits until all of them are gone.
-  - A session is a pid and the time of its start, because pids are used again. Another session with the same pid is left alone.
-  - What a rule means is decided once more in the statement that sends the signal. A session that has moved on is left alone. So a rule
-    about queries or blocking is satisfied by cancelling, and the session stays.
-  - Never its own session, and never a session of a running backup, restore or other procedure, of this collection or of C(pg_dump) and
-    its siblings, unless O(include_procedures) says so.
-  - By a rule, never an autovacuum to prevent wraparound, and sessions of superusers, of replicas and of background
-    processes only when that is asked for.
-  - A second run finds nobody, and changes nothing.
+  - Terminates the sessions that O(sessions) lists or that match O(rule). The module cancels the query of an active session first. After
+    O(grace) it terminates the listed sessions and those that still match, and waits until they have ended.
+  - A session is identified by its process ID and its start time, because process IDs are reused. Another session with the same process ID
+    is not touched.
+  - The statement that sends the signal checks O(rule) again. A session that no longer matches is not touched. If O(rule) is about queries
+    or blocking, cancelling the query is therefore enough, and the session stays.
+  - The module never terminates its own session. It terminates sessions of a running backup, restore or other procedure, of this collection
+    or of programs such as C(pg_dump), only with O(include_procedures).
+  - A rule never matches an autovacuum that prevents wraparound. It matches sessions of superusers, replicas and background processes only
+    with O(include_superusers), O(include_replication) and O(include_background).
+  - A second run finds no session, and changes nothing.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   sessions:
-    description: These sessions, whatever they do and whose they are, but for O(include_procedures). Either this or O(rule).
+    description: The sessions to terminate, whatever they do and whichever role they belong to, except for procedures (see
+      O(include_procedures)). Either this or O(rule) is required.
     type: list
     elements: dict
     default: []
     suboptions:
       pid:
-        description: The process of the session.
+        description: The process ID of the session.
         type: int
         required: true
       backend_start:
         description:
-          - When it was started, as M(godel.postgres_runbook.pg_activity_info) returns it, or as C(psql) shows it. Without a time zone it is UTC.
-          - Without fractions of a second it stands for the whole second.
+          - When the session was started, as M(godel.postgres_runbook.pg_activity_info) returns it or C(psql) shows it, for example
+            V(2026-02-06T03:04:05.678901Z). A time without a time zone is in UTC.
+          - A time without fractions of a second matches the whole second.
         type: str
         required: true
   rule:
-    description: Those that meet all conditions that are given. At least one is needed, and one that is given needs a value.
+    description: The conditions of the sessions to terminate. A session must meet all of them. At least one is required, and none may be
+      empty.
     type: dict
     default: {}
     suboptions:
       idle_in_transaction_over:
-        description: Idle in a transaction for longer than this, for example V(10m).
+        description: Sessions that have been idle in a transaction for longer than this, for example V(10m).
         type: str
       blocking_over:
         description:
-          - Somebody has waited for longer than this for a lock of theirs, for example V(5m).
-          - Only those at the root, who wait for nobody themselves.
+          - Sessions for whose locks another session has waited for longer than this, for example V(5m).
+          - Only sessions that wait for no session themselves match.
         type: str
       query_over:
-        description: Busy with one query for longer than this, for example V(1h).
+        description: Sessions that have been running one query for longer than this, for example V(1h).
         type: str
       application:
-        description: With exactly this C(application_name).
+        description: Sessions with exactly this C(application_name).
         type: str
       user:
-        description: Of this role.
+        description: Sessions of this role.
         type: str
       database:
-        description: With this database.
+        description: Sessions in this database.
         type: str
       client_addr:
-        description: From this address or network, for example V(192.0.2.0/24). V(local) for Unix sockets.
+        description: Sessions from this address or network, for example V(192.0.2.0/24). V(local) matches Unix sockets.
         type: str
   include_superusers:
-    description: Whether a rule may mean sessions of superusers. The login then has to be a superuser.
+    description: Whether O(rule) may match sessions of superusers. The login must then be a superuser.
     type: bool
     default: false
   include_replication:
-    description: Whether a rule may mean replicas and base backups.
+    description: Whether O(rule) may match replicas and base backups.
     type: bool
     default: false
   include_background:
-    description: Whether a rule may mean background workers and autovacuum. An autovacuum that prevents wraparound is never terminated.
+    description: Whether O(rule) may match background workers and autovacuum. An autovacuum that prevents wraparound is never terminated.
     type: bool
     default: false
   include_procedures:
     description:
-      - Whether sessions of running procedures may be ended, those that O(sessions) names as well. These are the sessions of this
+      - Whether sessions of running procedures may be terminated, also those that O(sessions) lists. These are the sessions of this
         collection, and those of C(pg_dump), C(pg_dumpall), C(pg_restore), C(pg_basebackup), C(pg_repack), pgBackRest and Barman.
-      - Without it, a rule spares them. A session that O(sessions) names makes the task fail, after the others were ended.
-      - Stopping a procedure where it was started is better, since it then cleans up.
+      - With V(false), O(rule) spares them. If O(sessions) lists one, the task fails after the other sessions were terminated.
+      - Prefer to stop a procedure where it was started, because it then cleans up.
     type: bool
     default: false
   grace:
-    description: How long a query may take to end after it was cancelled, before its session is terminated. V(0) to terminate at once.
+    description: How long to wait for a cancelled query to end before its session is terminated, for example V(5s). V(0) terminates at once.
     type: str
     default: 5s
   timeout:
-    description: How long to wait until those who were terminated are gone. Who is still there then makes the task fail.
+    description: How long to wait for terminated sessions to end, for example V(10s). If one is still running then, the task fails.
     type: str
     default: 10s
   max_sessions:
-    description: If more than this are meant, nobody is ended, and the task fails.
+    description: The maximum number of sessions. If more are listed or match, none is terminated, and the task fails.
     type: int
     default: 100
   query_length:
-    description: How many bytes of a query are read and shown. V(0) for none.
+    description: The number of bytes of a query to read and show. With V(0) no query text is read.
     type: int
     default: 500
   statement_timeout:
@@ -113,32 +117,32 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes
 notes:
-  - It needs the role C(pg_signal_backend) for sessions of other roles, and C(pg_monitor) to see them. A session that should be ended and
-    that the login may not signal makes the task fail, after the others were ended.
-  - O(db) is where the module logs in. Sessions of all databases are meant, unless O(rule.database) says otherwise.
+  - The login needs the role C(pg_signal_backend) for sessions of other roles, and C(pg_monitor) to see them. If the login may not signal a
+    session, the task fails after the other sessions were terminated.
+  - O(db) is the database that the module logs in to. Sessions in all databases can match, unless O(rule.database) is set.
 seealso:
   - module: godel.postgres_runbook.pg_activity_info
   - name: Server signaling functions
-    description: What cancels and terminates.
+    description: The functions that cancel queries and terminate sessions.
     link: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL
 """
 
 EXAMPLES = r"""
-- name: End one session
+- name: Terminate one session
   godel.postgres_runbook.pg_terminate:
     db: godel_production
     sessions:
       - pid: 4711
         backend_start: "2026-02-06T03:04:05.678901Z"
 
-- name: End what one application has left idle in a transaction
+- name: Terminate the sessions of one application that are idle in a transaction
   godel.postgres_runbook.pg_terminate:
     db: godel_production
     rule:
       idle_in_transaction_over: 10m
       application: reports
 
-- name: See who has held up others for five minutes
+- name: List sessions that have blocked others for five minutes
   godel.postgres_runbook.pg_terminate:
     db: godel_production
     rule:
@@ -148,13 +152,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sessions:
-  description: The sessions that are meant, the oldest first.
+  description: The sessions that are listed or match, the oldest first.
   returned: success
   type: list
   elements: dict
   contains:
     pid:
-      description: Its process.
+      description: Its process ID.
       type: int
     backend_start:
       description: When it was started, RFC 3339 in UTC to the microsecond.
@@ -172,31 +176,31 @@ sessions:
       description: Its database.
       type: str
     state:
-      description: Its state when it was found. So are the ages, which are C(transaction_age_s), C(state_age_s) and C(query_age_s).
+      description: Its state when it was found. C(transaction_age_s), C(state_age_s) and C(query_age_s) are ages in seconds at that time.
       type: str
     wait_event:
-      description: What it waited for, as C(type:event).
+      description: Its wait event as C(type:event); empty when it did not wait.
       type: str
     query:
-      description: The beginning of its query, without passwords of roles and in connection strings.
+      description: The beginning of its query, without passwords of roles and passwords in connection strings.
       type: str
     kind:
       description: V(client), V(walsender), V(autovacuum worker) or another; empty when it is hidden.
       type: str
     procedure:
-      description: The procedure that it belongs to, as V(backup); empty for all other sessions.
+      description: The procedure that it belongs to, for example V(backup); empty for all other sessions.
       type: str
     outcome:
       description:
-        - V(terminated), V(cancelled) (its query; the session stays), V(gone) (before that, or never there), V(stayed) (it does not end),
-          or V(spared).
-        - In check mode, what is to be expected.
+        - V(terminated); V(cancelled) if its query was cancelled and the session stays; V(gone) if it had ended before, or was not found;
+          V(stayed) if it did not end; or V(spared).
+        - In check mode, the expected outcome.
       type: str
     why:
-      description: Why that is its outcome; empty when the outcome says it all.
+      description: The reason for the outcome; empty when there is nothing to explain.
       type: str
 terminated_count:
-  description: How many were terminated. C(cancelled_count), C(stayed_count) and C(spared_count) are returned likewise.
+  description: The number of terminated sessions. C(cancelled_count), C(stayed_count) and C(spared_count) are returned in the same way.
   returned: success
   type: int
 findings:
@@ -209,12 +213,12 @@ severity:
   returned: success
   type: str
 notes:
-  description: What could not be seen.
+  description: Remarks, for example on data that the login has no privilege to see.
   returned: success
   type: list
   elements: str
 msg:
-  description: One or two sentences for people.
+  description: A summary in one or two sentences.
   returned: success
   type: str
 """

@@ -17,9 +17,10 @@ description:
   - Against wraparound, the system catalogs are vacuumed as well, and other template databases that allow connections. Findings name what
     keeps the oldest rows of the database from being frozen (a temporary table of a session, a transaction in any database, a prepared
     transaction, a replication slot, a standby), and other databases that near wraparound.
-  - A table that autovacuum is working on is skipped, since autovacuum would give up what it has done so far.
+  - A table that autovacuum is working on is skipped, because autovacuum would cancel its work there.
   - With O(full), or O(method=repack), bloated tables are rewritten instead.
-  - The load limits are checked between tables and during each statement. The next run goes on with the tables that a stopped run has left.
+  - The load limits are checked between tables and during each statement. After a stopped run, the next run continues with the remaining
+    tables.
   - The task fails when a table listed in O(tables), or every table, could not be vacuumed. The others are vacuumed first.
 author:
   - The godel.postgres_runbook authors (@godel)
@@ -48,10 +49,9 @@ options:
   max_freeze_age:
     description:
       - The age, in transactions, of the oldest row that is not frozen, from which a table is vacuumed against wraparound, before all others.
-      - The default is three quarters of the table's C(autovacuum_freeze_max_age), that is, 150 million. At its whole autovacuum starts by
-        itself, and does not give way to other sessions. Multixacts are treated the same way.
-      - For the system catalogs this limit counts only if it is higher than the default. With O(freeze), the default is the limit if it is
-        lower.
+      - The default is three quarters of the table's C(autovacuum_freeze_max_age), that is, 150 million. At C(autovacuum_freeze_max_age)
+        autovacuum starts by itself, and does not yield to other sessions. Multixacts are treated the same way.
+      - For the system catalogs, a limit below the default is ignored. With O(freeze), the lower of both limits counts.
     type: int
   analyze:
     description: Whether to gather statistics of vacuumed tables in which rows have changed since the last time.
@@ -62,14 +62,15 @@ options:
     type: bool
     default: false
   parallel:
-    description: How many workers may vacuum the indexes of a table; V(0) for none. By default the server decides.
+    description: The number of parallel workers that may vacuum the indexes of a table; V(0) uses none. By default the server decides.
     type: int
   index_cleanup:
     description: Whether to vacuum indexes. V(auto) needs PostgreSQL 14. The default is the setting of the table.
     type: str
     choices: [auto, "on", "off"]
   truncate:
-    description: Whether to give empty pages at the end back to the file system, for which the table is locked for a moment.
+    description: Whether to return empty pages at the end of a table to the file system. The table is locked for a moment for this. The
+      default is the setting of the table.
     type: bool
   process_toast:
     description: Whether to vacuum TOAST tables as well, which is the server's default. This option needs PostgreSQL 14.
@@ -85,14 +86,15 @@ options:
     description: How long to sleep when O(cost_limit) is used up, for example V(2ms), at most V(100ms). V(0), the server's default, never sleeps.
     type: str
   cost_limit:
-    description: How much work to do between two pauses, up to 10000.
+    description: How much work to do between two pauses, in the cost units of C(vacuum_cost_limit), up to 10000. The default is the setting
+      of the server.
     type: int
   lock_timeout:
     description: How long to wait for the lock on a table. After that the table is reported as failed, and the next one is vacuumed.
     type: str
     default: 10s
   statement_timeout:
-    description: How long the work on one table may take. V(0) is no limit.
+    description: How long the work on one table may take, for example V(2h). V(0) means no limit.
     type: str
     default: "0"
   full:
@@ -119,7 +121,7 @@ options:
     type: str
     default: 64MB
   min_bloat_ratio:
-    description: The same as a share of the table with its TOAST, 0 to 1.
+    description: The share of a table with its TOAST, 0 to 1, that a rewrite must give back.
     type: float
     default: 0.3
   measure_budget:
@@ -169,7 +171,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 tables:
-  description: The tables that needed it, in the order of the work.
+  description: The tables that needed work, in the order of the work.
   returned: success
   type: list
   elements: dict

@@ -10,15 +10,15 @@ module: pg_wal_switch
 short_description: End the current WAL file of a PostgreSQL server early, so that it is archived
 version_added: 0.1.0
 description:
-  - Switches to a new WAL file when that is of use. That is on a primary that archives, when something was written since the last switch.
-  - It frees nothing. See M(godel.postgres_runbook.pg_disk_info) for what holds WAL.
+  - Switches to a new WAL file if the server is a primary that archives, and if WAL was written since the last switch.
+  - A switch frees no space. M(godel.postgres_runbook.pg_disk_info) reports what holds WAL.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   force:
     description:
       - Whether to switch even if C(archive_mode) is off, or if no more than 1 kB was written since the last switch, which is what an idle
-        server writes. Then each run switches.
+        server writes. With V(true) each run switches.
     type: bool
     default: false
   statement_timeout:
@@ -31,34 +31,34 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes
 notes:
-  - The login has to be a superuser, or needs the right C(EXECUTE) on the function C(pg_switch_wal).
+  - The login must be a superuser, or have the privilege C(EXECUTE) on the function C(pg_switch_wal).
 seealso:
   - module: godel.postgres_runbook.pg_disk_info
 """
 
 EXAMPLES = r"""
-- name: Have all that was written so far archived
+- name: Archive the WAL that was written so far
   godel.postgres_runbook.pg_wal_switch:
     db: godel_production
 """
 
 RETURN = r"""
 ended_file:
-  description: The WAL file that was ended, or would be in check mode; null when it was left alone.
+  description: The WAL file that was ended, or would be in check mode; null when there was no switch.
   returned: success
   type: str
   sample: 0000000100000000000000A7
 current_file:
-  description: The WAL file that is written now. In check mode it is not known which one would be next.
+  description: The WAL file that is being written. In check mode, the one before the switch.
   returned: success
   type: str
   sample: 0000000100000000000000A8
 written_bytes:
-  description: How far the file was written.
+  description: How many bytes of the file were written.
   returned: success
   type: int
 msg:
-  description: One or two sentences for people.
+  description: A summary in one or two sentences.
   returned: success
   type: str
 """

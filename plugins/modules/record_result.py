@@ -13,9 +13,9 @@ description:
   - Sets the variable C(<playbook>_result) for the job, as M(ansible.builtin.set_stats) does. It has one entry for each host, with
     C(failed), C(changed), C(message) and what O(summary) adds. AWX keeps it as an artifact.
   - With O(directory) it also writes the result as JSON, Markdown and HTML on the controller, the worst finding first.
-  - A failed result is recorded as well. Its report has the failure as its worst finding, so that an old report never stands
-    for a new failure. An empty result, that of a module that did not run, counts as failed.
-  - The HTML is one file that loads nothing. Everything that came from a server is escaped.
+  - A failed result is recorded as well. Its report has the failure as its worst finding, so that an old report never hides a new failure.
+    An empty result, that of a module that did not run, counts as failed.
+  - The HTML is one file that loads nothing. All text from servers is escaped.
   - The task does not fail when the report cannot be written, because Ansible drops the statistics of a failed task. It warns, and
     returns RV(report_error). Fail in the next task, as the example does.
 author:
@@ -23,7 +23,7 @@ author:
 options:
   playbook:
     description:
-      - Name of the playbook, which the variable and the files are named for. It consists of letters, digits and underscores.
+      - Name of the playbook, for example V(nightly). The variable and the files are named after it. Use letters, digits and underscores.
     type: str
     required: true
   title:
@@ -72,7 +72,7 @@ attributes:
     platforms: posix
     support: full
 notes:
-  - It never reports a change. A report tells the time of the run, so that it is new each time.
+  - The module never reports a change, because each report has the time of its run.
 seealso:
   - module: godel.postgres_runbook.pg_backup_info
   - module: ansible.builtin.set_stats

@@ -10,10 +10,10 @@ module: report_history
 short_description: Keep samples over time on the controller
 version_added: 0.1.0
 description:
-  - Reads the samples that earlier runs have kept for a host, and adds one, for comparisons with last week and for forecasts.
+  - Reads the samples that earlier runs have kept for a host, and adds one. The samples serve for comparisons over time and for forecasts.
   - The file has one JSON document a line, and is replaced atomically, so that an interrupted run loses nothing. Concurrent runs do not lose
     samples.
-  - A missing file is an empty history. A damaged line is left out, and mentioned in RV(notes).
+  - A missing file is an empty history. A damaged line is left out, and reported in RV(notes).
   - The playbooks of this collection use it when C(postgres_report_dir) is set.
 author:
   - The godel.postgres_runbook authors (@godel)
@@ -30,8 +30,8 @@ options:
   sample:
     description:
       - Sample to add, with its time as C(collected_at), like V(2026-02-06T03:04:05Z). A missing time is set to the present.
-      - A sample that the history has already, with the same time, is not added again.
-      - Nothing is written without it.
+      - A sample is not added if the history already has one with the same time.
+      - By default nothing is written.
     type: dict
   keep:
     description:
@@ -41,21 +41,22 @@ options:
     default: 400
   older_than:
     description:
-      - The age of RV(baseline), for example V(7d).
+      - The minimum age of RV(baseline), for example V(7d).
     type: str
   list_samples:
-    description: Whether to return RV(samples). Large ones are better left in the file when only RV(baseline) is wanted.
+    description: Whether to return RV(samples). With V(false) a task that only needs RV(baseline) does not return large samples.
     type: bool
     default: true
   most_samples:
-    description: How many of RV(samples) to return at most, spread evenly, the oldest and the newest included. All of them when it is left out.
+    description: The maximum number of RV(samples) to return, for example V(100). They are spread evenly, and include the oldest and the
+      newest. By default all are returned.
     type: int
 attributes:
   action:
-    description: Runs on the controller, and asks nothing of the host.
+    description: Runs on the controller, and connects to no host.
     support: full
   check_mode:
-    description: Reads, and writes nothing.
+    description: Reads the history, and writes nothing.
     support: full
   diff_mode:
     description: Shows no difference.
@@ -65,20 +66,20 @@ attributes:
     platforms: posix
     support: full
 notes:
-  - It never reports a change. A sample is new each time; what the play is about has not changed by it.
+  - The module never reports a change, because a new sample does not change the database.
 seealso:
   - module: godel.postgres_runbook.record_result
 """
 
 EXAMPLES = r"""
-- name: Find what to compare with
+- name: Read the sample to compare with
   godel.postgres_runbook.report_history:
     directory: /srv/reports
     name: query_performance
     older_than: 7d
   register: history
 
-- name: Look at the queries
+- name: Report the queries
   godel.postgres_runbook.pg_query_info:
     db: godel_production
     baseline: "{{ history.baseline or omit }}"
@@ -93,7 +94,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 samples:
-  description: The samples that were there before, oldest first.
+  description: The samples before this run, oldest first. The one that was added is not included.
   returned: success
   type: list
   elements: dict
@@ -101,7 +102,7 @@ samples:
     - collected_at: "2026-02-06T03:04:05Z"
       size_bytes: 8192
 sample_count:
-  description: How many there were.
+  description: The number of samples before this run.
   returned: success
   type: int
   sample: 1

@@ -13,8 +13,8 @@ description:
   - Writes a page for each host as HTML, Markdown and JSON, with the worst findings and their remedies on top, and one overview with a row
     for each host.
   - A host that could not be reached, or whose module failed, has a page and a row, too.
-  - The HTML is one file that loads nothing and runs nothing. It suits phones, dark mode, paper and screen readers. All text from servers
-    is escaped.
+  - The HTML is one file that loads nothing and runs nothing. It works on phones, in dark mode, on paper and with screen readers. All text
+    from servers is escaped.
   - Samples of earlier runs are kept in C(<directory>/<inventory_hostname>/history/health.jsonl). From the third run on a page has charts
     over time.
   - Samples of storage and queries are kept in C(storage.jsonl) and C(query_performance_<database>.jsonl) beside it, at most one sample of
@@ -41,24 +41,25 @@ options:
     default: ""
   prometheus_dir:
     description:
-      - Directory on the controller that node_exporter's textfile collector reads. The file in it is C(godel_postgres.prom), with all hosts.
-      - None is written when it is empty.
+      - Directory on the controller that the textfile collector of node_exporter reads. The module writes one file for all hosts there,
+        C(godel_postgres.prom).
+      - No file is written when it is empty.
     type: str
     default: ""
   fail_at:
-    description: The lowest severity at which a host fails, in RV(hosts).
+    description: The lowest severity of a finding at which a host fails, see RV(hosts).
     type: str
     choices: [never, warning, critical]
     default: never
   keep:
     description:
       - Number of samples of earlier runs to keep for each host. At most 60 samples of queries are kept.
-      - No more samples of storage and queries are dropped than are added, since another playbook may keep more of them.
+      - A run drops no more samples of storage and queries than it adds, because another playbook may keep more of them.
     type: int
     default: 400
 attributes:
   action:
-    description: Runs on the controller, and asks nothing of the host.
+    description: Runs on the controller, and connects to no host.
     support: full
   check_mode:
     description: Writes nothing, and returns the paths.
@@ -71,7 +72,7 @@ attributes:
     platforms: posix
     support: full
 notes:
-  - It never reports a change, although each page has the time of its run.
+  - The module never reports a change, although each page has the time of its run.
 seealso:
   - module: godel.postgres_runbook.pg_health_info
   - module: godel.postgres_runbook.report_history

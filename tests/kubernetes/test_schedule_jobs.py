@@ -190,7 +190,7 @@ def test_a_job_that_runs_is_joined_and_goes_on_when_the_time_is_up(site: Site, p
         assert result["error"]["job"] == job["metadata"]["name"]
     assert job["status"]["active"] == 1
     check = run_module("pg_backup_job", given, check=True)
-    assert f"Job {job['metadata']['name']} would be waited for" in check["msg"]
+    assert f"would wait for Job {job['metadata']['name']}" in check["msg"]
     status = run_module("pg_backup_schedule_info", {"name": schedule(place), "kubernetes": place.options()})
     [found] = [finding for finding in status["findings"] if finding["check"] == "schedule_running"]
     assert "has been running for" in found["message"]

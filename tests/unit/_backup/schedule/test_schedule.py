@@ -339,4 +339,4 @@ def test_a_failure_among_results_is_kept() -> None:
 def test_what_was_not_looked_at_is_never_well(results: list[dict[str, Any]]) -> None:
     merged = merge_results(results)
     assert merged["severity"] == "critical"
-    assert merged["msg"] in ("Nothing was looked at: there is no result.", "No route.")
+    assert merged["msg"] in ("No result: no module has run.", "No route.")
