@@ -29,7 +29,7 @@ WORDS = {
     r"in the words of|in words of": "named as in ..., or: copied from ...",
     r"(is|are|was|were) (not )?to be had|can be had": "is (not) available",
     r"(is|are|was|were|be|been) told\b": "the server reports ..., the message says ...",
-    r"for ever(?! script)|anew\b": "forever; again",
+    r"for ever\b|anew\b": "forever; again",
     r"(is|are|becomes?|become|was) (not )?well(?=[.,;:)]|$)": "is healthy, passes its health check",
     r"(is|are|was|were) gone|has gone": "was removed, no longer exists, ended",
     r"rehears\w+": "check mode; a throwaway restore",
