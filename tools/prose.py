@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 SKIPPED = ("tests/corpus/", "tests/standin/recordings/", "CHANGELOG", "COPYING", "tools/prose.py")
 # Pattern -> what to write instead.
 WORDS = {
-    r"(some|any|every|(?<!nor )(?<!postgres )no)body|whoever|someone|anyone|no one": "the one that acts",
+    r"(some|any|every|(?<!nor )(?<!postgres )(?<!user ')no)body|whoever|someone|anyone|no one": "the one that acts",
     r"in the words of|in words of": "named as in ..., or: copied from ...",
     r"(is|are|was|were) (not )?to be had|can be had": "is (not) available",
     r"(is|are|was|were|be|been) told\b": "the server reports ..., the message says ...",

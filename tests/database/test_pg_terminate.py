@@ -43,7 +43,7 @@ def outcomes(result: Result) -> dict[int, str]:
 
 
 def reason(result: Result, person: Person) -> str:
-    """Why somebody was spared."""
+    """Why a session was spared."""
     [found] = [row["why"] for row in result["sessions"] if row["pid"] == person.pid]
     return str(found)
 
@@ -302,7 +302,7 @@ def test_one_that_moves_on_between_judgement_and_signal_is_left_alone(database: 
 
 
 def leave(database: Database, person: Person) -> None:
-    """Somebody goes, and the server knows it."""
+    """Close a session, and wait until the server has noticed."""
     person.connection.close()
     assert until(lambda: not database.query("SELECT 1 FROM pg_stat_activity WHERE pid = %s", person.pid), 10)
 

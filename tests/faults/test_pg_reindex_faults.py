@@ -28,7 +28,7 @@ from tests.support.vacuums import ALWAYS, checks, counted, locked, snapshot
 TIMEOUT_S = 60.0
 INVALID = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
 LEFT = "SELECT relname FROM pg_class WHERE relname ~ '_cc(new|old)'"
-# With this lock of somebody else a rebuild begins, and then waits for him.
+# With this lock of another session a rebuild begins, and then waits for that session.
 WRITING = "ROW EXCLUSIVE"
 # With this one a rebuild cannot begin.
 QUIETLY = "SHARE UPDATE EXCLUSIVE"
@@ -67,7 +67,7 @@ def states(result: Result) -> dict[str, str]:
 
 
 def half_way(database: Database) -> int:
-    """The backend whose rebuild waits for somebody, once there is one."""
+    """The backend whose rebuild waits for another session, once there is one."""
     assert until(lambda: len(database.query(HALF_WAY, database.name)) > 0, TIMEOUT_S)
     return int(database.query(HALF_WAY, database.name)[0][0])
 

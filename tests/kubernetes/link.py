@@ -168,6 +168,6 @@ def cluster_of(kubeconfig: str) -> dict[str, Any]:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a kubeconfig that nobody else can read."""
+    """Write a kubeconfig that only its owner can read."""
     path.touch(mode=0o600)
     path.write_text(yaml.safe_dump(content))

@@ -90,7 +90,7 @@ class Place(ABC):
 
     Attributes:
         name: of the Deployment; what a test makes begins with it.
-        kubeconfig: the path of a kubeconfig of somebody who may do all there.
+        kubeconfig: the path of a kubeconfig of a user with all rights there.
         volume: where the volume with the backups is mounted, as the pod sees it.
         claim: of that volume.
         image: of PostgreSQL.
@@ -143,7 +143,7 @@ class Place(ABC):
             target.close()
 
     def user(self, *rules: str | Mapping[str, Any]) -> User:
-        """Somebody with just these rights."""
+        """A user with just these rights."""
         return new_user(self, *rules)
 
     @contextmanager

@@ -166,7 +166,7 @@ def test_a_secret_is_in_no_process_list_of_the_pod(place: Place, catalog: str) -
     result = running.finish()
     assert not result["failed"]
     assert PASSWORD not in json.dumps(result)
-    if place.standin is not None:  # nobody else tells what was asked for
+    if place.standin is not None:  # only the stand-in records the requests
         assert not [request for request in place.standin.requests if PASSWORD in " ".join(request.argv)]
 
 
@@ -208,7 +208,7 @@ def test_bad_options_are_named(place: Place, catalog: str, options: dict[str, An
 def test_another_namespace_is_named(place: Place, catalog: str) -> None:
     result = run_module("pg_backup", params(place, catalog, kubernetes=place.options(namespace="no-such-place")))
     assert result["failed"]
-    # Who has no rights beyond his own namespace is told that instead.
+    # A user without rights beyond its own namespace gets that message instead.
     assert re.search("not found.*no-such-place|no-such-place.*(not found|get pods)", result["msg"]), result["msg"]
 
 
@@ -230,7 +230,7 @@ def test_a_missing_right_is_named(place: Place, catalog: str) -> None:
     assert "docs/rbac/pod.yml" in result["msg"]
     missing = ["get and create pods/portforward", "get pods", "get pods/exec"]
     assert sorted(result["error"]["missing"]) == missing
-    if place.standin is not None:  # nobody else tells what was asked for
+    if place.standin is not None:  # only the stand-in records the requests
         asked = [request for request in place.standin.requests if user.name in request.user]
         assert asked
         assert not [request for request in asked if "/pods/" in request.path]

@@ -126,7 +126,7 @@ class Tab:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Tab]:
-    """A browser with one tab and a profile of its own; both are gone afterwards."""
+    """A browser with one tab and a profile of its own; both are removed afterwards."""
     profile = Path(tempfile.mkdtemp(prefix="chromium-"))
     command = [str(program()), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
     with (profile / "messages").open("wb") as messages:

@@ -38,7 +38,7 @@ DESCRIPTORS = 4
 
 
 class Children:
-    """The programs at work: each has a socket that is told how it ended."""
+    """The programs at work: each has a socket that receives its exit status."""
 
     def __init__(self) -> None:
         """Have ``wake`` become readable when one has ended."""

@@ -1,4 +1,4 @@
-"""The scripts of a pod, run by a shell of this host: what is too slow, or too seldom, to be waited for in a pod."""
+"""The scripts of a pod, run by a shell of this host: cases that are too slow or too rare to wait for in a pod."""
 
 from __future__ import annotations
 
