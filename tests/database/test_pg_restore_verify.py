@@ -1,4 +1,4 @@
-"""pg_restore_verify on real servers: what is proven, what cannot be, and that nothing is left or touched."""
+"""pg_restore_verify on real servers: every verdict, and that it leaves nothing behind and changes nothing."""
 
 from __future__ import annotations
 

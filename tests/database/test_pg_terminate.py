@@ -1,4 +1,4 @@
-"""pg_terminate on real servers: whom it ends, whom it spares, and that it never ends another session than the one it judged."""
+"""pg_terminate on real servers: the sessions that it ends and spares, and that it never ends a session that it has not checked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def end(database: Database, check: bool = False, **words: Any) -> Result:
 
 
 def outcomes(result: Result) -> dict[int, str]:
-    """What became of whom."""
+    """The outcome for each session, by pid."""
     return {row["pid"]: row["outcome"] for row in result["sessions"]}
 
 

@@ -21,7 +21,7 @@ def test_settings_go_with_each_transaction_and_end_with_it(database: Database) -
         session.query("BEGIN")
         assert tuple(session.query(f"{shown} WHERE %s", (True,))[0]) == ("5s", "1s")
         session.query("COMMIT")
-        session._local = None  # as who gets the same connection from a pool
+        session._local = None  # as for the next client of the same pooled connection
         assert tuple(session.query(shown)[0]) == ("0", "0")
 
 

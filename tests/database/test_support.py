@@ -1,4 +1,4 @@
-"""The servers and databases that the other tests stand on."""
+"""The servers and databases that the other tests use."""
 
 from __future__ import annotations
 

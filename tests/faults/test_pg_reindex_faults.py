@@ -1,4 +1,4 @@
-"""pg_reindex under bad luck: every index is whole or as it was, and what is left over is dropped by the next run."""
+"""pg_reindex with faults: every index is rebuilt or unchanged, and the next run drops the leftovers."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_an_index_that_is_built_is_not_given_up_for_ordinary_transactions(two: D
 
 
 def test_what_an_attempt_leaves_is_told_and_no_further_one_is_begun_beside_it(two: Database) -> None:
-    """Of whom the login may not see, the server tells only after it has waited for him."""
+    """If the login may not see a session, it learns of it only after the server has waited for it."""
     role = f"own_{two.name}"
     two.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f"ALTER TABLE a OWNER TO {role}")
     login = {"login_user": role, "login_password": "x", "lock_timeout": "100ms", "max_transaction_age": "100ms"}

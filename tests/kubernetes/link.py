@@ -29,7 +29,7 @@ class Link:
         self._listener = socket.create_server((_HOST, 0))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
-        self.kubeconfig = ""  # of who goes this way
+        self.kubeconfig = ""  # for clients that use this link
         self.bytes_per_s: float | None = None  # of each connection, in each direction
         self._carries = threading.Event()
         self._carries.set()
@@ -82,7 +82,7 @@ class Link:
 
     def _close_listener(self) -> None:
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept()
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
         self._listener.close()
 
     def _accept(self, listener: socket.socket) -> None:

@@ -384,7 +384,7 @@ class Place(ABC):
         ours = f"{RUN}={self.name}"
         found = [*self.pods(), *self.listed("Pod", ours), *self.listed("Deployment", ours)]
         told = [f"{each['metadata']['name']}: {each.get('status')}" for each in found]
-        with contextlib.suppress(RunbookError):  # who may not see events has the rest
+        with contextlib.suppress(RunbookError):  # a user without the right to read events gets the rest
             for event in self.api.get(self.api.path("events")).get("items") or []:
                 name = event["involvedObject"].get("name", "")
                 if name.startswith(self.name):

@@ -176,8 +176,8 @@ def test_a_container_that_restarts_is_told_and_its_half_made_backup_is_none(plac
     place.restart_server()
     result = running.finish()
     assert result["failed"]
-    # Which of these depends on what the API server knows of it by then, and on who looked first: a look at what runs in
-    # the container, or a session with its server.
+    # Which of these depends on what the API server knows of it by then, and on what noticed first: a look at the processes
+    # of the container, or a session with its server.
     told = "The container (was restarted|no longer exists)|The connection to the server was lost|The fingerprint lost its snapshot"
     assert re.search(told, result["msg"]), result["msg"]
     assert not [name for name in entries(place, catalog) if not name.endswith(".partial")]

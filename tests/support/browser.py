@@ -111,7 +111,7 @@ class Tab:
         return answer["result"].get("value")
 
     def screenshot(self, to: Path, *, whole: bool = True) -> None:
-        """Save what is shown as PNG, the whole page unless told otherwise."""
+        """Save the page as PNG: all of it by default."""
         data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         to.write_bytes(base64.b64decode(data))
 

@@ -1,4 +1,4 @@
-"""Stage, swap and discard with the modules in tests, and see what is in production."""
+"""Stage, swap and discard with the modules in tests, and read the content of production."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is decided about replication without a server: how many standbys a setting wants, where lag arises, who is silent."""
+"""Decisions about replication without a server: the standbys that a setting requires, the stage with lag, silent replicas."""
 
 from __future__ import annotations
 
