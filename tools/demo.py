@@ -43,7 +43,7 @@ WIDTH = 108
 
 
 class Disappointment(Exception):
-    """Something is not as this demo promises."""
+    """A result differs from what this demo promises."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Demo:
 
 
 def insist(condition: bool, promise: str) -> None:
-    """Raise unless what was promised is so."""
+    """Raise unless a promise of the demo holds."""
     if not condition:
         raise Disappointment(f"not so: {promise}")
 

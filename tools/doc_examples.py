@@ -1,4 +1,4 @@
-"""Run the examples of docs/ on a throwaway server and print their real output, to be pasted and cut.
+"""Run the examples of docs/ on a throwaway server and print their real output, for pasting into the pages.
 
 The inventory is that of the README's quick start, but for the login: a throwaway server has its own port and password.
 """
@@ -121,7 +121,7 @@ def back_up(examples: Examples, _database: Database) -> None:
 
 
 def restore(examples: Examples, database: Database) -> None:
-    """docs/restore.md: rows are deleted, restored, and the restore is taken back."""
+    """docs/restore.md: rows are deleted and restored, and the restore is rolled back."""
     chapter("restore")
     database.execute("DELETE FROM events WHERE id % 7 = 0")
     examples.play("restore", "--check", "--diff")
@@ -213,7 +213,7 @@ def find_out_why(examples: Examples, database: Database) -> None:
 
 
 def peers(examples: Examples, _database: Database) -> None:
-    """docs/peers.md: what other tools would show, and Prometheus."""
+    """docs/peers.md: the same state in other tools, and Prometheus."""
     chapter("peers")
     examples.play("bloat_report")
     examples.play("health", "-e", "health_prometheus_dir={{ inventory_dir }}/prometheus")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reject words and sentence openings that hide who acts, in what users read and in what developers read.
+"""Reject words and sentence openings that hide the actor, in texts for users and for developers.
 
 Looked at: Markdown outside of code, YAML of roles, playbooks and changelog fragments, Jinja2 templates, and in Python
 the texts (documentation, messages, docstrings) and the comments. The list is in CONTRIBUTING.md as rules; here it is as
@@ -25,11 +25,11 @@ ROOT = Path(__file__).parents[1]
 SKIPPED = ("tests/corpus/", "tests/standin/recordings/", "CHANGELOG", "COPYING", "tools/prose.py")
 # Pattern -> what to write instead.
 WORDS = {
-    r"(some|any|every|(?<!nor )(?<!postgres )no)body|whoever|someone|anyone|no one": "the one that acts",
+    r"(some|any|every|(?<!nor )(?<!postgres )(?<!nor ')no)body|whoever|someone|anyone|no one": "the one that acts",
     r"in the words of|in words of": "named as in ..., or: copied from ...",
     r"(is|are|was|were) (not )?to be had|can be had": "is (not) available",
     r"(is|are|was|were|be|been) told\b": "the server reports ..., the message says ...",
-    r"for ever(?! script)|anew\b": "forever; again",
+    r"for ever\b|anew\b": "forever; again",
     r"(is|are|becomes?|become|was) (not )?well(?=[.,;:)]|$)": "is healthy, passes its health check",
     r"(is|are|was|were) gone|has gone": "was removed, no longer exists, ended",
     r"rehears\w+": "check mode; a throwaway restore",
@@ -93,7 +93,7 @@ def findings(path: Path) -> Iterator[tuple[int, str, str]]:
     """Line, what was found, what to write instead."""
     for number, line in READERS[path.suffix](path.read_text(encoding="utf-8")):
         prose = _INLINE.sub(_blank, line)
-        if prose == "nobody":  # the account
+        if prose == "nobody":  # the operating system account
             continue
         for match in _WORD.finditer(prose):
             group = next(name for name, value in match.groupdict().items() if value)

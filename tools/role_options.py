@@ -24,11 +24,11 @@ _MODULE_KEYS = {"hide", "only", "options", "pass", "falls_back"}
 _SPEC_KEYS = ("type", "elements", "choices", "required", "no_log", "default")
 _OVERRIDES = {"name", "description", "note", "zero", "default_text", *_SPEC_KEYS}
 Document = Mapping[str, Any]
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it is there: ten times as fast
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the loader in C is ten times as fast
 
 
 class Invalid(Exception):
-    """A source that cannot be right: which file, and why."""
+    """An invalid source: which file, and why."""
 
 
 @dataclass(frozen=True)

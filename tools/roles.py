@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write what the roles repeat: options, their defaults and their descriptions, from the modules' documentation.
+"""Write the generated parts of roles: options, their defaults and their descriptions, from the modules' documentation.
 
 For each role, tools/roles/<role>.yml has what no module says; CONTRIBUTING.md describes it. From both come
 

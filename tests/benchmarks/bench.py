@@ -163,7 +163,7 @@ class Bench:
 
 @contextlib.contextmanager
 def prepared(jobs: int, installation: Installation | None = None) -> Iterator[Bench]:
-    """Start the server with an empty database; everything of it is gone on exit."""
+    """Start the server with an empty database; both are removed on exit."""
     root = workspace()
     spared = set(children(os.getpid()))
     folder = Path(tempfile.mkdtemp(prefix="b", dir=root))
@@ -207,14 +207,14 @@ class Contender:
 
 
 def compete(bench: Bench, contenders: list[Contender], runs: int) -> dict[str, Series]:
-    """Let everybody run, one after the other, so many times over."""
+    """Run all contenders one after the other, and repeat that `runs` times."""
     found = {contender.key: Series() for contender in contenders}
     for number in range(runs):
         for contender in contenders:
             for dummy in range(contender.rounds):
                 folder = Path(tempfile.mkdtemp(prefix="c", dir=bench.folder))
                 try:
-                    os.sync()  # nobody pays for what the one before has written
+                    os.sync()  # no contender pays for the writes of the previous one
                     sample = contender.act(bench, folder)
                 finally:
                     shutil.rmtree(folder, ignore_errors=True)

@@ -79,7 +79,7 @@ def _ours(database: Database, budget: str, confidences: tuple[str, ...] = ("high
 
 
 def _ioguix(database: Database, folder: Path) -> Ratios:
-    """Its tables come together with their TOAST; that they cannot be told apart counts for them, not against them."""
+    """It reports a table together with its TOAST; the comparison treats that in its favor."""
     found: Ratios = {}
     for name, subject in (("table_bloat.sql", "tblname"), ("btree_bloat.sql", "idxname")):
         text = re.sub(r"--.*", "", (folder / name).read_text()).rstrip().rstrip(";")
@@ -131,7 +131,7 @@ def _missed(ratios: Ratios, truths: list[Truth]) -> dict[str, float]:
 
 
 def accuracy(folder: Path | None) -> tuple[list[str], dict[str, Accuracy]]:
-    """Build the zoo, ask everybody, rewrite it, compare; returns the lines of a table, and what stands in it."""
+    """Build the zoo, run all contenders, rewrite it and compare; returns the lines of a table, and their data."""
     with Server(settings={"autovacuum": "off"}) as server:
         zoo = new_database(server, "bloat")
         build_bloat_zoo(zoo)

@@ -1,4 +1,4 @@
-"""Ways to put a backup into production, and how long nobody can use the database meanwhile."""
+"""Ways to put a backup into production, and how long the database is unavailable meanwhile."""
 
 from __future__ import annotations
 

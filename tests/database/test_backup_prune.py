@@ -1,4 +1,4 @@
-"""pg_backup_prune beside real backups: it deletes old ones, sweeps what was killed, and leaves running ones alone."""
+"""pg_backup_prune beside real backups: it deletes old ones, removes those of killed runs, and leaves running ones alone."""
 
 from __future__ import annotations
 

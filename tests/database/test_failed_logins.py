@@ -31,7 +31,7 @@ local all peered peer
 host all ghost,nologin 127.0.0.1/32 trust
 host all rejected 127.0.0.1/32 reject
 hostssl all only_with_tls 127.0.0.1/32 scram-sha-256
-host all nobody_else,postgres,app,limited,with_library 127.0.0.1/32 scram-sha-256
+host all missing_role,postgres,app,limited,with_library 127.0.0.1/32 scram-sha-256
 """
 ROLES = """
 CREATE ROLE nologin;
@@ -138,7 +138,7 @@ REFUSALS: Mapping[str, tuple[Mapping[str, Any], str]] = {
 }
 MORE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "may not log in": ("role", {"user": "nologin"}),
-    "no role, but a password": ("password", {"user": "nobody_else"}),
+    "no role, but a password": ("password", {"user": "missing_role"}),
     "no entry": ("pg_hba", {"user": "stranger"}),
     "with TLS only": ("pg_hba", {"user": "only_with_tls"}),
     "invalid value": ("settings", {"connect_params": {"options": "-c work_mem=much"}}),

@@ -40,7 +40,7 @@ def our(server: Server) -> OurServer:
 
 
 def taken(database: Database, algorithm: str | None = None, mode: str = "content", workers: int = 2) -> Fingerprint:
-    """The fingerprint of a database that nobody writes to."""
+    """The fingerprint of a database without writers."""
     return capture.take(our(database.server), database.name, mode=mode, workers=workers, algorithm=algorithm)
 
 

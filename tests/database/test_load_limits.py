@@ -160,7 +160,7 @@ def test_replicas_that_stand_still_and_prepared_transactions(server: Server) -> 
                 assert until(lambda: all(each.check() is None for each in load), TIMEOUT_S)
                 replica.query("SELECT pg_wal_replay_pause()")
                 database.execute("INSERT INTO t SELECT generate_series(1, 10000)")
-                # Nobody writes from here on: what grows is not the server's own figure.
+                # No session writes from here on: the server's own figure for the lag does not grow, the computed one does.
                 for each in load:
                     assert told(each).startswith("Standby standby1 is ")
                 with pytest.raises(QueryFailed), load[1].watching(work):

@@ -250,7 +250,7 @@ def test_a_changed_row_of_a_configuration_table_that_its_condition_leaves_out(da
 
 
 def test_an_extension_that_pg_upgrade_has_brought_is_said_to_be_unknown(database: Database) -> None:
-    """There each member came in a transaction of its own, so that nothing can be told from them."""
+    """pg_upgrade adds each member in a transaction of its own, so their transactions show nothing."""
     make(database, "CREATE TABLE own (x int); ALTER EXTENSION plpgsql ADD TABLE own; CREATE INDEX i ON own (x)", "")
     members = "refclassid = 'pg_extension'::regclass AND deptype = 'e'"
     for classid, objid in database.query(f"SELECT classid::text, objid::text FROM pg_depend WHERE {members}"):

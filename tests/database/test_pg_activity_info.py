@@ -1,4 +1,4 @@
-"""pg_activity_info on real servers: who is there, who waits for whom, what cannot be seen, and who cannot be reached."""
+"""pg_activity_info on real servers: sessions, lock waits, hidden data, and servers that cannot be reached."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_pgbouncer_in_between_is_seen(small: Database) -> None:
     assert until(lambda: look(small)["pooler"]["detected"] is False, 10)
 
 
-# --- who cannot be reached
+# --- unreachable servers
 
 
 def unreachable(login: dict[str, Any], **over: Any) -> tuple[Result, float]:

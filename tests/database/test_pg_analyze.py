@@ -1,4 +1,4 @@
-"""pg_analyze on real servers: what is stale or missing is gathered, once."""
+"""pg_analyze on real servers: it gathers stale and missing statistics, once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTENT = (
 
 
 def counted(database: Database, changes: int) -> None:
-    """Wait until the server has counted what was done; before 15 that takes a moment."""
+    """Wait until the server's statistics show the changes; before 15 that takes a moment."""
     total = "SELECT sum(n_mod_since_analyze)::int FROM pg_stat_user_tables"
     assert until(lambda: database.query(total) == [(changes,)], 30)
 

@@ -185,7 +185,7 @@ def test_rows_that_came_at_the_end_after_most_were_deleted_at_the_front(database
         assert abs(index["bloat_ratio"] - 0.713) < 0.02, index
 
 
-# --- what is told of each ---------------------------------------------------------------------------------
+# --- what each row says -----------------------------------------------------------------------------------
 
 
 def test_a_row_says_what_it_is_how_it_was_found_and_what_to_do(zoo: Zoo) -> None:
@@ -327,7 +327,7 @@ def test_rows_that_nobody_has_counted_make_no_index_bloated(zoo: Zoo) -> None:
     copy.execute(f"INSERT INTO {SCHEMA}.skewed SELECT 7 FROM generate_series(1, 100)")
     counted(copy, f"{SCHEMA}.skewed", 0, 100)
     found = by_name(reported(copy, tables=["fresh", "skewed"], measure_bytes="4200kB"))
-    # A few were counted since then, and nobody knows that they are not all.
+    # A few rows were counted since then, and the statistics do not show that there are more.
     copy.execute(f"INSERT INTO {SCHEMA}.fresh SELECT n FROM generate_series(100001, 100100) n")
     counted(copy, f"{SCHEMA}.fresh", 0, 100)
     found["few counted"] = by_name(reported(copy, tables=["fresh"], measure_bytes="4MB"))["fresh_id"]

@@ -219,7 +219,7 @@ def test_a_backup_that_a_swap_would_end_is_named(staged: Database) -> None:
 
 def test_a_lock_that_is_not_to_be_had_is_tried_for_and_then_told(staged: Database) -> None:
     with contextlib.closing(staged.server.connect(autocommit=False)) as connection, connection.cursor() as cursor:
-        cursor.execute("LOCK TABLE pg_database IN SHARE MODE")  # which keeps everybody from renaming
+        cursor.execute("LOCK TABLE pg_database IN SHARE MODE")  # no session can rename a database
         over = {"block": "200ms", "attempts": 2, "grace": "0"}
         told = expect_failure("pg_database_swap", {**staged.login(), **over})["msg"]
         assert "could not be exchanged" in told

@@ -1,4 +1,4 @@
-"""pg_disk_info on real servers: the disks, what holds the WAL, and files that nobody knows."""
+"""pg_disk_info on real servers: the disks, what holds the WAL, and files without a relation."""
 
 from __future__ import annotations
 

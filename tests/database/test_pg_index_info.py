@@ -1,4 +1,4 @@
-"""pg_index_info on real servers: what is superfluous or missing is found, and nothing is touched."""
+"""pg_index_info on real servers: it finds superfluous and missing indexes, and changes nothing."""
 
 from __future__ import annotations
 

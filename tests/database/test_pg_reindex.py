@@ -1,4 +1,4 @@
-"""pg_reindex on real servers: only what wastes space is rebuilt, what was left is dropped, and long work is named."""
+"""pg_reindex on real servers: it rebuilds only bloated indexes, drops leftovers, and names long work."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def lsn_of(text: str) -> int:
 
 
 def answer(cursor: ReplicationCursor, **positions: int) -> None:
-    """Say how far we are, in the words of the protocol, and take what the server has sent meanwhile."""
+    """Send a status message of the replication protocol, and read what the server has sent meanwhile."""
     while cursor.read_message():
         pass
     cursor.send_feedback(reply=True, force=True, **positions)
@@ -276,7 +276,7 @@ def receives_nothing(replica: Server) -> None:
     assert "The WAL receiver does not run" in finding["message"]
     assert "primary_conninfo" in finding["remedy"]
     assert (result["receiver"]["running"], result["replay"]["lag_bytes"]) == (False, 0)
-    assert result["replay"]["lag_s"] > 0, "nobody knows what the primary has written since"
+    assert result["replay"]["lag_s"] > 0, "the standby cannot know what the primary has written since"
     assert "not running" in result["msg"]
 
 

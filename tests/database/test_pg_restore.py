@@ -228,7 +228,7 @@ def test_a_copy_that_differs_is_dropped(prod: Database, backup_dir: Path) -> Non
     assert "not proven" in kept["msg"]
     [left] = [name for name in family(prod) if name != prod.name]
     assert rows(named(prod, left)) == 1000
-    # What somebody has renamed meanwhile is his; what has its name is dropped by the next run.
+    # A stage that an operator has renamed stays; one with its old name is dropped by the next run.
     kept_for_good = f"{prod.name}_evidence"
     prod.server.query(f'ALTER DATABASE "{left}" RENAME TO {kept_for_good}')
     again = params(prod, backup_dir, keep_failed=True)
@@ -294,7 +294,7 @@ def test_another_file_of_the_same_path_is_another_backup(prod: Database, backup_
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("roles", ["nobody here"], "roles are missing: nobody here"),
+        ("roles", ["no such role"], "roles are missing: no such role"),
         ("extensions", ["timetravel"], "extensions are not installed: timetravel"),
     ],
 )

@@ -1,4 +1,4 @@
-"""pg_restore_verify on real servers: what is proven, what cannot be, and that nothing is left or touched."""
+"""pg_restore_verify on real servers: every verdict, and that it leaves nothing behind and changes nothing."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_backup_is_verified_on_every_major(any_database: Database, backup_dir:
     assert (result["changed"], result["restored"]["rows"]) == (True, 350)
     assert verdicts(entry) == ["verified"]
     assert any_database.server.databases() == databases
-    # A server without programs of its own is rehearsed on the next newer one, which prints definitions in another way.
+    # The backup of a server without programs is restored on the next newer version, which prints definitions differently.
     same = any_database.server.client_dir == any_database.server.bin_dir
     assert ("their names, not their definitions" in result["reason"]) is not same
 
@@ -171,7 +171,7 @@ def test_a_proof_within_max_age_is_enough(filled: Database, backup_dir: Path, sc
     document = json.loads(record.read_text())
     for verdict, checked_at in (
         ("verified", "2026-01-01T00:00:00Z"),
-        ("verified", "2999-01-01T00:00:00Z"),  # by a clock that was wrong: it would be young for ever
+        ("verified", "2999-01-01T00:00:00Z"),  # by a wrong clock: it would never become old
         ("failed", first["checked_at"]),
         ("inconclusive", first["checked_at"]),
     ):

@@ -1,4 +1,4 @@
-"""pg_restore_verify and backups made by hand: they restore or they do not, but prove nothing."""
+"""pg_restore_verify and dumps not taken by this collection: they restore or fail, but prove nothing."""
 
 from __future__ import annotations
 

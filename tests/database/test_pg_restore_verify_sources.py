@@ -144,7 +144,7 @@ def test_roles_can_do_what_they_can_in_the_source_and_no_more(
         f"SET ROLE {evil}; CREATE MATERIALIZED VIEW {evil}.m AS SELECT {evil}.harm()",
         "RESET ROLE; CREATE TABLE t (a int); INSERT INTO t VALUES (1); ALTER TABLE t ENABLE ROW LEVEL SECURITY",
         f"GRANT SELECT ON t TO {readers}; GRANT CREATE ON SCHEMA public TO {reader}",
-        # Only by a membership, and only as somebody who may bypass row-level security.
+        # Only by a membership, and only as a role that may bypass row-level security.
         f"SET ROLE {reader}; CREATE MATERIALIZED VIEW mine AS SELECT a, (SELECT count(*) FROM pg_ls_waldir()) FROM t",
         "RESET ROLE; CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
         "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION e()",
@@ -159,7 +159,7 @@ def test_roles_can_do_what_they_can_in_the_source_and_no_more(
         assert (boss in around.superusers, reader in around.bypassrls) == (True, True)
         assert evil not in around.superusers
         assert around.members[readers] == [reader]
-        # A manifest of before does not say who is what: then nobody is anything.
+        # An older manifest has no attributes of roles: then no role has any.
         forge(entry, without_attributes)
         result = verify(database, backup_dir, scratch)
         assert result["verdict"] == "inconclusive"
@@ -202,7 +202,7 @@ def test_a_script_takes_neither_tablespaces_nor_subscriptions_along(
     result = verify(database, backup_dir, scratch, backup=str(script), verify_in="database")
     assert (result["verdict"], left(server)) == ("inconclusive", [])
     assert "subscriptions" in result["reason"]
-    # Made by hand, it names a tablespace that the scratch server has not: that says nothing of the backup.
+    # A dump not taken by this collection names a tablespace that the scratch server lacks: not a fault of the dump.
     result = verify(database, backup_dir, scratch, backup=str(no_space))
     assert result["verdict"] == "inconclusive"
     assert "fast" in result["notes"][0]

@@ -1,4 +1,4 @@
-"""pg_terminate on real servers: whom it ends, whom it spares, and that it never ends another session than the one it judged."""
+"""pg_terminate on real servers: the sessions that it ends and spares, and that it never ends a session that it has not checked."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def end(database: Database, check: bool = False, **words: Any) -> Result:
 
 
 def outcomes(result: Result) -> dict[int, str]:
-    """What became of whom."""
+    """The outcome for each session, by pid."""
     return {row["pid"]: row["outcome"] for row in result["sessions"]}
 
 
 def reason(result: Result, person: Person) -> str:
-    """Why somebody was spared."""
+    """Why a session was spared."""
     [found] = [row["why"] for row in result["sessions"] if row["pid"] == person.pid]
     return str(found)
 
@@ -302,7 +302,7 @@ def test_one_that_moves_on_between_judgement_and_signal_is_left_alone(database: 
 
 
 def leave(database: Database, person: Person) -> None:
-    """Somebody goes, and the server knows it."""
+    """Close a session, and wait until the server has noticed."""
     person.connection.close()
     assert until(lambda: not database.query("SELECT 1 FROM pg_stat_activity WHERE pid = %s", person.pid), 10)
 

@@ -1,4 +1,4 @@
-"""pg_vacuum on real servers: what needs it is done, in order, and nothing else; a second run changes nothing."""
+"""pg_vacuum on real servers: it vacuums the tables that need it, in order, and no others; a second run changes nothing."""
 
 from __future__ import annotations
 

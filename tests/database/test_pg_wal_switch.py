@@ -1,4 +1,4 @@
-"""pg_wal_switch and pg_slot_drop on real servers: once, where it is of use, and never what is in use."""
+"""pg_wal_switch and pg_slot_drop on real servers: they act once, only where that is useful, and never on a slot in use."""
 
 from __future__ import annotations
 

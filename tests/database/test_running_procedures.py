@@ -50,7 +50,7 @@ def ordinary(database: Database, *grants: str) -> Iterator[dict[str, Any]]:
 
 @dataclass
 class Dump:
-    """A pg_dump that waits until somebody reads its output."""
+    """A pg_dump that waits until its output is read."""
 
     process: subprocess.Popen[bytes]
 

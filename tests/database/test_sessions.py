@@ -1,4 +1,4 @@
-"""Sessions that only read for a moment: they leave nothing behind in a pool, and wait for nobody for ever."""
+"""Sessions that only read for a moment: they leave nothing behind in a pool, and every wait is bounded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_settings_go_with_each_transaction_and_end_with_it(database: Database) -
         session.query("BEGIN")
         assert tuple(session.query(f"{shown} WHERE %s", (True,))[0]) == ("5s", "1s")
         session.query("COMMIT")
-        session._local = None  # as who gets the same connection from a pool
+        session._local = None  # as for the next client of the same pooled connection
         assert tuple(session.query(shown)[0]) == ("0", "0")
 
 
@@ -45,6 +45,6 @@ def test_a_server_that_stops_in_the_middle_is_given_up(database: Database) -> No
             before = time.monotonic()
             with pytest.raises(QueryFailed, match="did not answer"):
                 session.query("SELECT 1")
-            assert time.monotonic() - before < 30  # and not for ever
+            assert time.monotonic() - before < 30  # and does not hang
         finally:
             os.kill(pid, signal.SIGCONT)

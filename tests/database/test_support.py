@@ -1,4 +1,4 @@
-"""The servers and databases that the other tests stand on."""
+"""The servers and databases that the other tests use."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def test_a_wrong_password_is_refused(any_server: Server, host: str) -> None:
 
 
 def test_the_words_of_login_lead_to_the_server(database: Database) -> None:
-    login = database.login(login_user="somebody")
+    login = database.login(login_user="other_user")
     assert login == {
         "login_host": database.server.host,
         "login_port": database.server.port,
-        "login_user": "somebody",
+        "login_user": "other_user",
         "login_password": PASSWORD,
         "db": database.name,
     }

@@ -1,4 +1,4 @@
-"""Wraparound on real servers: who holds the oldest rows is named, catalogs are done, and each remedy works."""
+"""Wraparound on real servers: the holders of the oldest rows are named, catalogs are vacuumed, and each remedy works."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_wrong_words_are_named(small: Database, backup_dir: Path, over: dict[str
     [
         ({"login_password": "wr0ng-password"}, "password authentication failed"),
         ({"login_password": ""}, "no password supplied"),
-        ({"login_user": "nobody_of_this_name"}, "login_user"),
+        ({"login_user": "no_such_role"}, "login_user"),
         ({"login_port": 1}, "login_port"),
         ({"login_host": "host.invalid"}, "login_host"),
         ({"login_host": "", "login_unix_socket": "/nonexistent"}, "login_unix_socket"),

@@ -1,4 +1,4 @@
-"""pg_reindex under bad luck: every index is whole or as it was, and what is left over is dropped by the next run."""
+"""pg_reindex with faults: every index is rebuilt or unchanged, and the next run drops the leftovers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.vacuums import ALWAYS, checks, counted, locked, snapshot
 TIMEOUT_S = 60.0
 INVALID = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
 LEFT = "SELECT relname FROM pg_class WHERE relname ~ '_cc(new|old)'"
-# With this lock of somebody else a rebuild begins, and then waits for him.
+# With this lock of another session a rebuild begins, and then waits for that session.
 WRITING = "ROW EXCLUSIVE"
 # With this one a rebuild cannot begin.
 QUIETLY = "SHARE UPDATE EXCLUSIVE"
@@ -67,7 +67,7 @@ def states(result: Result) -> dict[str, str]:
 
 
 def half_way(database: Database) -> int:
-    """The backend whose rebuild waits for somebody, once there is one."""
+    """The backend whose rebuild waits for another session, once there is one."""
     assert until(lambda: len(database.query(HALF_WAY, database.name)) > 0, TIMEOUT_S)
     return int(database.query(HALF_WAY, database.name)[0][0])
 
@@ -167,7 +167,7 @@ def test_an_index_that_is_built_is_not_given_up_for_ordinary_transactions(two: D
 
 
 def test_what_an_attempt_leaves_is_told_and_no_further_one_is_begun_beside_it(two: Database) -> None:
-    """Of whom the login may not see, the server tells only after it has waited for him."""
+    """If the login may not see a session, it learns of it only after the server has waited for it."""
     role = f"own_{two.name}"
     two.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f"ALTER TABLE a OWNER TO {role}")
     login = {"login_user": role, "login_password": "x", "lock_timeout": "100ms", "max_transaction_age": "100ms"}

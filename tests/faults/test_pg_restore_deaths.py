@@ -1,4 +1,4 @@
-"""pg_restore that dies after the load: the next run loads nothing, and proves what is there in full."""
+"""pg_restore that dies after the load: the next run loads nothing, and verifies the stage in full."""
 
 from __future__ import annotations
 

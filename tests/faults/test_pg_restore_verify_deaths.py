@@ -327,7 +327,7 @@ def test_a_killed_verification_in_a_database_is_swept_by_the_next(big: Database,
     assert left
     assert until(lambda: not restorers(scratch), 10)
     if not until(lambda: not big.query("SELECT FROM pg_stat_activity WHERE datname LIKE 'pg_runbook_verify_%%'"), 10):
-        raise AssertionError("somebody still works there")
+        raise AssertionError("a process still works there")
     assert verify(big, catalog, scratch, verify_in="database")["verdict"] == "verified"
     assert not left & ours()
 

@@ -281,7 +281,7 @@ def test_a_manifest_that_cannot_be_read_is_the_places_fault(
 def _other(server: Server) -> Iterator[Database]:
     """A database of the same tables, in which one name differs."""
     database = new_database(server, unique_name("other"))
-    database.execute(CONTENT, "UPDATE users SET name = 'somebody else' WHERE id = 7")
+    database.execute(CONTENT, "UPDATE users SET name = 'another name' WHERE id = 7")
     yield database
     database.drop()
 

@@ -1,4 +1,4 @@
-"""pg_restore_verify and broken backups made by hand: whatever is lost or wrong in one, it fails."""
+"""pg_restore_verify and broken dumps not taken by this collection: any loss or error in one fails it."""
 
 from __future__ import annotations
 

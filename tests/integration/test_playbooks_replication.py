@@ -16,7 +16,7 @@ from tests.support.servers import PASSWORD, Server
 
 @pytest.fixture
 def pair(new_server: Callable[..., Server]) -> Iterator[Site]:
-    """A site of two hosts: ``db1`` is a primary with a slot that nobody uses, ``db2`` follows it."""
+    """A site of two hosts: ``db1`` is a primary with a slot without a consumer, ``db2`` follows it."""
     primary = new_server()
     database = fill(new_database(primary))
     primary.psql("SELECT pg_create_physical_replication_slot('left_behind', true)")

@@ -1,4 +1,4 @@
-"""The quick start and the playbook of the README, as they stand there."""
+"""The quick start and the playbook of the README, run as written."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def prepared(short: str) -> Iterator[ClusterPlace]:
 
 
 def remove(place: Place) -> None:
-    """Delete all that this place has made, and wait until its pods and its volume are gone."""
+    """Delete all that this place has made, and wait until its pods and its volume no longer exist."""
     for kind in KINDS:
         for item in _made(place, kind):
             place.delete(kind, item["metadata"]["name"], 0 if kind == "Pod" else None)

@@ -1,4 +1,4 @@
-"""What a run leaves in the pod of PostgreSQL: nothing. Whoever kills an orphan there makes the server restart."""
+"""What a run leaves in the pod of PostgreSQL: nothing. To kill an orphan there makes the server restart."""
 
 from __future__ import annotations
 

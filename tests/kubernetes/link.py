@@ -29,7 +29,7 @@ class Link:
         self._listener = socket.create_server((_HOST, 0))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
-        self.kubeconfig = ""  # of who goes this way
+        self.kubeconfig = ""  # for clients that use this link
         self.bytes_per_s: float | None = None  # of each connection, in each direction
         self._carries = threading.Event()
         self._carries.set()
@@ -82,7 +82,7 @@ class Link:
 
     def _close_listener(self) -> None:
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept()
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
         self._listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -168,6 +168,6 @@ def cluster_of(kubeconfig: str) -> dict[str, Any]:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a kubeconfig that nobody else can read."""
+    """Write a kubeconfig that only its owner can read."""
     path.touch(mode=0o600)
     path.write_text(yaml.safe_dump(content))

@@ -90,7 +90,7 @@ class Place(ABC):
 
     Attributes:
         name: of the Deployment; what a test makes begins with it.
-        kubeconfig: the path of a kubeconfig of somebody who may do all there.
+        kubeconfig: the path of a kubeconfig of a user with all rights there.
         volume: where the volume with the backups is mounted, as the pod sees it.
         claim: of that volume.
         image: of PostgreSQL.
@@ -143,7 +143,7 @@ class Place(ABC):
             target.close()
 
     def user(self, *rules: str | Mapping[str, Any]) -> User:
-        """Somebody with just these rights."""
+        """A user with just these rights."""
         return new_user(self, *rules)
 
     @contextmanager
@@ -384,7 +384,7 @@ class Place(ABC):
         ours = f"{RUN}={self.name}"
         found = [*self.pods(), *self.listed("Pod", ours), *self.listed("Deployment", ours)]
         told = [f"{each['metadata']['name']}: {each.get('status')}" for each in found]
-        with contextlib.suppress(RunbookError):  # who may not see events has the rest
+        with contextlib.suppress(RunbookError):  # a user without the right to read events gets the rest
             for event in self.api.get(self.api.path("events")).get("items") or []:
                 name = event["involvedObject"].get("name", "")
                 if name.startswith(self.name):

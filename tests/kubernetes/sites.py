@@ -28,7 +28,7 @@ class InAPod:
     name: str = DATABASE
 
     def login(self) -> dict[str, str]:
-        """Connection options in the words of community.postgresql."""
+        """Connection options, named as in community.postgresql."""
         return LOGIN
 
 

@@ -166,7 +166,7 @@ def test_a_secret_is_in_no_process_list_of_the_pod(place: Place, catalog: str) -
     result = running.finish()
     assert not result["failed"]
     assert PASSWORD not in json.dumps(result)
-    if place.standin is not None:  # nobody else tells what was asked for
+    if place.standin is not None:  # only the stand-in records the requests
         assert not [request for request in place.standin.requests if PASSWORD in " ".join(request.argv)]
 
 
@@ -176,8 +176,8 @@ def test_a_container_that_restarts_is_told_and_its_half_made_backup_is_none(plac
     place.restart_server()
     result = running.finish()
     assert result["failed"]
-    # Which of these depends on what the API server knows of it by then, and on who looked first: a look at what runs in
-    # the container, or a session with its server.
+    # Which of these depends on what the API server knows of it by then, and on what noticed first: a look at the processes
+    # of the container, or a session with its server.
     told = "The container (was restarted|no longer exists)|The connection to the server was lost|The fingerprint lost its snapshot"
     assert re.search(told, result["msg"]), result["msg"]
     assert not [name for name in entries(place, catalog) if not name.endswith(".partial")]
@@ -208,7 +208,7 @@ def test_bad_options_are_named(place: Place, catalog: str, options: dict[str, An
 def test_another_namespace_is_named(place: Place, catalog: str) -> None:
     result = run_module("pg_backup", params(place, catalog, kubernetes=place.options(namespace="no-such-place")))
     assert result["failed"]
-    # Who has no rights beyond his own namespace is told that instead.
+    # A user without rights beyond its own namespace gets that message instead.
     assert re.search("not found.*no-such-place|no-such-place.*(not found|get pods)", result["msg"]), result["msg"]
 
 
@@ -230,7 +230,7 @@ def test_a_missing_right_is_named(place: Place, catalog: str) -> None:
     assert "docs/rbac/pod.yml" in result["msg"]
     missing = ["get and create pods/portforward", "get pods", "get pods/exec"]
     assert sorted(result["error"]["missing"]) == missing
-    if place.standin is not None:  # nobody else tells what was asked for
+    if place.standin is not None:  # only the stand-in records the requests
         asked = [request for request in place.standin.requests if user.name in request.user]
         assert asked
         assert not [request for request in asked if "/pods/" in request.path]

@@ -1,4 +1,4 @@
-"""What is detached in a pod ends by itself in every case: nothing of it waits without a bound."""
+"""Detached programs in a pod end by themselves in every case: every wait is bounded."""
 
 from __future__ import annotations
 

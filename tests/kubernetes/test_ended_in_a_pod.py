@@ -25,8 +25,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-# The arguments of all who have $WORD in them; who looks for it has it in its environment only. With $PGDATA, only of
-# this pod: those of the stand-in see all processes of this machine.
+# The arguments of all processes that have $WORD in them; this search has it in its environment only. With $PGDATA,
+# only of this pod: those of the stand-in see all processes of this machine.
 LISTED = """
 for p in $(printf %s "$WORD" | grep -lsF -f - /proc/[0-9]*/cmdline); do
     [ -n "$EVERYWHERE" ] || grep -qsF "PGDATA=$PGDATA" "${p%cmdline}environ" || continue

@@ -48,7 +48,7 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path / "fetched"
 
 
-# --- all is well
+# --- no faults
 
 
 def test_check_mode_a_fetch_and_nothing_to_do(place: Place, catalog: str, dest: Path) -> None:

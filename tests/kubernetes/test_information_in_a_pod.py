@@ -48,7 +48,7 @@ REPORTS = {
         {name for name, section in report["sections"].items() if section.get("state") == "read"}
         >= {"server", "activity", "queries", "storage", "disk", "replication", "maintenance"}
     ),
-    # Nobody has loaded the library in the pod, and that is what has to be said.
+    # The server in the pod has not loaded the library, and the message has to say so.
     "query_performance": lambda report: (
         report["available"] is False and [each["check"] for each in report["findings"]] == ["query_stats_missing"]
     ),
@@ -90,7 +90,7 @@ class InAPod:
     name: str = DATABASE
 
     def login(self) -> dict[str, str]:
-        """Connection options in the words of community.postgresql."""
+        """Connection options, named as in community.postgresql."""
         return LOGIN
 
 

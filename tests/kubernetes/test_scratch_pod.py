@@ -1,4 +1,4 @@
-"""A backup is proven in a throwaway pod, which is gone afterwards, whatever happens."""
+"""A backup is verified in a scratch pod, which no longer exists afterwards, whatever happens."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_missing_right_is_named_and_the_role_that_is_documented_is_enough(plac
 
 
 class Ours(Cluster):
-    """The cluster as if nobody else had scratch pods there."""
+    """The cluster without the scratch pods of other tests."""
 
     place: Place
 

@@ -1,4 +1,4 @@
-"""Somebody who may do less than the tests themselves: a service account with a Role and a token that can be ended."""
+"""A user with fewer rights than the tests themselves: a service account with a Role and a token that can be revoked."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class User:
 def new_user(place: Place, *rules: str | Mapping[str, Any]) -> User:
     """Make one with just these rights, in words as ``get,list pods`` or as in a Role.
 
-    The test is skipped where we may not give rights, or where everybody has them.
+    The test is skipped where the tests may not grant rights, or where every user has them.
     """
     name = f"{place.name}-user-{next(_numbers)}"
     parsed = [rule for each in rules for rule in (parse_rules(each) if isinstance(each, str) else [dict(each)])]

@@ -26,7 +26,7 @@ _CREATE: dict[str, tuple[str, ...]] = {
         "DELETE FROM churned WHERE id % 5 < 3",
         "VACUUM ANALYZE churned",
     ),
-    "dead": (  # updated once, and nobody came to clean
+    "dead": (  # updated once, and never vacuumed
         "CREATE TABLE dead AS SELECT n AS id, md5(n::text) AS v FROM generate_series(1, 40000) n",
         "CREATE INDEX dead_id ON dead (id)",
         "UPDATE dead SET v = md5(v)",

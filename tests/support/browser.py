@@ -111,7 +111,7 @@ class Tab:
         return answer["result"].get("value")
 
     def screenshot(self, to: Path, *, whole: bool = True) -> None:
-        """Save what is shown as PNG, the whole page unless told otherwise."""
+        """Save the page as PNG: all of it by default."""
         data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         to.write_bytes(base64.b64decode(data))
 
@@ -126,7 +126,7 @@ class Tab:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Tab]:
-    """A browser with one tab and a profile of its own; both are gone afterwards."""
+    """A browser with one tab and a profile of its own; both are removed afterwards."""
     profile = Path(tempfile.mkdtemp(prefix="chromium-"))
     command = [str(program()), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
     with (profile / "messages").open("wb") as messages:

@@ -132,7 +132,7 @@ def report(folder: Path, playbook: str) -> dict[str, Any]:
 def interrupt_on_signals() -> None:
     """Have a signal that asks us to end raise KeyboardInterrupt, once, so that everything is stopped in order.
 
-    Its argument is the signal's number. Whoever asks a second time does not disturb that.
+    Its argument is the signal's number. A second signal does not disturb that.
     """
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

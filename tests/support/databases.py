@@ -33,7 +33,7 @@ class Database:
         return self.server.connect(self.name, autocommit, **over)
 
     def login(self, **over: Any) -> dict[str, Any]:
-        """Return connection options in the words of community.postgresql."""
+        """Return connection options, named as in community.postgresql."""
         return self.server.login(**{"db": self.name, **over})
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:

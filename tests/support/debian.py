@@ -14,7 +14,7 @@ TIMEOUT_S = 300
 
 
 class NoPackage(AssertionError):
-    """A package cannot be had, or does not fit what is here; the text says what to do."""
+    """A package is not available, or does not fit this system; the text says what to do."""
 
 
 def unpacked(packages: tuple[str, ...], folder: Path, cache: str) -> Path:

@@ -38,7 +38,7 @@ DESCRIPTORS = 4
 
 
 class Children:
-    """The programs at work: each has a socket that is told how it ended."""
+    """The programs at work: each has a socket that receives its exit status."""
 
     def __init__(self) -> None:
         """Have ``wake`` become readable when one has ended."""
@@ -52,7 +52,7 @@ class Children:
     def add(self, pid: int, status: socket.socket) -> None:
         """Tell the id of a new one."""
         self._sockets[pid] = status
-        with contextlib.suppress(OSError):  # who wanted it may be gone
+        with contextlib.suppress(OSError):  # the client may have closed its end
             status.send(json.dumps(pid).encode())
 
     def reap(self) -> None:
@@ -110,7 +110,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _become(wanted: dict[str, Any], descriptors: list[int]) -> list[str]:
-    """Be the process that the program would have had for itself."""
+    """Become the process in which the program runs."""
     os.setsid()
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)

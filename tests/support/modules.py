@@ -127,7 +127,7 @@ def expect_success(name: str, params: Mapping[str, Any], **options: Any) -> Resu
 
 
 def expect_failure(name: str, params: Mapping[str, Any], **options: Any) -> Result:
-    """Run a module that has to fail with a message of ours: neither success, nor an error nobody foresaw."""
+    """Run a module that has to fail with a message of ours: neither success, nor an unexpected error."""
     result = run_module(name, params, **options)
     assert result["failed"], f"{name} succeeded: {result.get('msg')}"
     assert "Internal error" not in result["msg"], result.get("exception", result["msg"])

@@ -33,7 +33,7 @@ def program() -> tuple[Path, dict[str, str]]:
 
 @contextlib.contextmanager
 def pgbouncer(server: Server, pool_mode: str = "transaction", pool_size: int = 5) -> Iterator[dict[str, object]]:
-    """A PgBouncer for all databases of a server; yields how to log in to it, in the words of the modules."""
+    """A PgBouncer for all databases of a server; yields its connection options for the modules."""
     path, environment = program()
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=workspace()))
     port = _free_port()

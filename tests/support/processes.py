@@ -1,4 +1,4 @@
-"""Processes: who is whose child, who is alive, and making ours end when the tests do."""
+"""Processes: their children, whether they are alive, and ending those of the tests with the tests."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def absent() -> dict[int, str]:
 
 
 def problems() -> list[str]:
-    """Return what is not tested here and why, one line each."""
+    """Return the versions that are not tested here and the reasons, one line each."""
     return [f"PostgreSQL {major} is not tested: {reason}" for major, reason in absent().items()] + _broken
 
 

@@ -1,4 +1,4 @@
-"""Stage, swap and discard with the modules in tests, and see what is in production."""
+"""Stage, swap and discard with the modules in tests, and read the content of production."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def digest(database: Database) -> Any:
 
 @dataclass
 class Client:
-    """Somebody who asks the database that has the name every ten milliseconds, and connects again when that fails."""
+    """A client that queries the database of this name every ten milliseconds, and reconnects after a failure."""
 
     answers: list[tuple[float, object]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

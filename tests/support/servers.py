@@ -119,7 +119,7 @@ class Server:
         if not self.data_dir.exists():
             self._create_cluster()
         atexit.register(self.remove)
-        attempts = 1 if self.port else 3  # somebody may take the free port before the server does
+        attempts = 1 if self.port else 3  # another process may take the free port first
         for attempt in range(attempts):
             self.port = self.port if attempts == 1 else _free_port()
             self._write_settings()
@@ -170,7 +170,7 @@ class Server:
     # --- use ----------------------------------------------------------------------------------------
 
     def login(self, **over: Any) -> dict[str, Any]:
-        """Return connection options in the words of community.postgresql; keyword arguments win."""
+        """Return connection options, named as in community.postgresql; keyword arguments win."""
         options: dict[str, Any] = {
             "login_host": self.host,
             "login_port": self.port,
@@ -240,7 +240,7 @@ class Server:
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop a database if it is there, and whoever is connected to it."""
+        """Drop a database if it exists, and terminate its sessions."""
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def create_tablespace(self, name: str) -> Path:
@@ -331,7 +331,7 @@ def _template(installation: Installation) -> Path:
 
 
 def _initdb(installation: Installation, data_dir: Path, password: str) -> None:
-    """Create a cluster: UTF-8, passwords for everybody, local connections too."""
+    """Create a cluster: UTF-8, passwords for every role, local connections too."""
     data_dir.mkdir(mode=0o700)
     give(data_dir)
     secret = data_dir.with_name(f"{data_dir.name}.pw")

@@ -56,7 +56,7 @@ class Person:
 
     @property
     def name(self) -> dict[str, Any]:
-        """What names it, in the words of pg_terminate."""
+        """What identifies it, as an option of pg_terminate."""
         return {"pid": self.pid, "backend_start": self.start}
 
 
@@ -95,7 +95,7 @@ class Crowd:
         assert until(lambda: self.database.query(count, state, pids) == [(len(pids),)], TIMEOUT_S)
 
     def leave(self) -> None:
-        """End everybody."""
+        """End all of them."""
         pids = [person.pid for person in self.people]
         self.database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY (%s)", pids)
         for person in self.people:

@@ -1,4 +1,4 @@
-"""Verify backups with the module in tests, and make the backups that need verifying: hand-made and forged ones."""
+"""Verify backups with the module in tests, and make forged backups and dumps not taken by this collection."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def verdicts(entry: str | Path) -> list[str]:
 
 
 def forge(entry: str | Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a manifest and sign it anew, as somebody would who knows how."""
+    """Change a manifest and sign it again, as a forger could."""
     path = Path(entry, "manifest.json")
     document: dict[str, Any] = json.loads(path.read_text())
     document["manifest_sha256"] = blank = "0" * 64

@@ -1,4 +1,4 @@
-"""Names that break whoever puts SQL, shell, files, patterns or templates together from strings."""
+"""Names that break code which builds SQL, shell scripts, paths, patterns or templates from strings."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ TRIGGERS = (
         "row security, enabled, forced, and policies without it",
         """
         CREATE TABLE zoo.secured (owner name DEFAULT current_user, v text);
-        INSERT INTO zoo.secured VALUES ('zoo_owner', 'a'), ('zoo_reader', 'b'), ('nobody', 'c');
+        INSERT INTO zoo.secured VALUES ('zoo_owner', 'a'), ('zoo_reader', 'b'), ('no role', 'c');
         ALTER TABLE zoo.secured OWNER TO zoo_owner; ALTER TABLE zoo.secured ENABLE ROW LEVEL SECURITY;
         CREATE POLICY "own rows" ON zoo.secured FOR SELECT TO zoo_reader, zoo_owner USING (owner = current_user);
         CREATE POLICY "not c" ON zoo.secured AS RESTRICTIVE FOR ALL TO PUBLIC USING (v <> 'c') WITH CHECK (v IS NOT NULL);
@@ -174,7 +174,7 @@ RIGHTS = (
         ALTER SCHEMA zoo OWNER TO zoo_owner;
         GRANT USAGE ON SCHEMA zoo, zoo_types, public TO zoo_reader, "zoo_Quo""ted Röle";
         GRANT SELECT ON ALL TABLES IN SCHEMA zoo TO zoo_reader;
-        CREATE TABLE zoo.forbidden (secret text); INSERT INTO zoo.forbidden VALUES ('nobody may read this');
+        CREATE TABLE zoo.forbidden (secret text); INSERT INTO zoo.forbidden VALUES ('only for its owner');
         REVOKE ALL ON zoo.forbidden FROM zoo_reader, PUBLIC;
         ALTER TABLE zoo.many OWNER TO zoo_owner;
         GRANT SELECT, UPDATE ON public.twin TO "zoo_Quo""ted Röle" WITH GRANT OPTION;

@@ -111,7 +111,7 @@ UNFAITHFUL = (
 
 
 CHAINED_GRANTS = Unfaithful(
-    "rights granted by somebody who needs the rights on the schema first",
+    "rights granted by a role that needs the rights on the schema first",
     "a parallel restore in one go sometimes reports errors; one section after the other it never does",
     (
         """

@@ -239,7 +239,7 @@ def test_only_what_is_damaged_in_itself_can_go(tmp_path: Path, harm: Callable[[P
         assert told["freed_bytes"] == 0
 
 
-# --- somebody else is at work ----------------------------------------------------------------------------
+# --- another run is at work -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("check", [False, True])

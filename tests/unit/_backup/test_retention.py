@@ -268,7 +268,7 @@ POLICIES = st.builds(
 
 
 def usable(backups: list[Candidate]) -> list[Candidate]:
-    """Written anew on purpose: newest first, what a person would restore from today."""
+    """A second implementation on purpose: newest first, what a person would restore from today."""
     fine = [each for each in backups if each.readable and each.verdict != "failed" and each.taken <= NOW]
     return sorted(fine, key=lambda each: each.taken, reverse=True)
 

@@ -338,7 +338,7 @@ def test_files_that_are_not_those_of_the_manifest_are_seen(catalog: Catalog, how
     Path(entry.path, "data").mkdir()
     Path(entry.path, "data", "toc.dat").write_text("12345")
     Path(entry.path, "verifications").mkdir()
-    Path(entry.path, "verifications", "notes.txt").write_text("of somebody")
+    Path(entry.path, "verifications", "notes.txt").write_text("of an operator")
     [whole] = catalog.entries("gödel")
     assert (whole.trouble, whole.damaged) == (None, False)
     how(Path(entry.path))

@@ -102,7 +102,7 @@ def test_each_kind_of_difference_is_named(name: str) -> None:
 
 
 def test_a_source_without_a_digest_is_not_equal_to_a_copy_with_one() -> None:
-    # A manifest that was signed anew must not get away with leaving digests out.
+    # A manifest that leaves digests out must not pass, even if it was signed again.
     bare = replace(SOURCE, tables={name: TableFigure(figure.rows) for name, figure in SOURCE.tables.items()})
     assert [each.kind for each in compare(bare, SOURCE)] == ["content of table"] * 2
     assert [each.kind for each in compare(replace(SOURCE, large_objects=LargeObjects(2)), SOURCE)] == ["large objects"]
@@ -121,7 +121,7 @@ def test_counts_are_compared_without_digests() -> None:
 
 
 def test_other_majors_compare_which_objects_there_are_but_not_how_they_are_printed() -> None:
-    copy = replace(SOURCE, server_major=16, objects=dict.fromkeys(SOURCE.objects, "printed anew"))
+    copy = replace(SOURCE, server_major=16, objects=dict.fromkeys(SOURCE.objects, "printed differently"))
     assert compare(SOURCE, copy) == []
     copy = replace(copy, objects=without("index public.i", copy.objects))
     assert compare(SOURCE, copy) == [Difference("object", "index public.i", "present", None)]
@@ -133,7 +133,7 @@ def test_other_majors_compare_which_objects_there_are_but_not_how_they_are_print
         (SequenceFigure(7, 7), [7], [6, 8, -7]),
         (SequenceFigure(7, 12), [7, 9, 12], [6, 13]),
         (SequenceFigure(-7, -12, increment=-1), [-7, -9, -12], [-6, -13]),
-        (SequenceFigure(12, 7, increment=1), [7, 12], [6, 13]),  # somebody set it back meanwhile
+        (SequenceFigure(12, 7, increment=1), [7, 12], [6, 13]),  # a session set it back meanwhile
         (SequenceFigure(28, 3, increment=5, cycles=True), [3, 28, 100], []),  # it wrapped around meanwhile
         (SequenceFigure(-28, -3, increment=-5, cycles=True), [-28, -3, 7], []),
         (SequenceFigure(3, 28, increment=5, cycles=True), [3, 28], [2, 29]),

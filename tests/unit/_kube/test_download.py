@@ -97,7 +97,7 @@ def test_the_sender_ends_when_nobody_listens_any_more(tmp_path: Path, shell: str
         [inner] = children(process.pid)
         assert until(lambda: bool(children(inner)), 10)
         [sender] = children(inner)
-        process.stdin.close()  # its output stays open, as in a container: the pipe is full for ever
+        process.stdin.close()  # its output stays open, as in a container: the pipe stays full
         assert process.wait(10) == 0
         assert not os.path.exists(f"/proc/{sender}")  # gone, and taken leave of by its own parent
 

@@ -1,4 +1,4 @@
-"""The scripts of a pod, run by a shell of this host: what is too slow, or too seldom, to be waited for in a pod."""
+"""The scripts of a pod, run by a shell of this host: cases that are too slow or too rare to wait for in a pod."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
 
 
 def test_a_pod_ends_soon_after_its_lease_has_gone(shell: list[str], tmp_path: Path) -> None:
-    # The lease of a killed run lapses for those who watch it in the pod, who remove it.
+    # The watchers in the pod see the lease of a killed run expire, and remove it.
     home = tmp_path / ".pg_runbook_x"
     home.mkdir()
     (home / "lease").write_text("7 1 boot 300\n")

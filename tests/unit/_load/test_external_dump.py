@@ -1,4 +1,4 @@
-"""Backups made by hand: what a file is and what it needs, by its content. No server."""
+"""Dumps not taken by this collection: the format and needs of a file, by its content. No server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trees of who waits for whom: everybody once, roots first, and no circle loops."""
+"""Trees of lock waits: every session once, roots first, and no endless loop for a cycle."""
 
 from __future__ import annotations
 

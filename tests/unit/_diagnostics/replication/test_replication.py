@@ -1,4 +1,4 @@
-"""What is decided about replication without a server: how many standbys a setting wants, where lag arises, who is silent."""
+"""Decisions about replication without a server: the standbys that a setting requires, the stage with lag, silent replicas."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_an_idle_primary_makes_no_lag_on_a_standby() -> None:
     assert standby().lag_s == 0
     assert standby(behind_bytes=50, left_bytes=0).lag_s == 0, "it was only on its way"
     assert standby(behind_bytes=50, left_bytes=50).lag_s == 9000
-    assert standby(receiver_pid=None, receiver_status=None).lag_s == 9000, "nobody knows what it misses"
+    assert standby(receiver_pid=None, receiver_status=None).lag_s == 9000, "the standby cannot know what it lacks"
     assert standby(behind_bytes=50, replayed_age_s=None).lag_s is None
     assert judge(facts(standby=standby()), ReplicationPlan()) == []
 
