@@ -353,7 +353,7 @@ findings:
       subject: pid 4711
       value: 412.5
       threshold: 300
-      message: "Pid 4711 ('godel' in 'godel_production', application 'job') holds up 3 sessions, the one that waits longest for 6 min 52 s."
+      message: "Pid 4711 ('godel' in 'godel_production', application 'job') blocks 3 sessions; the longest wait is 6 min 52 s."
       remedy: Run the playbook godel.postgres_runbook.terminate_sessions with terminate_sessions_pid=4711 and
         terminate_sessions_backend_start=2026-02-06T03:04:05.678901Z.
 severity:

@@ -120,7 +120,7 @@ findings:
       subject: postgres-backup
       value:
       threshold:
-      message: "CronJob postgres-backup is suspended: no backup comes by itself."
+      message: "CronJob postgres-backup is suspended: no backups are taken automatically."
       remedy: Set backup_schedule_suspend to false and run the playbook godel.postgres_runbook.backup_schedule.
 severity:
   description: The worst severity among the findings, V(ok), V(info), V(warning) or V(critical).

@@ -434,7 +434,7 @@ findings:
       subject: standby2
       value: 83886080
       threshold:
-      message: "The slot standby2 is inactive and holds 80.0 MiB of WAL. Nothing limits it, because max_slot_wal_keep_size is -1."
+      message: "The slot standby2 has had no consumer; it holds 80.0 MiB of WAL. Nothing limits it: max_slot_wal_keep_size is -1."
       remedy: >-
         Start its consumer. If the slot is no longer needed, run the playbook godel.postgres_runbook.disk_space with
         -e disk_space_drop_slot=standby2.

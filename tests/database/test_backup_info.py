@@ -81,7 +81,7 @@ def test_a_server_that_does_not_answer_is_a_note_and_one_without_the_database_st
     told = {each["check"]: each["severity"] for each in down["findings"] if each["check"] != "backup_verified"}
     assert (down["cluster"], told) == (None, {"backup_rpo": "ok", "backup_server": "info"})
     assert "of cluster 42" in down["findings"][0]["message"]
-    assert "could not be asked which backups are its own" in down["notes"][0]
+    assert "did not report its cluster id" in down["notes"][0]
     assert down["databases"][0]["clusters"][0]["cluster"] == "42"
     dropped = attempt(pg_backup_info, database, backup_dir=str(backup_dir), db="app")
     assert dropped["cluster"] is not None

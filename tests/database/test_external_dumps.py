@@ -229,7 +229,7 @@ def test_a_script_that_ends_early_is_told_so_whatever_its_line_ends(
     cut = backup_dir / "cut.sql"
     cut.write_bytes(whole[: whole.index(b"-- PostgreSQL database dump complete")])
     result = verify(database, backup_dir, scratch, cut)
-    assert (result["verdict"], "ends early" in result["reason"]) == ("failed", True)
+    assert (result["verdict"], "is truncated" in result["reason"]) == ("failed", True)
 
 
 # --- packers ----------------------------------------------------------------------------------------------

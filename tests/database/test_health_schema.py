@@ -95,7 +95,7 @@ def test_a_sequence_near_its_end_is_critical_and_the_remedy_gives_it_room(databa
     database.execute(*made)
     finding = only(look(database), "sequence")
     assert (finding["severity"], finding["threshold"]) == ("critical", 0.9)
-    assert "are left" in finding["message"]
+    assert "Values left: " in finding["message"]
     obey(database, finding)
     database.execute(insert)
     assert of(look(database), "sequence") == []

@@ -91,7 +91,10 @@ def test_a_backup_that_lacks_a_definition_is_incomplete_and_restored_only_if_tha
     assert error.details["difference_count"] == 1
     result = verify(prod, backup_dir, scratch)
     assert (result["verdict"], verdicts(entry)) == ("incomplete", ["incomplete"])
-    assert "All 300 rows in 1 tables and all 1 sequences are there, but 1 definition differs" in result["reason"]
+    assert (
+        "All rows and sequences are there (300 rows in 1 table, 1 sequence), but 1 definition differs"
+        in result["reason"]
+    )
     assert "view public.more is missing" in result["reason"]
     [finding] = result["findings"]
     assert finding["severity"] == "warning"
@@ -204,14 +207,14 @@ def test_a_dump_that_no_server_restores_fails_with_the_statement(
     result = verify(prod, backup_dir, scratch, jobs=1)
     assert result["verdict"] == "failed", result["reason"]
     assert "violates check constraint" in result["reason"]
-    assert "mend in the source" in result["findings"][0]["remedy"]
+    assert "first correct in the source" in result["findings"][0]["remedy"]
 
 
 def test_without_a_fingerprint_a_refused_statement_decides(prod: Database, backup_dir: Path, scratch: Path) -> None:
     prod.execute(*IN_NO_ORDER)
     entry = back_up(prod, backup_dir, fingerprint="none")
     result = verify(prod, backup_dir, scratch, jobs=1)
-    assert (result["verdict"], "does not restore as a whole" in result["reason"]) == ("failed", True), result["reason"]
+    assert (result["verdict"], "does not restore completely" in result["reason"]) == ("failed", True), result["reason"]
     (entry / "verifications").rename(backup_dir / "aside")
     error = refused(prod, backup_dir, entry, accept_unproven=True, accept=["definitions"], jobs=1)
     assert error.what == "The backup does not restore as a whole"

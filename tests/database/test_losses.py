@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "positions": (
         "CREATE SEQUENCE own; ALTER EXTENSION plpgsql ADD SEQUENCE own; SELECT nextval('own'), nextval('own')",
-        r"1 sequence from the start: public\.own .*setval\('public\.own', 2, true\)",
+        r"1 sequence to the start: public\.own .*setval\('public\.own', 2, true\)",
     ),
     "member_object": (
         (
@@ -204,8 +204,8 @@ def test_a_sample_of_losses_is_in_the_backup_and_before_the_swap(database: Datab
         "lost_rows", "lost_member_object", "lost_member_added", "lost_comment", "lost_system_object",
     ]  # fmt: skip
     assert taken["severity"] == "critical"
-    assert taken["msg"].endswith("4 findings tell what a restore of it would lack or change.")
-    assert rehearsed["msg"].endswith("4 findings tell what a restore of it would lack or change.")
+    assert taken["msg"].endswith("4 findings show what a restore of it would lack or change.")
+    assert rehearsed["msg"].endswith("4 findings show what a restore of it would lack or change.")
     assert json.loads(Path(taken["backup"]["path"], "manifest.json").read_text())["findings"] == taken["findings"]
     assert [each["check"] for each in manifest_of(backup_dir, database).findings] == [
         each["check"] for each in taken["findings"]
@@ -246,7 +246,9 @@ def test_a_changed_row_of_a_configuration_table_that_its_condition_leaves_out(da
     database.psql("INSERT INTO a VALUES (3, true)")
     assert "rows" not in found(database, 15)
     database.psql("UPDATE a SET x = 9 WHERE x = 1")
-    assert_says(found(database, 15)["rows"], r"^1 row of public\.a .* leave out what fails the condition 'WHERE own'")
+    assert_says(
+        found(database, 15)["rows"], r"^1 row of public\.a .* leave out rows that fail the condition 'WHERE own'"
+    )
 
 
 def test_an_extension_that_pg_upgrade_has_brought_is_said_to_be_unknown(database: Database) -> None:
@@ -259,7 +261,7 @@ def test_an_extension_that_pg_upgrade_has_brought_is_said_to_be_unknown(database
             f" AND (classid, objid) = ({classid}, {objid})"
         )
     findings = found(database, database.server.major)
-    assert_says(findings["member_unknown"], "1 extension was brought here by pg_upgrade: extension plpgsql")
+    assert_says(findings["member_unknown"], "1 extension comes from pg_upgrade: extension plpgsql")
     assert "member_object" not in findings
 
 
@@ -272,7 +274,10 @@ def test_a_standby_has_no_rows_of_unlogged_tables(new_server: Callable[..., Serv
         there = Database(standby, database.name)
         assert until(lambda: there.query("SELECT pg_is_in_recovery()") == [(True,)], 30)
         finding = found(there, primary.major)["unlogged_rows"]
-        assert_says(finding, r"1 unlogged table .*public\.u\. A standby has none of it.*Take backups from the primary")
+        assert_says(
+            finding,
+            r"1 unlogged table .*public\.u\. A standby does not have this content.*Take backups from the primary",
+        )
         assert finding.severity == "critical"
 
 

@@ -85,7 +85,7 @@ def test_a_blocking_tree_with_its_locks_and_its_relation(any_database: Database)
         assert finding(result, "idle_in_transaction")["subject"] == f"pid {root.pid}"
         assert finding(result, "long_query")["subject"] == f"pid {writer.pid}"
         assert (result["severity"], result["waiting_count"], result["idle_in_transaction_count"]) == ("warning", 4, 1)
-        assert "holds up 4 sessions" in result["msg"]
+        assert "blocks 4 sessions" in result["msg"]
         assert {"wait_event": "Lock:relation", "sessions": 2} in result["wait_events"]
         assert [row["pid"] for row in result["idle_in_transaction"]] == [root.pid]
         assert result["oldest_transactions"][0]["pid"] == root.pid
@@ -188,7 +188,7 @@ def test_a_prepared_transaction_is_a_blocker_without_a_process(small: Database) 
         assert [row["gid"] for row in result["prepared_transactions"]] == ["it's <b>"]
         assert "ROLLBACK PREPARED 'it''s <b>';" in finding(result, "prepared_transaction")["remedy"]
         assert [(row["pid"], row["depth"]) for row in result["blocking"]] == [(0, 0), (waiter.pid, 1)]
-        assert finding(result, "blocking")["message"].startswith("A prepared transaction holds up 1 session")
+        assert finding(result, "blocking")["message"].startswith("A prepared transaction blocks 1 session")
 
 
 @pytest.mark.parametrize("monitors", [False, True])

@@ -242,7 +242,7 @@ def test_a_compression_that_the_client_does_not_offer_is_refused(
     (fake / "pg_dump").chmod(0o755)
     result = expect_failure("pg_backup", params(filled, backup_dir, compress="zstd", bin_dir=str(fake)))
     assert result["error"]["kind"] == "InvalidInput"
-    assert "does not offer the compression zstd" in result["msg"]
+    assert "does not support the compression zstd" in result["msg"]
     assert entries(backup_dir, filled) == []
     assert leftovers(backup_dir, filled) == []
 

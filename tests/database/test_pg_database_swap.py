@@ -214,7 +214,7 @@ def test_a_backup_that_a_swap_would_end_is_named(staged: Database) -> None:
     (finding,) = (each for each in found if each["check"] == "swap_running_procedure")
     assert re.match(rf"The running procedure backup, since 20\S+Z is tied to .* {staged.name}\.", finding["message"])
     assert (finding["severity"], finding["value"]) == ("warning", "running_procedure")
-    assert "the swap ends its sessions" in finding["remedy"]
+    assert "the swap terminates its sessions" in finding["remedy"]
 
 
 def test_a_lock_that_is_not_to_be_had_is_tried_for_and_then_told(staged: Database) -> None:

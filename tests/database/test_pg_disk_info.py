@@ -79,7 +79,7 @@ def test_disks_and_wal_are_those_of_the_server(any_server: Server, slot: str, sp
         assert system["used_ratio"] == pytest.approx(1 - system["free_bytes"] / system["total_bytes"], abs=0.0001)
     wal = result["wal"]
     assert wal["size_bytes"] >= wal["segment_size_bytes"] == 16 * MIB
-    assert "frees nothing" in wal["advice"]
+    assert "frees no space" in wal["advice"]
     found = holder(result, "slot", slot)
     assert (found["active"], found["severity"], found["held_bytes"] > 2 * MIB) == (False, "warning", True)
     assert "has no consumer" in found["detail"]
@@ -109,7 +109,7 @@ def test_what_a_plain_user_may_not_see_is_said(any_database: Database) -> None:
         assert monitor["wal"]["size_bytes"] > 0
         assert monitor["file_systems"]
         assert monitor["notes"] == [
-            "Files without a relation cannot be looked for: only a superuser may list the server's files."
+            "Files without a relation cannot be searched for: only a superuser may list the server's files."
         ]
     finally:
         any_database.execute(f"DROP ROLE {name}")

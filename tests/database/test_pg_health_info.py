@@ -122,7 +122,7 @@ def test_what_only_a_human_knows_is_a_threshold(database: Database) -> None:
     ("thresholds", "told"),
     [
         ({"servre": {}}, "The sections are server, activity"),
-        ({"server": {"hit": 1}}, "It may have freeze_factor, min_hit_ratio"),
+        ({"server": {"hit": 1}}, "Valid names: freeze_factor, min_hit_ratio"),
         ({"server": {"min_hit_ratio": "high"}}, "Invalid thresholds.server.min_hit_ratio ('high')"),
         ({"replication": {"lag_warning_s": "x"}}, "Invalid thresholds.replication.lag_warning_s"),
     ],
@@ -161,7 +161,7 @@ def test_earlier_samples_tell_the_growth_and_a_damaged_one_takes_nothing_away(
     database.execute("CREATE EXTENSION pg_stat_statements", "SELECT 1")
     words = {**database.login(), "sections": ["queries", "storage"]}
     first = expect_success("pg_health_info", words)["sections"]
-    assert "slower queries are not known" in " ".join(first["queries"]["notes"])
+    assert "slower queries cannot be found" in " ".join(first["queries"]["notes"])
     size, queries = first["storage"]["data"]["sample"], first["queries"]["data"]["sample"]
     grown = [
         {**size, "collected_at": days_ago(days), "free_bytes": size["free_bytes"] + days * size["free_bytes"] // 15,
@@ -172,7 +172,7 @@ def test_earlier_samples_tell_the_growth_and_a_damaged_one_takes_nothing_away(
     result = expect_success("pg_health_info", {**words, **given})
     told = {name: section["data"] for name, section in result["sections"].items()}
     assert told["queries"]["compared_with"] == given["queries_baseline"]["collected_at"]
-    assert "slower queries are not known" not in " ".join(result["sections"]["queries"]["notes"])
+    assert "slower queries cannot be found" not in " ".join(result["sections"]["queries"]["notes"])
     assert (checks(result)["disk_forecast"], told["storage"]["forecast"]["samples"]) == ("warning", 31)
     [mine] = [each for each in told["storage"]["databases"] if each["current"]]
     assert 900 < mine["growth_bytes_per_day"] < 1100
@@ -185,7 +185,7 @@ def test_earlier_samples_tell_the_growth_and_a_damaged_one_takes_nothing_away(
     result = expect_success("pg_health_info", {**words, **odd, "sections": SECTIONS})
     assert states(result) == dict.fromkeys(SECTIONS, "read")
     assert "Invalid baseline: it is not a sample of queries" in " ".join(result["sections"]["queries"]["notes"])
-    assert "of no use" in " ".join(result["sections"]["storage"]["notes"])
+    assert "not from the past: 1" in " ".join(result["sections"]["storage"]["notes"])
 
 
 def deadlock(server: Server) -> None:

@@ -91,7 +91,7 @@ def test_a_link_to_elsewhere_is_refused_unless_the_server_names_that_place(new_s
     folder.symlink_to(elsewhere)
     old = put(elsewhere / "pg-2026-01-01_000000.log", 30)
     refused = expect_failure("pg_log_cleanup", server.login())
-    assert "is a link to elsewhere" in refused["msg"]
+    assert "is a symbolic link to another place" in refused["msg"]
     assert old.exists()
     for directory in (elsewhere, folder):  # by its own name, and by that of the link
         server.query(f"ALTER SYSTEM SET log_directory = '{directory}'")
@@ -131,7 +131,7 @@ def test_the_current_file_of_another_server_in_the_same_directory_stays(
     careful = expect_success("pg_log_cleanup", {**server.login(), "older_than": "2h"}, check=True, env=unseen)
     assert set(names(careful)) == {older.name, foreign.name}
     [note] = careful["notes"]
-    assert "it cannot be seen which files are open" in note
+    assert "open files cannot be detected" in note
     assert note in careful["msg"]
 
     done = clean(server, older_than="2h")
@@ -142,7 +142,7 @@ def test_the_current_file_of_another_server_in_the_same_directory_stays(
 def test_what_is_not_safe_is_refused(new_server: Callable[..., Server]) -> None:
     server = new_server(settings=logging(log_filename="postgresql.log"))
     old = put(server.data_dir / "log" / "postgresql-1.log", 30)
-    assert "cannot be told from others" in expect_failure("pg_log_cleanup", server.login())["msg"]
+    assert "cannot be distinguished from other files" in expect_failure("pg_log_cleanup", server.login())["msg"]
     assert (
         "Invalid older_than ('59m')" in expect_failure("pg_log_cleanup", {**server.login(), "older_than": "59m"})["msg"]
     )

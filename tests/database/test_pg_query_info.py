@@ -81,7 +81,7 @@ def test_the_commands_keep_other_libraries_and_an_extension_alone_is_enough(new_
     other.query(command.rstrip(" "))
     other.query(f"CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'")
     hidden = checks(expect_success("pg_query_info", other.login(login_user="plain")))["query_stats_missing"]["remedy"]
-    assert "what SHOW shared_preload_libraries says" in hidden
+    assert "the libraries that SHOW shared_preload_libraries lists" in hidden
     written = (other.data_dir / "postgresql.auto.conf").read_text()
     del other.settings["shared_preload_libraries"]
     assert "auto_explain" in written
@@ -210,8 +210,8 @@ def test_what_got_slower_since_an_earlier_sample_is_found(counted: Database) -> 
 
     other = expect_success("pg_query_info", {**words, "all_databases": True})
     assert (other["changes"], other["compared_with"]) == ([], None)
-    assert any("Nothing was compared" in note for note in other["notes"])
-    assert "no sample of queries" in expect_failure("pg_query_info", {**words, "baseline": {"queries": [1]}})["msg"]
+    assert any("No comparison is possible" in note for note in other["notes"])
+    assert "not a sample of queries" in expect_failure("pg_query_info", {**words, "baseline": {"queries": [1]}})["msg"]
 
 
 def test_plans_are_shown_where_that_is_safe(counted: Database) -> None:

@@ -166,7 +166,7 @@ def streams(primary: Server, replica: Server) -> None:
     assert (result["replay"]["lag_bytes"], result["replay"]["lag_s"], result["replay"]["state"]) == (0, 0, "not paused")
     assert result["replay"]["last_transaction_at"]
     assert any("the lag is 0 s" in note for note in result["notes"])
-    assert any("not sent yet cannot be seen" in note for note in result["notes"])
+    assert any("A standby cannot see WAL" in note for note in result["notes"])
     assert PASSWORD not in json.dumps(result)
     assert set(result["conflicts"].values()) == {0}
     assert look(primary, expected_replicas=1)["severity"] == "ok"
@@ -264,7 +264,7 @@ def hangs(replica: Server) -> None:
     finally:
         os.kill(receiver, signal.SIGCONT)
     assert (finding["severity"], finding["threshold"]) == ("critical", 1)
-    assert "although it is called streaming" in finding["message"]
+    assert "but its status is streaming" in finding["message"]
     assert f"pg_terminate_backend({receiver})" in finding["remedy"]
 
 
@@ -387,7 +387,7 @@ def test_what_cannot_be_read_is_told_and_a_server_that_goes_is_a_finding(new_ser
     assert not gone["failed"], gone
     assert (gone["role"], gone["severity"]) == ("primary", "critical")
     [finding] = findings(gone, "replication_server")
-    assert "went away while it was read" in finding["message"]
+    assert "connection was lost while the server was read" in finding["message"]
     unreachable = expect_failure(MODULE, server.login())
     assert "Cannot connect to PostgreSQL" in unreachable["msg"]
 

@@ -108,10 +108,12 @@ def test_what_is_not_to_be_had_here_is_left_out_and_told(prod: Database, backup_
     prod.drop()
     notes = " ".join(stage(prod, backup_dir)["preflight"]["notes"])
     me = prod.server.user
-    assert f"gone boss, who owned the source, is no role here: the restored database belongs to {me}." in notes
-    assert "gone app is no role here" in notes
+    assert (
+        f"The role gone boss, which owned the source, is missing here: the restored database belongs to {me}." in notes
+    )
+    assert "The role gone app is missing here" in notes
     assert 'unrecognized configuration parameter "no_such_thing"' in notes
-    assert (notes.count("no role here"), notes.count("does not exist")) == (2, 0)
+    assert (notes.count("is missing here"), notes.count("does not exist")) == (2, 0)
     swap(prod)
     grants = sorted([f"=T/{me}", f"{me}=CTc/{me}", f"pg_monitor=c*/{me}"])
     assert [(*row[:3], sorted(row[3]), row[4]) for row in like(prod)] == [

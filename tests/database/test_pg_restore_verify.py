@@ -220,7 +220,7 @@ def test_latest_is_the_newest_of_this_cluster(filled: Database, backup_dir: Path
     assert f"{Path(theirs).name} is of cluster 7" in refused["msg"]
     alone = expect_success(MODULE, latest(login_port=1), check=True)
     assert alone["backup"]["path"] == theirs
-    assert "could not be asked" in alone["notes"][0]
+    assert "did not report" in alone["notes"][0]
 
 
 def test_an_instance_needs_no_running_production_server(

@@ -144,7 +144,7 @@ def test_what_a_plain_user_may_not_see_is_said(server: Server, database: Databas
     notes = " ".join(plain["notes"])
     assert database.name in notes
     assert "pg_global" in notes
-    assert "how much is free" in notes
+    assert "free space is unknown" in notes
     assert (plain["free_bytes"], plain["tables"] == []) == (None, False)
     database.execute(f"GRANT pg_monitor TO {reader}")
     monitor = expect_success("pg_storage_info", login)
@@ -189,7 +189,7 @@ def test_the_day_the_disk_is_full(database: Database, free: tuple[float, ...], l
     assert worst(report.findings) == (severity or "ok")
     if severity == "critical":
         assert f"{report.forecast.full_at:%Y-%m-%d}" == "2026-03-06"
-        assert "is full in 5 d" in storage.describe(report)
+        assert "will be full in 5 d" in storage.describe(report)
         assert "godel.postgres_runbook.disk_space" in found[0].remedy
 
 
@@ -215,8 +215,8 @@ def test_growth_of_databases_without_free_space_and_a_history_that_cannot_be_tru
     growth = {each.name: each.growth for each in report.databases}
     assert growth["postgres"] is not None
     assert growth[database.name] is None
-    assert "4 samples of the history are of no use" in " ".join(report.notes)
-    assert "not known" in report.forecast.reason
+    assert "unreadable or not from the past: 4" in " ".join(report.notes)
+    assert "unknown" in report.forecast.reason
 
 
 def test_a_database_that_fills_the_disk_is_named(database: Database) -> None:

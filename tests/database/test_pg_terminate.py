@@ -120,7 +120,7 @@ def test_conditions_of_a_rule_must_all_be_met(any_database: Database) -> None:
         for check in (True, False):
             assert outcomes(end(any_database, check, rule=rule, **SUPER)) == {reports.pid: "terminated"}
         again = end(any_database, rule=rule, **SUPER)
-        assert (again["changed"], again["msg"]) == (False, "No session is meant; nothing to do.")
+        assert (again["changed"], again["msg"]) == (False, "No session matches; nothing to do.")
         assert (reports.alive(), other.alive(), resting.alive()) == (False, True, True)
 
 
@@ -166,7 +166,7 @@ def test_only_the_root_of_a_blockade_is_ended(any_database: Database) -> None:
         spared = end(any_database, rule=rule)
         assert (outcomes(spared), spared["changed"]) == ({root.pid: "spared"}, False)
         assert "superuser" in reason(spared, root)
-        assert "blocks others and was not ended: a superuser's session" in spared["msg"]
+        assert "blocks other sessions and was not terminated: a superuser's session" in spared["msg"]
         assert spared["severity"] == "warning"
         assert "include_superusers" in spared["findings"][0]["remedy"]
         assert outcomes(end(any_database, rule=rule, **SUPER)) == {root.pid: "terminated"}
@@ -316,7 +316,7 @@ def test_one_that_does_not_end_is_told_and_fails(database: Database) -> None:
         finally:
             os.kill(stopped.pid, signal.SIGCONT)
         assert (outcomes(failed), failed["changed"]) == ({stopped.pid: "stayed"}, True)
-        assert "still there after 300 ms" in failed["msg"]
+        assert "still running 300 ms after" in failed["msg"]
         assert failed["findings"][0]["check"] == "session_stayed"
         assert until(lambda: not stopped.alive(), 10)
 
@@ -326,7 +326,7 @@ def test_more_than_was_allowed_are_all_left_alone(database: Database) -> None:
         persons = [people.join("many") for dummy in range(3)]
         words = database.login(rule={"application": "many"}, max_sessions=2, **SUPER)
         failed = expect_failure("pg_terminate", words)
-        assert "3 sessions are meant, and max_sessions is 2" in failed["msg"]
+        assert "3 sessions match, but max_sessions is 2" in failed["msg"]
         assert all(person.alive() for person in persons)
 
 

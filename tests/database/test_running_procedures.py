@@ -116,7 +116,7 @@ def test_a_dump_of_an_ordinary_role_survives_every_remedy(database: Database, en
         assert running["message"].startswith(f"A backup of '{database.name}' is running since 20")
         [blocked] = of(seen, "blocking")
         assert "A backup of" in blocked["message"]
-        assert "2 sessions wait" in blocked["message"]
+        assert "blocks 2 sessions" in blocked["message"]
         assert f"pid {ddl.pid}" in blocked["message"]
         assert blocked["remedy"].startswith("Wait until it ends.")
         assert f"pg_cancel_backend({ddl.pid})" in blocked["remedy"]
@@ -217,7 +217,7 @@ def test_a_backup_that_takes_too_long_is_a_warning_without_an_end(database: Data
         seen = attempt(pg_activity_info, database, procedure_warning="0")
         [finding] = [each for each in of(seen, "backup_running") if each["subject"] == database.name]
         assert finding["severity"] == "warning"
-        assert finding["remedy"].startswith("See on the host where it was started")
+        assert finding["remedy"].startswith("Check on the host where it was started")
         assert not [each for each in seen["findings"] if each["check"] in JUDGED]
 
 

@@ -232,9 +232,9 @@ def test_a_check_of_the_databases_name_holds_in_its_namesake(prod: Database, bac
     assert result["verdict"] == "verified", result["reason"]
     result = verify(prod, backup_dir, verify_in="database")
     assert result["verdict"] == "inconclusive", result["reason"]
-    assert "ask for the database's name" in result["reason"]
+    assert "use the name of the database" in result["reason"]
     assert "verify_in: instance" in result["reason"]
-    assert "ask for the database's name" in refusal(prod, backup_dir, id_)
+    assert "use the name of the database" in refusal(prod, backup_dir, id_)
 
 
 @pytest.mark.parametrize("deep", [False, True])

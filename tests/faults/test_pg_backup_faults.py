@@ -149,8 +149,8 @@ def fake_programs(folder: Path, script: str, server: Server) -> Path:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("echo 'pg_dump (PostgreSQL) 9.6.24'", "only version 9.6.24 is there"),
-        ("echo 'pg_dump (PostgreSQL) 13.99'", "it is older than"),
+        ("echo 'pg_dump (PostgreSQL) 9.6.24'", "only version 9.6.24 was found"),
+        ("echo 'pg_dump (PostgreSQL) 13.99'", "which is older than"),
         ("echo 'something else'", "does not have all of"),
         ("exit 1", "does not have all of"),
         (None, "does not have all of"),

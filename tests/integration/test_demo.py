@@ -77,7 +77,7 @@ def test_the_demo_verifies_refuses_a_damaged_copy_restores_and_leaves_its_report
     output = finish(demo)
     assert demo.returncode == 0, output
     short = output.partition("In short")[2]
-    assert re.search(r"^  verified +The restored copy equals the source: [1-9]\d* rows in 3 tables", short, re.M), (
+    assert re.search(r"^  verified +The restored copy equals the source: [1-9][\d,]* rows in 3 tables", short, re.M), (
         output
     )
     assert re.search(r"^  damaged copy +refused, because of the content of file data/\S+;", short, re.M), output

@@ -57,7 +57,7 @@ def test_queries_are_compared_with_last_time_and_kept_before_they_are_forgotten(
     assert second.changed() == 1
     artifact = second.stats["query_performance_result"]["db1"]
     assert (artifact["compared_with"], artifact["slower"], artifact["changed"]) == (kept["collected_at"], 1, True)
-    assert "begin anew" in artifact["message"]
+    assert "were reset. Discarded: " in artifact["message"]
     assert len(history.read_text().splitlines()) == 2
     [(left,)] = database.query("SELECT count(*) FROM pg_stat_statements WHERE query LIKE '%%<script>%%' AND calls > 1")
     assert left == 0
@@ -65,7 +65,9 @@ def test_queries_are_compared_with_last_time_and_kept_before_they_are_forgotten(
     again = site.run("query_performance", report=True, query_performance_reset=True)
     assert again.ok, again.output
     assert again.changed() == 0
-    assert any("were reset at" in note or "began anew" in note for note in site.report("query_performance")["notes"])
+    assert any(
+        "were reset at" in note or "restarted after" in note for note in site.report("query_performance")["notes"]
+    )
 
 
 def test_nothing_is_reset_when_it_cannot_be_kept(counting_site: Site) -> None:

@@ -145,7 +145,7 @@ def test_another_backup_under_the_same_name_is_left_alone(place: Place, catalog:
     add_backup(dest, DATABASE, taken)
     before = tree_of(dest)
     result = expect_failure("pg_backup_fetch", params(place, catalog, dest))
-    assert "Something else has the name of the backup" in result["msg"]
+    assert "The destination already has another directory with the name of the backup" in result["msg"]
     assert tree_of(dest) == before
 
 
@@ -154,7 +154,7 @@ def test_a_copy_that_was_damaged_here_is_told(place: Place, catalog: str, dest: 
     [path] = dest.glob("*/*/data/1.dat")
     path.write_bytes(b"cut")
     result = expect_failure("pg_backup_fetch", params(place, catalog, dest))
-    assert "The copy that is there is damaged" in result["msg"]
+    assert "The existing copy is damaged" in result["msg"]
     assert path.read_bytes() == b"cut"
 
 

@@ -175,7 +175,7 @@ def test_a_job_without_a_backup_is_a_failure(site: Site, place: Place, catalog: 
     expect_success("pg_backup_job", params(place, catalog, schedule=schedule(place)))
     scheduled(place, catalog, *IDLE)
     result = expect_failure("pg_backup_job", params(place, catalog, schedule=schedule(place)))
-    assert "The backup's Job succeeded, and there is no new backup" in result["msg"]
+    assert "The backup's Job succeeded, but there is no new backup" in result["msg"]
     assert len(entries(place, catalog)) == 1
 
 
@@ -184,7 +184,7 @@ def test_a_job_that_runs_is_joined_and_goes_on_when_the_time_is_up(site: Site, p
     given = params(place, catalog, schedule=schedule(place), wait=f"{2 * place.pace.factor:g}s")
     for dummy in range(2):
         result = expect_failure("pg_backup_job", given)
-        assert "The backup's Job is not over" in result["msg"]
+        assert "The backup's Job has not finished" in result["msg"]
         assert "run again to wait for it" in result["msg"]
         [job] = jobs(place)
         assert result["error"]["job"] == job["metadata"]["name"]
@@ -267,5 +267,5 @@ def test_what_keeps_a_job_from_starting_is_told(site: Site, place: Place, catalo
     scheduled(place, catalog, image="registry.invalid/Nothing:1")
     wait = f"{2 * place.pace.factor:g}s"
     result = expect_failure("pg_backup_job", params(place, catalog, schedule=schedule(place), wait=wait))
-    assert "The backup's Job is not over" in result["msg"]
+    assert "The backup's Job has not finished" in result["msg"]
     assert "registry.invalid/Nothing:1" in result["msg"]

@@ -35,7 +35,7 @@ def bad_night(hostile: str = HOSTILE, when: str = NOW) -> dict[str, Any]:
                 f"The slot {hostile} is not in use; it holds 41.2 GiB of WAL. Nothing limits it: max_slot_wal_keep_size is -1.",
                 "Start its consumer. If there is none any more: SELECT pg_drop_replication_slot('standby2');"),
         finding("warning", "blocking", "activity", "4711",
-                "Session 4711 (app, psql) holds up 12 others, the first for 7 min 3 s.",
+                "Session 4711 (app, psql) blocks 12 sessions; the longest wait is 7 min 3 s.",
                 "Run the playbook godel.postgres_runbook.terminate_sessions."),
         finding("warning", "maintenance_dead_rows", "maintenance", LONG,
                 f"{LONG} has 1,250,000 dead rows (38% of its rows).",
@@ -44,7 +44,7 @@ def bad_night(hostile: str = HOSTILE, when: str = NOW) -> dict[str, Any]:
                 "Changed settings that wait for a restart: shared_buffers.",
                 "Restart the server in a maintenance window."),
         finding("ok", "connections", "activity", "max_connections",
-                "87 of 97 connections that ordinary roles may have are in use (90%)."),
+                "87 of 97 connections available to ordinary roles are in use (90%)."),
     ]  # fmt: skip
     people = [("app", 61), ("reports", 14), (hostile, 9), ("postgres", 3)]
     by = [{"user": name, "sessions": count, "active": 2, "idle": 1, "idle_in_transaction": 0} for name, count in people]

@@ -21,7 +21,7 @@ from .._errors import FileProblem, InvalidInput, ManifestProblem, NotEnoughSpace
 from .._plan import Plan
 from .._target.base import Target
 from .._target.local import LocalTarget
-from .._units import human_duration, human_size
+from .._units import counted, human_duration, human_size
 from . import fetch_files
 
 _VERDICTS = "verifications"
@@ -39,7 +39,7 @@ class FetchPlan(Plan):
 
 @dataclass(frozen=True)
 class Found:
-    """The backup, and what is there of it already.
+    """The backup, and the part of it that is already at the destination.
 
     Attributes:
         document: its manifest as it was written.
@@ -95,7 +95,7 @@ class Depot:
             )
 
     def look(self) -> Found:
-        """Find the backup, and what is there of it.
+        """Find the backup, and the part of it that is already at the destination.
 
         Raises:
             BackupNotFound, ManifestProblem: there is none that could be fetched.
@@ -135,24 +135,24 @@ class Depot:
         free = self._files.space(self._plan.dest).free_bytes
         if free < needed:
             raise NotEnoughSpace(
-                "The backup does not fit",
+                "There is not enough space to fetch the backup",
                 subject=self._plan.dest,
-                why=f"{human_size(needed)} have to come, and {human_size(free)} are free",
+                why=f"it needs {human_size(needed)}, and {human_size(free)} are free",
                 remedy="Free some space there, or name another directory in dest. Nothing was changed.",
                 details={"needed_bytes": needed, "free_bytes": free},
             )
 
     def fetch(self) -> tuple[Found, Fetched]:
-        """Bring it here.
+        """Fetch the backup.
 
         Raises:
-            Locked: somebody else fetches it just now, or reads it there.
-            FileProblem: a file there is damaged, or cannot be written here.
+            Locked: another run fetches it, or reads it at the source.
+            FileProblem: a file at the source is damaged, or cannot be written here.
             NotEnoughSpace: it does not fit.
             ClusterUnreachable: the connection was away for too long. What has come stays for the next run.
         """
         with self._here.lock(self._plan.db, f"fetch of {self._plan.backup}"):
-            found = self.look()  # who held the lock may have fetched it
+            found = self.look()  # the run that held the lock may have fetched it
             if not found.changes:
                 return found, Fetched(fetch_files.Receipt(), 0)
             with self._catalog.use(found.entry, f"fetch of {found.entry.id}"):
@@ -169,7 +169,7 @@ class Depot:
         try:
             receipt = fetch_files.receive(self._source.files, found.entry.path, found.manifest.files, partial)
         except FileProblem as exc:
-            if "damaged" in exc.details:  # no later run could make anything of it
+            if "damaged" in exc.details:  # no later run could use it
                 self._files.remove_tree(partial)
             raise
         self._bring_verdicts(found, partial)
@@ -193,19 +193,19 @@ class Depot:
         return [each.name for each in target.files.entries(directory) if each.name.endswith(".json")]
 
     def _refuse_another(self, path: str, manifest: Manifest, document: bytes) -> None:
-        """Raise FileProblem unless what is there is this backup. Only sizes are compared: a verification does more."""
+        """Raise FileProblem unless the existing directory is this backup. Only sizes are compared."""
         at = f"{path}/{FILE_NAME}"
         if self._files.info(at) is None or self._files.read(at) != document:
             raise FileProblem(
-                "Something else has the name of the backup",
+                "The destination already has another directory with the name of the backup",
                 subject=path,
-                why="its manifest is another one, or missing",
-                remedy="Nothing was changed. Look what it is, and name another directory in dest, or move it away.",
+                why="its manifest differs or is missing",
+                remedy="Nothing was changed. Check what it is, then name another directory in dest, or move it away.",
             )
         differences = check_sizes(self._files, path, manifest)
         if differences:
             raise FileProblem(
-                "The copy that is there is damaged",
+                "The existing copy is damaged",
                 subject=path,
                 why=str(differences[0]),
                 remedy="Nothing was changed. Move it away, then run this again.",
@@ -215,7 +215,7 @@ class Depot:
         differences = check_sizes(self._source.files, entry.path, manifest)
         if differences:
             raise FileProblem(
-                "The files of the backup are not those that were written",
+                "The files of the backup differ from its manifest",
                 subject=entry.path,
                 why=str(differences[0]),
                 remedy="Nothing was fetched. Do not rely on this backup: take a new one, and fetch that.",
@@ -233,7 +233,7 @@ def _refuse_strange_names(manifest: Manifest, at: str) -> None:
         own = parts[:1] in ((FILE_NAME,), (_VERDICTS,))
         if own or name != "/".join(parts) or not parts or ".." in parts or name.startswith("/") or "\0" in name:
             raise ManifestProblem(
-                "A manifest names a file that no backup has",
+                "A manifest names a file that cannot belong to a backup",
                 subject=at,
                 why=repr(name),
                 remedy="Nothing was fetched. Do not trust this backup.",
@@ -241,10 +241,10 @@ def _refuse_strange_names(manifest: Manifest, at: str) -> None:
 
 
 def too_near(target: Target, source: str, dest: str) -> list[str]:
-    """A warning when the copy lies on the file system of the backup, and so is lost together with it."""
+    """A warning when the copy is on the file system of the backup: both would be lost together."""
     if target.files.space(source).device != target.files.space(dest).device:
         return []
-    text = f"{dest} is on the same file system as {source}: the copy is lost together with the backup."
+    text = f"{dest} is on the same file system as {source}: if it fails, the backup and its copy are lost."
     return [f"{text} Name a directory of another disk or machine in backup_fetch_dir (dest of the module)."]
 
 
@@ -252,19 +252,19 @@ def doubts(found: Found) -> list[str]:
     """What the operator should know although it is no failure."""
     if found.entry.verdict != "failed":
         return []
-    return [f"{found.entry.id} failed its verification: fetched or not, do not rely on it."]
+    return [f"{found.entry.id} failed its verification: do not rely on it or on its copy."]
 
 
 def report(found: Found, done: Fetched | None, duration_s: float = 0.0) -> dict[str, object]:
     """The values of a module's result; nothing done is check mode, or nothing to do."""
     id_, count = found.entry.id, len(found.verdicts)
-    verdicts = f"{count} {'verdict' if count == 1 else 'verdicts'}"
+    verdicts = counted(count, "verdict")
     values: dict[str, object] = {
         "backup": {**found.manifest.summary(), "path": found.path, "verdict": found.entry.verdict},
         "source": found.entry.path,
     }
     if not found.changes:
-        return {**values, "msg": f"{id_} is there already, in {found.path}."}
+        return {**values, "msg": f"{id_} already exists in {found.path}."}
     if done is None:
         size = human_size(found.manifest.size_bytes)
         what = f"{verdicts} on {id_}" if found.is_there else f"{id_}, {size},"
@@ -277,10 +277,10 @@ def report(found: Found, done: Fetched | None, duration_s: float = 0.0) -> dict[
         duration_s=round(duration_s, 3),
     )
     if found.is_there:
-        return {**values, "msg": f"{verdicts} on {id_} came into {found.path}."}
+        return {**values, "msg": f"{verdicts} on {id_} {'was' if count == 1 else 'were'} fetched into {found.path}."}
     text = (
         f"{id_} was fetched into {found.path}: {human_size(done.receipt.fetched_bytes)} in {human_duration(duration_s)}"
     )
     if done.receipt.resumed_bytes:
-        text += f", {human_size(done.receipt.resumed_bytes)} were there already"
-    return {**values, "msg": f"{text}. Every file has the SHA-256 of its manifest."}
+        text += f", {human_size(done.receipt.resumed_bytes)} were already there"
+    return {**values, "msg": f"{text}. The SHA-256 of every file matches the manifest."}

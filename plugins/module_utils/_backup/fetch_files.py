@@ -16,6 +16,7 @@ from .._catalog.manifest import FileRecord
 from .._errors import FileProblem
 from .._target.base import Files
 from .._target.local_files import LocalFiles, file_problem
+from .._units import counted
 
 _CHUNK = 1024 * 1024
 _FLUSH_BYTES = 32 * 1024 * 1024
@@ -97,7 +98,7 @@ def _take_stock(records: Mapping[str, FileRecord], place: str, receipt: Receipt)
 def _one_to_go_on(pending: dict[str, int], place: str, receipt: Receipt) -> dict[str, int]:
     """The same with the file that has a beginning before all others, since only the first one can go on."""
     begun = [name for name, have in pending.items() if have]
-    for name in begun[1:]:  # there is one, unless somebody helped
+    for name in begun[1:]:  # there is one, unless an operator removed others
         LocalFiles().remove_tree(f"{place}/{name}")
         pending[name] = 0
     if not begun:
@@ -113,17 +114,17 @@ def _judge(source: Files, origin: str, name: str, record: FileRecord, receipt: R
         raise FileProblem(
             "A file of the backup is damaged",
             subject=path,
-            why="its SHA-256 is not the one in the manifest",
+            why="its SHA-256 differs from the manifest",
             remedy="Nothing was fetched. Do not rely on this backup: take a new one, and fetch that.",
             details={"damaged": name},
         )
     receipt.again.append(name)
     if receipt.again.count(name) >= _TRIES:
         raise FileProblem(
-            "A file was changed on its way",
+            "A file was damaged in transfer",
             subject=path,
-            why=f"its SHA-256 is right there, and was wrong here {_TRIES} times",
-            remedy="Look for a defect of the memory or the disk of this host, then run this again.",
+            why=f"its SHA-256 is correct at the source, and was wrong here {_TRIES} times",
+            remedy="Check the memory and the disk of this host for defects, then run this again.",
         )
 
 
@@ -145,7 +146,7 @@ class _Writer:
         self._next()
 
     def take(self, data: bytes) -> None:
-        """Take what came next."""
+        """Take the next block."""
         self._receipt.fetched_bytes += len(data)
         view = memoryview(data)
         while view:
@@ -160,7 +161,9 @@ class _Writer:
     def finish(self) -> None:
         """All has come: raise unless it was enough."""
         if self._fd >= 0:
-            raise FileProblem("A file ended early", subject=self._path, why=f"{self._missing} bytes are missing")
+            raise FileProblem(
+                "A file ended early", subject=self._path, why=f"missing: {counted(self._missing, 'byte')}"
+            )
 
     def close(self) -> None:
         """Let go of the file that is open."""
@@ -187,11 +190,11 @@ class _Writer:
             self._end()
 
     def _read_on(self, size: int) -> None:
-        """Begin behind what is there."""
+        """Begin after the bytes that are already there."""
         while size:
             data = os.read(self._fd, min(size, _CHUNK))
             if not data:
-                raise FileProblem("A file ended early", subject=self._path, why=f"{size} bytes are missing")
+                raise FileProblem("A file ended early", subject=self._path, why=f"missing: {counted(size, 'byte')}")
             self._digest.update(data)
             size -= len(data)
 

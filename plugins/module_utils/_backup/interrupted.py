@@ -35,7 +35,7 @@ class Life:
 
 @dataclass(frozen=True)
 class Cause:
-    """What happened, in what words, and what to do."""
+    """A cause: its headline, why, and the remedy."""
 
     what: str
     why: str
@@ -112,7 +112,7 @@ def explain(server: Server, db: str, error: RunbookError, before: Life) -> Runbo
 
 @dataclass(frozen=True)
 class _Signs:
-    """What an error tells of the end of a session: of ours by SQLSTATE, of a program by its messages."""
+    """What an error shows about the end of a session: of ours by SQLSTATE, of a program by its messages."""
 
     conflict: bool
     cancelled: bool
@@ -147,7 +147,7 @@ def _signs(error: QueryFailed | CommandFailed | ConnectionFailed) -> _Signs:
 
 
 def _at_once(signs: _Signs) -> Cause | None:
-    """The cause, where what was said is enough."""
+    """The cause, where the error text is enough."""
     if signs.conflict:
         return _STANDBY
     return _BY_CANCEL if signs.cancelled else None

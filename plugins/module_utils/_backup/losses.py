@@ -15,6 +15,7 @@ from .._errors import QueryFailed
 from .._findings import Finding
 from .._fingerprint.figures import Fingerprint
 from .._postgres.connection import Session
+from .._units import counted
 from . import sql
 
 _SHOWN = 5
@@ -45,14 +46,14 @@ _KINDS: Mapping[str, Kind] = {
         "info",
         "1 object joined its extension later",
         "{} objects joined their extensions later",
-        "What ALTER EXTENSION ... ADD has added, and no update of the extension, is not in a backup",
+        "pg_dump leaves out objects that ALTER EXTENSION ... ADD, and no update of the extension, has added",
         "Take objects of your own out of it with ALTER EXTENSION ... DROP.",
     ),
     "member_unknown": Kind(
         "info",
-        "1 extension was brought here by pg_upgrade",
-        "{} extensions were brought here by pg_upgrade",
-        "What was added to its tables cannot be told from what is its own, and is not in a backup",
+        "1 extension comes from pg_upgrade",
+        "{} extensions come from pg_upgrade",
+        "Objects added to its tables cannot be distinguished from its own, and are not in a backup",
         "Compare the definitions of its tables after a restore.",
     ),
     "member_owner": Kind(
@@ -73,7 +74,7 @@ _KINDS: Mapping[str, Kind] = {
         "1 extension has another version than a restore makes",
         "{} extensions have other versions than a restore makes",
         "pg_dump writes CREATE EXTENSION without a version",
-        "Upgrade it with ALTER EXTENSION ... UPDATE, or make it by hand: {statements}",
+        "Upgrade it with ALTER EXTENSION ... UPDATE, or create it manually: {statements}",
     ),
     "member_publication": Kind(
         "warning",
@@ -85,27 +86,27 @@ _KINDS: Mapping[str, Kind] = {
         "warning",
         "1 comment is not in a backup",
         "{} comments are not in a backup",
-        "pg_dump carries no comments on such objects",
+        "pg_dump leaves out comments on such objects",
     ),
     "invalid_index": Kind(
         "warning",
         "1 invalid index is not in a backup",
         "{} invalid indexes are not in a backup",
-        "pg_dump carries valid indexes only",
+        "pg_dump dumps only valid indexes",
         "Make it valid with REINDEX INDEX CONCURRENTLY, or drop it. Its definition: {statements}",
     ),
     "detach_pending": Kind(
         "critical",
         "1 partition waits for the end of its detachment",
         "{} partitions wait for the end of their detachment",
-        "A query on the parent does not show its rows; after a restore it does, since pg_dump attaches it",
+        "A query on the parent does not show its rows; after a restore it does, because pg_dump attaches it",
         "Finish it, then take the backup again: {statements}",
     ),
     "disabled_constraint": Kind(
         "warning",
         "1 foreign key has disabled triggers",
         "{} foreign keys have disabled triggers",
-        "pg_dump does not carry the state of internal triggers: after a restore it is enforced",
+        "pg_dump leaves out the state of internal triggers: after a restore it is enforced",
     ),
     "user_mapping": Kind(
         "critical",
@@ -118,76 +119,76 @@ _KINDS: Mapping[str, Kind] = {
         "critical",
         "1 table in a system schema is not in a backup",
         "{} tables in system schemas are not in a backup",
-        "pg_dump carries nothing that was made in pg_catalog or information_schema",
+        "pg_dump leaves out all that was created in pg_catalog or information_schema",
         "Move it with ALTER TABLE ... SET SCHEMA, then take the backup again.",
     ),
     "system_object": Kind(
         "warning",
         "1 object in a system schema is not in a backup",
         "{} objects in system schemas are not in a backup",
-        "pg_dump carries nothing that was made in pg_catalog or information_schema",
-        "Move it into a schema of your own, or make it again after a restore: {statements}",
+        "pg_dump leaves out all that was created in pg_catalog or information_schema",
+        "Move it into a schema of your own, or create it again after a restore: {statements}",
     ),
     "built_in": Kind(
         "warning",
         "1 change of a built-in object is not in a backup",
         "{} changes of built-in objects are not in a backup",
-        "pg_dump carries nothing of built-in objects but privileges",
+        "pg_dump dumps only the privileges of built-in objects",
         "Make the change again after a restore.",
     ),
     "privilege": Kind(
         "warning",
         "1 changed privilege is not in a backup",
         "{} changed privileges are not in a backup",
-        "pg_dump carries no privileges on such objects",
+        "pg_dump leaves out privileges on such objects",
         "Grant and revoke again after a restore.",
     ),
     "security_label": Kind(
         "warning",
         "1 security label is not in a backup",
         "{} security labels are not in a backup",
-        "pg_dump carries those of the database with its option --create only",
+        "pg_dump dumps those of the database only with its option --create",
     ),
     "subscription": Kind(
         "warning",
         "1 subscription is left out by a restore",
         "{} subscriptions are left out by a restore",
-        "A copy with it would take the changes that wait for this database",
+        "A copy with the subscription would receive the changes meant for this database",
         "Run CREATE SUBSCRIPTION after a restore.",
     ),
     "prepared_transaction": Kind(
         "warning",
         "1 prepared transaction is not in a backup",
         "{} prepared transactions are not in a backup",
-        "What is not committed is in no backup",
+        "A backup contains only committed transactions",
         "End it, then take the backup again: {statements} Or: ROLLBACK PREPARED.",
     ),
     "foreign_rows": Kind(
         "info",
         "The rows of 1 foreign table are not in a backup",
         "The rows of {} foreign tables are not in a backup",
-        "They are on another server",
+        "The rows are on another server",
         "Back up that server.",
     ),
     "unlogged_rows": Kind(
         "critical",
         "The content of 1 unlogged table or sequence is not in a backup",
         "The content of {} unlogged tables and sequences is not in a backup",
-        "A standby has none of it",
+        "A standby does not have this content",
         "Take backups from the primary.",
     ),
     "tablespace": Kind(
         "warning",
         "1 tablespace is not in a backup of the format plain",
         "{} tablespaces are not in a backup of the format plain",
-        "After a restore all is in the database's default tablespace",
+        "After a restore all relations are in the database's default tablespace",
         "Use another format, or run after a restore for each of its relations: {statements}",
     ),
 }
 
 
 def find(session: Session, tool_major: int, *, plain: bool = False) -> list[Finding]:
-    """What is known to be missing in a backup of the session's database, and so in what is restored from it.
+    """Known losses of a backup of the session's database, and so of a restore from it.
 
     Args:
         tool_major: the major version of the pg_dump in question; newer ones carry more.
@@ -206,12 +207,12 @@ def find(session: Session, tool_major: int, *, plain: bool = False) -> list[Find
 
 
 def unread(fingerprint: Fingerprint | None) -> list[Finding]:
-    """The tables whose content a fingerprint lacks: they are in the backup, but cannot be proven."""
-    remedy = "Mend what keeps the server from reading it, then take the backup again."
+    """The tables whose content a fingerprint lacks: they are in the backup, but cannot be verified."""
+    remedy = "Correct what prevents the server from reading it, then take the backup again."
     return [
         Finding(
             "unread_table", "warning", table, None, None,
-            f"The content of {table} cannot be proven: it could not be read for the fingerprint: {why}", remedy,
+            f"The fingerprint lacks the content of {table}, which could not be read: {why}", remedy,
         )
         for table, why in (fingerprint.unread_tables if fingerprint else {}).items()
     ]  # fmt: skip
@@ -227,7 +228,7 @@ def told(findings: Sequence[Finding]) -> str:
     count = sum(finding.severity in ("warning", "critical") for finding in findings)
     if not count:
         return ""
-    return f"{'1 finding tells' if count == 1 else f'{count} findings tell'} what a restore of it would lack or change."
+    return f"{'1 finding shows' if count == 1 else f'{count} findings show'} what a restore of it would lack or change."
 
 
 def _looked_for(what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
@@ -236,7 +237,7 @@ def _looked_for(what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
     except QueryFailed as exc:
         if exc.details.get("lost"):
             raise
-        message = f"Whether a backup lacks something could not be found out ({what}): {exc.why}"
+        message = f"The check for what a backup lacks failed ({what}): {exc.why}"
         return [Finding("lost_unknown", "warning", what, None, None, message, exc.remedy)]
 
 
@@ -249,7 +250,7 @@ def _of_kind(session: Session, kind: str, statement: str) -> list[Finding]:
     subjects = _first([row.subject for row in rows], "; ")
     statements = _first([row.statement for row in rows if row.statement], " ")
     count = about.one if len(rows) == 1 else about.many.format(len(rows))
-    remedy = about.remedy if statements else about.remedy.replace("{statements}", "what made it.")
+    remedy = about.remedy if statements else about.remedy.replace("{statements}", "the statement that created it.")
     remedy = remedy.replace("{statements}", statements)
     message = f"{count}: {subjects}. {about.why}."
     return [Finding(f"lost_{kind}", about.severity, subjects, len(rows), 0, message, remedy)]
@@ -272,11 +273,11 @@ def _rows(session: Session) -> Iterator[Finding]:
         number = row.estimate if lost is None else lost
         if number == 0 and (lost is not None or row.configures or row.size_bytes == 0):
             continue
-        rows = "1 row" if lost == 1 else f"{number} rows" if lost else f"About {number} rows" if number else "Rows"
+        rows = counted(number, "row") if lost else f"About {counted(number, 'row')}" if number else "Rows"
         table, extension = row.identity, row.extension
-        why = f"It belongs to the extension {extension} and is no configuration table: pg_dump leaves out its rows."
+        why = f"It belongs to the extension {extension} and is not a configuration table: pg_dump leaves out its rows."
         if row.configures:
-            why = f"The extension {extension} has pg_dump leave out what fails the condition {row.condition!r}."
+            why = f"The extension {extension} makes pg_dump leave out rows that fail the condition {row.condition!r}."
         remedy = (
             f"If the table is your own, run ALTER EXTENSION {extension} DROP TABLE {table}, then take the backup "
             "again. Otherwise save its rows with COPY, and load them after a restore."
@@ -307,13 +308,13 @@ def _sequences(session: Session) -> list[Finding]:
             used[f"{row.identity} of the extension {row.extension} at {last}"] = (row.identity, last, called)
     if not used:
         return []
-    count = "1 sequence" if len(used) == 1 else f"{len(used)} sequences"
+    count = counted(len(used), "sequence")
     calls = [
         f"SELECT pg_catalog.setval('{name}', {last}, {str(called).lower()});" for name, last, called in used.values()
     ]
     subjects = _first(list(used), "; ")
     message = (
-        f"A restore begins {count} from the start: {subjects}. pg_dump leaves out the positions of extensions' own."
+        f"A restore resets {count} to the start: {subjects}. pg_dump leaves out the positions of extensions' sequences."
     )
     remedy = _AFTERWARDS.replace("{statements}", _first(calls, " "))
     return [Finding("lost_positions", "warning", subjects, len(used), 0, message, remedy)]

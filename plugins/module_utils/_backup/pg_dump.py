@@ -37,7 +37,7 @@ _DISK_FULL = ("No space left on device",)
 _REMEDIES = (
     (
         CONFLICT,
-        "Replay on the standby needed what was read: set hot_standby_feedback = on there, or back up from the primary.",
+        "Replay on the standby conflicted with the backup: set hot_standby_feedback = on, or back up the primary.",
     ),
     (_DENIED, "The login needs to read everything: use a superuser, or grant pg_read_all_data and BYPASSRLS."),
     (_ENDED, "See the server's log for the reason."),  # `interrupted` finds out why
@@ -135,7 +135,7 @@ def choose_compression(target: Target, programs: Programs, wanted: str, format_:
     choice = wanted if ":" in wanted else f"{wanted}:{'6' if wanted == 'gzip' else '3' if wanted == 'zstd' else '1'}"
     if not _offers(target, programs, choice):
         raise InvalidInput(
-            f"This pg_dump does not offer the compression {wanted}",
+            f"This pg_dump does not support the compression {wanted}",
             subject=f"{programs.path('pg_dump')} {programs.version}",
             remedy="Use auto, or name in bin_dir the directory of a client, 16 or newer, that was built with it.",
         )
@@ -148,7 +148,7 @@ def _offers(target: Target, programs: Programs, choice: str) -> bool:
         return True
     if programs.major < 16:  # --compress=METHOD came with 16
         return False
-    # pg_dump judges the method before it connects, and says so when it was built without it. Nobody listens there.
+    # pg_dump judges the method before it connects, and says so when it was built without it. No server listens there.
     nowhere = "--dbname=host=/nonexistent port=1"
     try:
         target.run(
@@ -169,7 +169,7 @@ def dump_failure(target: Target, job: Job, program: str, path: str) -> RunbookEr
             "The disk filled up while the backup was written",
             subject=path,
             why=messages or "there is no space left",
-            remedy="Free some space there (the playbook godel.postgres_runbook.backup_retention lists what may go). "
+            remedy="Free some space there (the playbook godel.postgres_runbook.backup_retention lists old backups). "
             "The half-written backup was removed.",
         )
     first_step = next((text for signs, text in _REMEDIES if any(sign in messages for sign in signs)), "")

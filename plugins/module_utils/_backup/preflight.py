@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Before a backup: whether it can be taken, how large it will be, and what it will lack. Nothing is changed."""
+"""Before a backup: whether it can be taken, how large it will be, and its losses. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._postgres.connection import Server, Session
 from .._postgres.connection_errors import locked
 from .._postgres.programs import CLIENT, find
 from .._target.base import Target
-from .._units import human_size
+from .._units import counted, human_size
 from . import losses, pg_dump
 from . import sql as losses_sql
 from .interrupted import Life
@@ -104,7 +104,7 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
         name = session.value("SELECT pg_catalog.current_database()")
         if name != plan.db:  # before 17 the server cuts a long name off, and may so find another database
             raise InvalidInput(
-                "There is no such database", subject=repr(plan.db), why=f"the server took it for {name!r}"
+                "There is no such database", subject=repr(plan.db), why=f"the server reads the name as {name!r}"
             )
         _refuse_unreadable(session, plan.db)
         version = session.server_version
@@ -140,8 +140,8 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
             "There is not enough space for the backup",
             subject=catalog.root,
             why=f"it will take about {human_size(estimate)}, and {human_size(free)} are free",
-            remedy="Free some space (the playbook godel.postgres_runbook.backup_retention lists what may go), or use "
-            "another backup_dir. check_space: false tries it all the same.",
+            remedy="Free some space (the playbook godel.postgres_runbook.backup_retention lists old backups), or use "
+            "another backup_dir. check_space: false skips this check.",
             details={"estimate_bytes": estimate, "free_bytes": free},
         )
     with server.connect(plan.db, settings=pinned) as session:
@@ -150,7 +150,7 @@ def preflight(target: Target, server: Server, catalog: Catalog, plan: BackupPlan
 
 
 def _refuse_unreadable(session: Session, db: str) -> None:
-    """Raise QueryFailed for what pg_dump would stumble over."""
+    """Raise QueryFailed for conditions that would make pg_dump fail."""
     who = session.value("SELECT current_user::pg_catalog.text")
     unreadable = session.query(UNREADABLE)
     if unreadable:
@@ -162,7 +162,7 @@ def _refuse_unreadable(session: Session, db: str) -> None:
         )
     objects = session.query(losses_sql.LARGE_OBJECTS_UNREADABLE)[0]
     if objects.number:
-        count = "1 large object" if objects.number == 1 else f"{objects.number} large objects"
+        count = counted(objects.number, "large object")
         raise QueryFailed(
             "The login cannot read all large objects",
             subject=f"{db!r} as {who}",

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remove the backups that no rule keeps: under the catalog's lock, judged again before each one goes."""
+"""Remove the backups that no rule keeps: under the catalog's lock, checked again before each is deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Pruned:
     Attributes:
         deleted: backups, newest first.
         kept: backups that stay, newest first.
-        removed: paths of what dead runs had left.
+        removed: paths of what interrupted runs had left.
         problem: why a backup could not be removed, or None.
     """
 
@@ -34,7 +34,7 @@ class Pruned:
 
     @property
     def changed(self) -> bool:
-        """Whether anything is gone."""
+        """Whether anything was removed."""
         return bool(self.deleted or self.removed)
 
     @property
@@ -47,12 +47,12 @@ def preview(catalog: Catalog, db: str, policy: Policy, now: datetime) -> Pruned:
     """What `prune` would do; nothing is changed, not even a lock file.
 
     Raises:
-        Locked: somebody writes or removes backups of this database just now.
+        Locked: another run writes or removes backups of this database.
     """
     holder = catalog.busy(db)
     if holder is not None:
         raise Locked(
-            "Somebody is at work in the catalog",
+            "The catalog is in use",
             subject=catalog.directory(db),
             why=holder,
             remedy="Wait for it to end, then run again.",
@@ -62,10 +62,10 @@ def preview(catalog: Catalog, db: str, policy: Policy, now: datetime) -> Pruned:
 
 
 def prune(catalog: Catalog, db: str, policy: Policy, now: datetime) -> Pruned:
-    """Remove the backups of a database that no rule of the policy keeps, and what dead runs left.
+    """Remove the backups of a database that no rule of the policy keeps, and what interrupted runs left.
 
     Raises:
-        Locked: somebody writes or removes backups of this database just now.
+        Locked: another run writes or removes backups of this database.
         FileProblem: the catalog cannot be read, or a leftover cannot be removed.
     """
     policy.check()
@@ -134,9 +134,9 @@ def describe(pruned: Pruned, db: str, *, check_mode: bool) -> str:
     clusters = {each.backup.cluster for each in pruned.deleted + pruned.kept} - {None}
     if not count:
         kept = len(pruned.kept)
-        return f"All {kept} backups of {db!r} are kept." if kept > 1 else f"The one backup of {db!r} is kept."
+        return f"All {kept} backups of {db!r} are kept." if kept > 1 else f"The only backup of {db!r} is kept."
     verb = "Would delete" if check_mode else "Deleted"
     noun = "backup" if count == 1 else "backups"
     stay = "keep" if check_mode else "kept"
     text = f"{verb} {count} {noun} of {db!r} ({human_size(pruned.freed_bytes)}), {stay} {len(pruned.kept)}."
-    return f"{text} They are of {len(clusters)} clusters, and the rules hold for each." if len(clusters) > 1 else text
+    return f"{text} They belong to {len(clusters)} clusters; the rules apply to each." if len(clusters) > 1 else text

@@ -94,7 +94,7 @@ def _age_order(backup: Candidate) -> tuple[datetime, str]:
 
 @dataclass(frozen=True)
 class Judged:
-    """A backup, and why it stays or goes."""
+    """A backup, and why it is kept or deleted."""
 
     backup: Candidate
     reasons: list[str]
@@ -146,7 +146,7 @@ def _by_cluster(ordered: Iterable[Candidate]) -> list[list[Candidate]]:
 
 
 def _judge(ordered: Sequence[Candidate], policy: Policy, now: datetime) -> dict[str, list[str]]:
-    """Why each stays, by its id; no reason, and it goes."""
+    """Why each is kept, by its id; one without a reason is deleted."""
     counted = [each for each in ordered if each.usable and not _future(each, now)]
     reasons: dict[str, list[str]] = {each.id: [] for each in ordered}
     _apply_rules(counted, policy, reasons)

@@ -13,7 +13,7 @@ _FIRST_USER_OID = 16384  # FirstNormalObjectId, src/include/access/transam.h
 
 # Members of an extension: pg_dump carries their privileges and nothing else. What was added to them, and the rows, can be
 # told from what the extension's script made, which comes back with it, by the transaction alone: an index or a trigger is no
-# member by pg_depend. pg_upgrade makes the members one by one, so that nothing can be told there (`known` is false).
+# member by pg_depend. pg_upgrade makes the members one by one, so that they cannot be distinguished (`known` is false).
 _EXTENSIONS = """
 WITH scripts AS (
   -- Since 17 a table brings its row type with it.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of the catalog: which backups there are, whose they are, and which of them count for a server."""
+"""The state of the catalog: its backups, their clusters, and which of them count for a server."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Backup:
 
 @dataclass(frozen=True)
 class Incomplete:
-    """What looks half done. `in_progress` when somebody works in the database's directory just now."""
+    """Unfinished backups. `in_progress` when another run works in the database's directory now."""
 
     path: str
     database: str
@@ -91,7 +91,7 @@ class Incomplete:
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """One database's part of the catalog; backups are newest first. `busy` says who writes there just now.
+    """One database's part of the catalog; backups are newest first. `busy` names the run that writes there now.
 
     Attributes:
         cluster: the system identifier of the server whose backups count; None when it is not known. A backup that does
@@ -120,14 +120,14 @@ class DatabaseState:
 
     @property
     def newest_usable(self) -> Backup | None:
-        """The newest backup that counts; None as well when nothing tells which of several clusters is meant."""
+        """The newest backup that counts; None as well when it is unknown which of several clusters is meant."""
         if self.cluster is None and self.side_by_side:
             return None
         return next((each for each in self.own if each.usable), None)
 
     @property
     def newest_verified(self) -> Backup | None:
-        """The newest backup that is proven good; None as well when nothing tells which of several clusters is meant."""
+        """The newest backup that is proven good; None as well when it is unknown which of several clusters is meant."""
         if self.cluster is None and self.side_by_side:
             return None
         return next((each for each in self.own if each.usable and each.verdict == "verified"), None)
@@ -197,7 +197,7 @@ def survey(
     if db is not None:
         return [replace(_survey(files, catalog, db, now, known), named=True)]
     found = (_survey(files, catalog, name, now, known) for name in catalog.databases())
-    # Somebody's other directory has none of these; one of ours that lost its backups still has its lock file.
+    # A foreign directory has none of these; one of ours that lost its backups still has its lock file.
     return [each for each in found if each.backups or each.incomplete or catalog.was_used(each.database)]
 
 

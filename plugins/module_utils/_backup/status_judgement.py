@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The judgement on the catalog: age, verdicts, whose backups they are, and what is half done. Pure."""
+"""Judges the catalog: age, verdicts, clusters of backups, and unfinished backups. Pure."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .._catalog.verifications import CLOCK_SKEW_S
 from .._findings import Finding
 from .._plan import Plan
 from .._postgres.cluster_id import Identity
-from .._units import from_rfc3339, human_duration, human_size
+from .._units import counted, from_rfc3339, human_duration, human_size
 from .status import DatabaseState
 
 _BACKUP = "Run the playbook godel.postgres_runbook.backup."
 _VERIFY = "Run the playbook godel.postgres_runbook.backup_verify."
 _INCOMPLETE = (
     "The report of the playbook godel.postgres_runbook.backup_verify lists what it lacks. "
-    "godel.postgres_runbook.restore takes it with restore_accept: [definitions]."
+    "The playbook godel.postgres_runbook.restore accepts it with restore_accept: [definitions]."
 )
 _FAILED = f"Do not restore it. {_BACKUP} Then run the playbook godel.postgres_runbook.backup_verify."
-_APART = "Give each cluster a postgres_backup_dir of its own, and take a backup of each there."
+_APART = "Give each cluster its own postgres_backup_dir, and take a backup of each there."
 _MOST_NAMES = 10
 
 
@@ -51,7 +51,7 @@ def judge(
         if not any(_counts(state) for state in states):
             findings.insert(0, _nothing_own(states, root, standards.rpo_s))
     if server is not None and server.note:
-        remedy = "See that the options of the connection are right; ask_server: false does without the server."
+        remedy = "Check the connection options, or set ask_server: false to do without the server."
         findings.append(Finding("backup_server", "info", root, None, None, server.note, remedy))
     if server is not None and server.databases is not None and not any(state.named for state in states):
         findings += _judge_missing(server.databases - {state.database for state in states}, root)
@@ -77,7 +77,9 @@ def _counts(state: DatabaseState) -> bool:
 
 def _nothing_own(states: Sequence[DatabaseState], root: str, rpo_s: float | None) -> Finding:
     count, cluster = sum(len(state.foreign) for state in states), states[0].cluster
-    message = f"There is no backup of this server (cluster {cluster}) in {root}, but {_backups(count)} of others."
+    message = (
+        f"There is no backup of this server (cluster {cluster}) in {root}, but {_backups(count)} of other clusters."
+    )
     return Finding("backup_rpo", "critical", root, None, rpo_s, message, _BACKUP)
 
 
@@ -87,7 +89,7 @@ def _judge_missing(names: Iterable[str], root: str) -> list[Finding]:
     if not missing:
         return []
     some = ", ".join(missing[:_MOST_NAMES]) + (", ..." if len(missing) > _MOST_NAMES else "")
-    databases = "1 database" if len(missing) == 1 else f"{len(missing)} databases"
+    databases = counted(len(missing), "database")
     message = f"The server has {databases} without any backup in {root}: {some}."
     remedy = "Take a backup of each that matters: run the playbook godel.postgres_runbook.backup with postgres_db."
     return [Finding("backup_missing", "info", root, len(missing), 0, message, remedy)]
@@ -100,7 +102,7 @@ def _no_catalog(root: str, rpo_s: float | None) -> Finding:
 
 
 def _whose(part: DatabaseState, whole: DatabaseState) -> str:
-    """Which cluster is meant, where several have backups here and the server did not say which one it is."""
+    """Which cluster is meant, where several have backups here and the server did not report its own."""
     return f" of cluster {part.cluster}" if whole.cluster is None and part.cluster is not None else ""
 
 
@@ -154,7 +156,7 @@ def _judge_verification(state: DatabaseState, whole: DatabaseState, within_s: fl
     if value == "failed":
         return finding("critical", f"Backup {id_} failed its verification {said}.", _FAILED)
     if value == "inconclusive":
-        return finding("warning", f"The verification of backup {id_} proved nothing {said}.")
+        return finding("warning", f"The verification of backup {id_} was inconclusive {said}.")
     if value == "incomplete":
         return finding("warning", f"Backup {id_} restores all rows, but not all definitions {said}.", _INCOMPLETE)
     if within_s is None:
@@ -182,10 +184,10 @@ def _judge_clusters(state: DatabaseState) -> list[Finding]:
     message = f"{len(newest)} clusters have backups of a database {state.database!r} here; their newest are {listed}."
     if state.side_by_side:
         message += (
-            " They go on side by side, and each is judged by itself, since the server did not say which one it is."
+            " All of them get new backups. Each is checked by itself, because the server did not report its cluster."
         )
         return [Finding("backup_clusters", "critical", state.database, len(newest), 1, message, _APART)]
-    remedy = "If the cluster was replaced, delete the backups of the old one when they are not needed any more."
+    remedy = "If the cluster was replaced, delete the backups of the old one when they are no longer needed."
     return [Finding("backup_clusters", "warning", state.database, len(newest), 1, message, remedy)]
 
 
@@ -208,7 +210,7 @@ def _judge_entries(state: DatabaseState) -> list[Finding]:
     for each in state.backups:
         if each.problem:
             message = f"Backup {each.id} cannot be used: {each.problem}"
-            remedy = f"Look at {each.path}, and do not restore from it. {_BACKUP}"
+            remedy = f"Examine {each.path}, and do not restore from it. {_BACKUP}"
             severity = "info" if each in state.foreign else "critical"
             findings.append(Finding("backup_unreadable", severity, each.id, None, None, message, remedy))
         elif each.age_s < -CLOCK_SKEW_S:
@@ -217,19 +219,19 @@ def _judge_entries(state: DatabaseState) -> list[Finding]:
             findings.append(Finding("backup_clock", "warning", each.id, each.age_s, -CLOCK_SKEW_S, message, remedy))
     for left in state.incomplete:
         if left.in_progress:
-            message, remedy, severity = f"{left.path} is being worked on: {state.busy}.", "", "info"
+            message, remedy, severity = f"{left.path} is in use: {state.busy}.", "", "info"
         else:
-            message, severity = f"A run that died left {left.path}. It is no backup.", "warning"
+            message, severity = f"An interrupted run left {left.path}. It is not a backup.", "warning"
             remedy = "The next run of godel.postgres_runbook.backup or backup_retention removes it."
         findings.append(Finding("backup_incomplete", severity, left.path, left.age_s, None, message, remedy))
     return findings
 
 
 def describe(states: Sequence[DatabaseState], findings: Sequence[Finding], root: str) -> str:
-    """One or a few sentences for people: the sum, and what is not well."""
+    """One or a few sentences for people: the sum, and the problems."""
     count = sum(len(each.backups) for each in states)
     size = sum(backup.size_bytes for each in states for backup in each.backups)
-    sums = f"{count} {'backup' if count == 1 else 'backups'} in {root}, {human_size(size)}."
+    sums = f"{_backups(count)} in {root}, {human_size(size)}."
     bad = [finding.message for finding in findings if finding.severity in ("warning", "critical")]
     more = f" And {len(bad) - 3} more." if len(bad) > 3 else ""
     return " ".join([sums, *bad[:3]]) + more

@@ -33,7 +33,7 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Taken:
-    """A backup that is in the catalog; `removed` lists what dead runs had left."""
+    """A backup that is in the catalog; `removed` lists what interrupted runs had left."""
 
     manifest: Manifest
     path: str
@@ -67,7 +67,7 @@ def newest_within(
         if found_s > age_s:
             return None  # they come newest first
         if found_s < -CLOCK_SKEW_S:
-            continue  # some clock was wrong: who knows how old it is
+            continue  # a clock was wrong: the age is unknown
         if entry.manifest is None or entry.differences or entry.verdict == "failed" or not entry.may_be_of(cluster):
             continue
         if provable and entry.manifest.fingerprint is None:
@@ -171,7 +171,7 @@ def _job(target: Target, argv: list[str], secrets: dict[str, str], log: str) -> 
 
 
 def _beside(target: Target, record: Recorder, dumping: Job, path: str, *, wanted: bool) -> None:
-    """Wait for the dump while the fingerprint is read beside it; the first failure of either ends both."""
+    """Wait for the dump while the fingerprint is read in parallel; the first failure of either ends both."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         reading: Future[None] | None = pool.submit(record.record) if wanted else None
         try:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A subject as a section of `health`: how it is read, by which plan, and in what words it is summed up.
+"""A subject as a section of `health`: how it is read, by which plan, and how it is summed up.
 
 Each subject declares its own `SECTION`, in its own package. `_health/sections.py` lists them.
 """
@@ -25,11 +25,11 @@ class Report(Protocol):
 
     @property
     def findings(self) -> list[Finding]:
-        """What was judged."""
+        """The findings."""
 
     @property
     def notes(self) -> list[str]:
-        """What could not be seen, and how figures are to be read."""
+        """What could not be read, and how to interpret the figures."""
 
     def values(self) -> dict[str, object]:
         """The figures, as the subject's own module returns them."""

@@ -30,7 +30,7 @@ def checked(record: Record) -> Record:
         kinds, value = _KINDS.get(str(each.type)), getattr(record, each.name)
         wrong = kinds and not isinstance(value, kinds)
         if wrong or (isinstance(value, bool) and each.type != "bool"):  # Python takes True for an int
-            raise TypeError(f"{each.name} is of a wrong type")
+            raise TypeError(f"{each.name} has a wrong type")
         if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             raise TypeError(f"{each.name} is not a list of texts")
     return record

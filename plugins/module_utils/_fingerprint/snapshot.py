@@ -16,6 +16,7 @@ from .._errors import QueryFailed
 from .._postgres import sqlstate
 from .._postgres.connection import Server, Session
 from .._postgres.connection_errors import locked
+from .._units import counted
 from .sql import content as sql
 
 _LOCKS_AT_ONCE = 500
@@ -83,9 +84,9 @@ def refuse_replaced(before: Mapping[int, int], after: Mapping[int, int]) -> None
     if replaced:
         raise QueryFailed(
             "A table was emptied or rewritten while the backup was taken",
-            subject=f"{len(replaced)} tables, the first has the OID {replaced[0]}",
-            why="TRUNCATE, VACUUM FULL, CLUSTER and some ALTER TABLE do not keep to snapshots",
-            remedy="Take the backup again at another time, or raise max_locks_per_transaction to keep them off.",
+            subject=f"{counted(len(replaced), 'table')}, the first has the OID {replaced[0]}",
+            why="TRUNCATE, VACUUM FULL, CLUSTER and some ALTER TABLE do not respect snapshots",
+            remedy="Take the backup again at another time, or raise max_locks_per_transaction to block them.",
         )
 
 

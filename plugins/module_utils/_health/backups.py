@@ -23,7 +23,7 @@ from .._target.base import Target
 
 @dataclass(frozen=True)
 class BackupsPlan(Plan):
-    """Where the backups are, and by what they are judged.
+    """Where the backups are, and the limits for them.
 
     Attributes:
         backup_dir: the catalog.
@@ -38,7 +38,7 @@ class BackupsPlan(Plan):
 
 @dataclass(frozen=True)
 class BackupsReport:
-    """What was found, and what is to be said of it."""
+    """Facts, findings and notes."""
 
     root: str
     states: Sequence[status.DatabaseState]

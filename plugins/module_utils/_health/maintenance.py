@@ -36,7 +36,7 @@ class MaintenancePlan:
 
 @dataclass(frozen=True)
 class MaintenanceReport:
-    """What was read, and what is to be said of it."""
+    """Facts, findings and notes."""
 
     figures: Mapping[str, object]
     findings: list[Finding]

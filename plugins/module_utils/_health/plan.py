@@ -48,7 +48,7 @@ def plans(options: Mapping[str, Any]) -> dict[str, Any]:
 def _changed(plan: Any, given: object, where: str) -> Any:
     known = [each.name for each in fields(plan) if _is_settable(plan, each)]
     if not isinstance(given, Mapping) or not given.keys() <= set(known):
-        raise InvalidInput(f"Invalid {where}", subject=repr(given), remedy=f"It may have {', '.join(known)}.")
+        raise InvalidInput(f"Invalid {where}", subject=repr(given), remedy=f"Valid names: {', '.join(known)}.")
     return replace(plan, **{name: _number(value, f"{where}.{name}") for name, value in given.items()})
 
 
@@ -65,6 +65,6 @@ def _number(value: object, where: str) -> float:
         number = float(str(value))
     except ValueError:
         raise InvalidInput(
-            f"Invalid {where}", subject=repr(value), why="it is not a number", remedy="Use a number, as 0.9 or 300."
+            f"Invalid {where}", subject=repr(value), why="it is not a number", remedy="Use a number such as 0.9 or 300."
         ) from None
     return int(number) if number.is_integer() else number

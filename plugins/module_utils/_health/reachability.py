@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a server can be reached, in the words of pg_isready, and if not, why."""
+"""Whether a server can be reached, with the states of pg_isready, and if not, why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .._postgres.connection import Server, Session
 from .._postgres.login_failure import ACCEPTING, NO_ATTEMPT, NO_RESPONSE, REJECTING, reason_of
 
 _HERE = ("", "localhost", "127.0.0.1", "::1")
-_NO_POD = "See why there is no pod to work in: kubectl describe the workload."
+_NO_POD = "Check why the workload has no running pod: kubectl describe the workload."
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Reachability:
 
 
 class Unreachable(ConnectionFailed):
-    """The server cannot be reached; `reachability` says how it stands."""
+    """The server cannot be reached; `reachability` has the details."""
 
     def __init__(self, error: RunbookError, reachability: Reachability) -> None:
         super().__init__(
@@ -74,7 +74,7 @@ class Unreachable(ConnectionFailed):
         self.reachability = reachability
 
     def as_values(self) -> dict[str, object]:
-        """For the result of a module that takes this for an answer."""
+        """For the result of a module that accepts this as an answer."""
         state = self.reachability
         finding = state.finding(self.subject or "server", self.remedy)
         return {

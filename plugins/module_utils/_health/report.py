@@ -157,7 +157,7 @@ def _read(section: Section, line: Line, visit: Visit, plan: Any) -> SectionHealt
         report = section.collect(visit, plan)
     except RunbookError as exc:
         if known is not None and section.asks:  # one finding for one cause
-            return SectionHealth(section.name, "not read", "The server could not be reached any more.")
+            return SectionHealth(section.name, "not read", "The server is no longer reachable.")
         spent, failure = time.monotonic() - started, _failure(section.name, exc, line)
         return SectionHealth(section.name, "failed", exc.message, [failure], duration_s=spent)
     spent = time.monotonic() - started
@@ -176,7 +176,7 @@ def _failure(name: str, exc: RunbookError, line: Line) -> Finding:
     if exc.details.get("lost"):
         return Finding(
             "health_connection", "critical", where, None, None,
-            f"The server was lost while the section {name} was read: {exc.why or exc.what}.".replace("..", "."),
+            f"The connection was lost while the section {name} was read: {exc.why or exc.what}.".replace("..", "."),
             exc.remedy,
         )  # fmt: skip
     return Finding(

@@ -139,7 +139,7 @@ def _blind(login: str, quoted: str) -> Finding:
     return Finding(
         "server_rights", "warning", login, "pg_monitor", None,
         f"The role {login!r} lacks the privileges of pg_monitor: sessions, queries, lag and files of others are hidden "
-        "from it, and are not judged.",
+        "from it, and are not checked.",
         f"GRANT pg_monitor TO {quoted};",
     )  # fmt: skip
 
@@ -180,8 +180,8 @@ def _checksums(databases: list[dict[str, Any]], settings: Mapping[str, str]) -> 
         if each["checksum_failures"]:
             yield Finding(
                 "server_checksum_failures", "critical", each["name"], each["checksum_failures"], 0,
-                f"{each['checksum_failures']} pages of {each['name']} were damaged when they were read.",
-                "Stop what writes, keep the files, look at the disk, and restore: see the playbook "
+                f"Reads in {each['name']} found {counted(each['checksum_failures'], 'damaged page')}.",
+                "Stop all writes, keep the files, check the disk, and restore: see the playbook "
                 "godel.postgres_runbook.restore.",
             )  # fmt: skip
     if settings.get("data_checksums") == "off":

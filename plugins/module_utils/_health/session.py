@@ -72,7 +72,7 @@ class Line:
         if self.failure is not None:
             raise self.failure
         if self.lost >= _MAX_LOST:
-            self.failure = QueryFailed("The connection to the server was lost again and again")
+            self.failure = QueryFailed("The connection to the server was lost repeatedly")
             raise self.failure
         if self._session is None:
             settings = {

@@ -86,12 +86,12 @@ class Copy:
         texts = [f"{role} ({text})" for role, text in self.roles.items() if role in owners]
         if not texts:
             return []
-        return [f"Sessions of the owner had settings of their own in the source: {'; '.join(texts)}. {_FOR_ROLES}"]
+        return [f"Sessions of the owner had their own settings in the source: {'; '.join(texts)}. {_FOR_ROLES}"]
 
     def _asking(self) -> list[str]:
         if not any(row[0] for row in self._of_the_name(sql.ASK_FOR_THE_NAME)):
             return []
-        return [f"Objects of the copy ask for the database's name, {self._names()}. {self.name_way_out}"]
+        return [f"Objects of the copy use the name of the database, {self._names()}. {self.name_way_out}"]
 
     def _computed_from_the_name(self) -> list[str]:
         views = ", ".join(row.identity for row in self._of_the_name(sql.COMPUTED_FROM_THE_NAME))

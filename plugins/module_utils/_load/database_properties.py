@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a database is beside its content: owner, comment, settings and grants. One can be made like another."""
+"""Properties of a database besides its content: owner, comment, settings and grants; and how to copy them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def of_source(session: Session, now: DatabaseProperties, like: SourceDatabase, n
     there = {row.rolname for row in session.query("SELECT rolname FROM pg_catalog.pg_roles")}
     owner = like.owner if like.owner in there else now.owner
     if owner != like.owner:
-        notes.append(f"{like.owner}, who owned the source, is no role here: the restored database belongs to {owner}.")
+        notes.append(
+            f"The role {like.owner}, which owned the source, is missing here: the restored database belongs to {owner}."
+        )
     settings = {"": like.settings, **{role: texts for role, texts in like.role_settings.items() if role in there}}
     grants: dict[tuple[str | None, str], bool] = {}
     for grantee, texts in (like.grants or {}).items():
@@ -79,7 +81,10 @@ def of_source(session: Session, now: DatabaseProperties, like: SourceDatabase, n
     granted = DatabaseProperties(like.owner, grants=grants).owned_by(owner)
     absent = {role for role in like.role_settings if role not in there}
     absent |= {role for role, dummy in granted if role is not None and role not in there}
-    notes.extend(f"{role} is no role here: what it had on the database is left out." for role in sorted(absent))
+    notes.extend(
+        f"The role {role} is missing here: its privileges and settings on the database are left out."
+        for role in sorted(absent)
+    )
     return DatabaseProperties(
         owner,
         like.comment,
@@ -112,7 +117,7 @@ def apply_each(session: Session, name: str, now: DatabaseProperties, wanted: Dat
 
 
 def apply(session: Session, name: str, now: DatabaseProperties, wanted: DatabaseProperties) -> bool:
-    """Make a database what is wanted, in one transaction. Returns whether anything was to be done."""
+    """Set the wanted properties of a database in one transaction. Returns whether there were changes."""
     steps = [step for dummy, step in _steps(name, now, wanted)]
     if steps:
         try:

@@ -31,7 +31,7 @@ _WORKING = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "default_transaction_read_only": "off",
-    # A missing synchronous standby would keep it waiting, and with it, during a swap, all who connect. A standby that
+    # A missing synchronous standby would keep it waiting, and during a swap, all new connections. A standby that
     # takes over has either database whole: it has the swap once it has any later commit of the application.
     "synchronous_commit": "local",
 }
@@ -41,10 +41,10 @@ _REMEDIES = {
     "prepared_transaction": "COMMIT PREPARED or ROLLBACK PREPARED it.",
     "replication_slot": "Stop its consumer and drop the slot; create it again after the swap, with a new initial copy.",
     "subscription": "Drop it with DROP SUBSCRIPTION, and create it again after the swap.",
-    "publication": "See that it is in the backup as well, and that its subscribers get a new initial copy.",
-    "event_trigger": "See that it is in the backup as well.",
-    "running_procedure": "Wait until it ends: the swap ends its sessions, and it fails.",
-    "foreign_server": "From the swap on it leads to the restored database. See that this is right.",
+    "publication": "Check that it is in the backup as well, and give its subscribers a new initial copy.",
+    "event_trigger": "Check that it is in the backup as well.",
+    "running_procedure": "Wait until it ends: the swap terminates its sessions, which makes it fail.",
+    "foreign_server": "After the swap it leads to the restored database. Check that this is intended.",
 }
 
 
@@ -208,12 +208,12 @@ def exclusive_lock(session: Session, database: str) -> Iterator[None]:
 
 
 def refuse_maintenance_db(database: str) -> None:
-    """Raise InvalidInput for the database that we stand in while others are renamed."""
+    """Raise InvalidInput for the database that renames are run from."""
     if database in (MAINTENANCE_DB, "template0", "template1"):
         raise InvalidInput(
             "This database cannot be replaced",
             subject=repr(database),
-            why="it is the one that such work is done from, or a template",
+            why="it is the maintenance database or a template",
             remedy="Name the database of the application.",
         )
 

@@ -108,7 +108,7 @@ def identify(target: Target, path: str) -> Dump:
         )
     if found.is_dir:
         if target.files.info(f"{path}/toc.dat") is None:
-            raise InvalidInput("This directory is no dump", subject=path, why="it has no toc.dat")
+            raise InvalidInput("Invalid dump directory", subject=path, why="it has no toc.dat")
         return Dump(path, "directory")
     head = _head(target, ["/bin/sh", "-c", _HEAD_OF_FILE, "head", path], path)
     unpacker = next((UNPACKERS[suffix] for magic, suffix in _PACKED if head.startswith(magic)), None)
@@ -124,7 +124,7 @@ def identify(target: Target, path: str) -> Dump:
         )
         if not head:
             raise InvalidInput(
-                "This file is no dump", subject=path, why=f"{unpacker} cannot unpack its beginning: it may be damaged",
+                "Invalid dump file", subject=path, why=f"{unpacker} cannot unpack its beginning: it may be damaged",
                 remedy="Name another file, or a backup of the catalog.",
             )  # fmt: skip
     return Dump(path, _format_of(head, path), unpacker)
@@ -146,11 +146,11 @@ def _format_of(head: bytes, path: str) -> str:
     if head.startswith(_UTF_16):
         raise InvalidInput(
             "This dump is in UTF-16, which psql cannot read", subject=path,
-            why="PowerShell writes so what a program prints into a file",
+            why="PowerShell redirects the output of programs in UTF-16",
             remedy="Convert it: iconv -f UTF-16 -t UTF-8. For the next one, use pg_dump's option --file.",
         )  # fmt: skip
     raise InvalidInput(
-        "This file is no dump", subject=path, why="it is neither an archive nor a script of pg_dump",
+        "Invalid dump file", subject=path, why="it is neither an archive nor a script of pg_dump",
         remedy="Name a file that pg_dump wrote (.sql, .dump or .tar, also packed), or a backup of the catalog.",
     )  # fmt: skip
 

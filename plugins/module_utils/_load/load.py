@@ -39,7 +39,7 @@ _OF_ROWS = ("COPY ", "INSERT ", "SELECT pg_catalog.setval(")
 _SETTINGS = ("SET ", "SELECT pg_catalog.set_config(")  # which come first
 _ROWS = ("TABLE DATA", "SEQUENCE SET", "BLOB", "LARGE OBJECT")
 _BYTES_FOR_ENTRY = 400  # of pg_restore --verbose
-# Entries that are asked again: the first ones of a load tell why the others failed.
+# Entries that are asked again: the first ones of a load show why the others failed.
 _ASKED_AGAIN = 500
 _ROWS_ASKED_AGAIN = 3
 # $1 pg_restore, $2 list of entries, $3 archive, $4 unpacker or nothing, $5 and $6 options, then psql: restores the
@@ -134,13 +134,13 @@ def load(
     except RestoreRefused as exc:
         if jobs == 1 or exc.place_to_blame:
             raise
-    oid = _make_anew(server, db, dump)  # workers may stand in each other's way, which says nothing about the dump
+    oid = _make_anew(server, db, dump)  # workers may block each other, which says nothing about the dump
     archive.forget()
     return replace(restore(1), oid=oid)
 
 
 class _Archive:
-    """Restores an archive, and asks for refused entries once more, through psql, which tells their SQLSTATE.
+    """Restores an archive, and asks for refused entries once more, through psql, which reports their SQLSTATE.
 
     pg_restore sends an entry as one string, and with one statement of it, all of them are refused: a GRANT to a role
     that is there, for one that is not. psql sends them one by one. So what is asked again and succeeds is kept.
@@ -220,7 +220,7 @@ class _Archive:
 
 @dataclass(frozen=True)
 class _Error:
-    """An error as pg_restore tells it: the number of its entry, and all that was sent as one string."""
+    """An error as pg_restore reports it: the number of its entry, and all that was sent as one string."""
 
     entry: str
     command: str
@@ -259,7 +259,7 @@ def _errors(text: str) -> list[_Error]:
 
 
 def _is_mixed_up(text: str, errors: Sequence[_Error]) -> bool:
-    """Whether pg_restore tells of entries or errors that cannot be read."""
+    """Whether pg_restore reports entries or errors that cannot be parsed."""
     return len(_OF_ENTRY.findall(text)) != len(_ENTRY.findall(text)) or len(_OF_ERROR.findall(text)) != len(errors)
 
 

@@ -91,7 +91,7 @@ class RestoreRefused(RunbookError):
         place_to_blame: bool = False,
         refusals: Sequence[Refusal] = (),
     ) -> None:
-        if status > _SIGNALLED:  # as sh tells it
+        if status > _SIGNALLED:  # as sh reports it
             status = _SIGNALLED - status
         killed = status < 0
         self.place_to_blame = place_to_blame or killed or (not refusals and bool(_PLACE_TO_BLAME.search(why)))
@@ -126,7 +126,7 @@ class Ended:
     cramped: bool = False
 
     def lost(self) -> bool:
-        """Whether it tells of a server that went away, or of a full disk."""
+        """Whether it reports a lost server or a full disk."""
         return any(_END_OF_IT.search(message) for message in messages(self.text))
 
     def refused(self) -> RestoreRefused:
@@ -142,7 +142,7 @@ class Ended:
 
 
 def messages(text: str) -> list[str]:
-    """The lines with which programs tell of errors."""
+    """The lines in which programs report errors."""
     return [match.group() for match in _MESSAGE.finditer(text)]
 
 
@@ -217,7 +217,7 @@ class Runner:
             if any(_END_OF_IT.search(message) for message in messages(text)) or size > _LOG_BYTES + room:
                 job.stop()
                 found = messages(text)
-                why = found[-1] if found else "there is no end to its errors"
+                why = found[-1] if found else "it reports errors without end"
                 raise RestoreRefused(why, program=program, status=1, place_to_blame=cramped)
 
     def _check_feed(self, dump: Dump, program: str, status: int, job: Job) -> None:

@@ -55,7 +55,7 @@ _NOT_PRELOADED = (
     sqlstate.UNDEFINED_FILE,
 )
 
-# Where to mend it, and what else can be done, by the place of the load.
+# Where to correct it, and what else can be done, by the place of the load.
 _WHERE = {
     "instance": ("the host that verifies", ", or verify on the server itself with verify_in: database"),
     "database": ("the server", ", or verify with verify_in: instance"),
@@ -66,7 +66,7 @@ _BUILD = "Use a PostgreSQL on {host} that is built with it{else_}."
 _OTHER_SERVERS = "See that the other server can be reached from {host} and accepts the login, then run again."
 _RESOURCES = "Give {host} that resource (disk, memory, locks or connections), then run again."
 _OPERATOR = "The statement was cancelled, or the server was stopped. Run again."
-_OTHER_SESSIONS = "Another session was in the way. Run again when it has ended."
+_OTHER_SESSIONS = "Another session conflicted with the statement. Run again when it has ended."
 _STORAGE = "The storage of {host} is damaged. Check its disk{else_}."
 _PRIVILEGE = "Give the login, or the role that the statement runs as, that privilege on {host}{else_}."
 _PRELOAD = "Use a server that has the library in shared_preload_libraries{else_}."
@@ -151,7 +151,7 @@ class Blame:
     remedy: str
 
     def __str__(self) -> str:
-        return f"This place refuses a statement of the backup: {self.refusal}. {self.remedy}"
+        return f"The server refused a statement of the backup: {self.refusal}. {self.remedy}"
 
 
 def shortened(statement: str) -> str:
@@ -237,7 +237,7 @@ def _remedy(refusal: Refusal, around: Circumstances) -> str | None:
 
 
 def harmless(refusal: Refusal) -> bool:
-    """Whether the rows and definitions of a dump are all there without the statement, as far as it tells by itself."""
+    """Whether the rows and definitions of a dump are complete without the statement, as far as it shows itself."""
     statement, state = refusal.statement, refusal.sqlstate
     return (
         state == sqlstate.DUPLICATE_SCHEMA  # the schema is there

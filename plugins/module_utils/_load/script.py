@@ -141,7 +141,7 @@ def _judged(ended: Ended, end: str) -> list[Refusal]:
     if ended.status == _STOPPED:
         why = str(refusals[-1]) if refusals else "psql names no statement"
     elif end not in ended.text:
-        why = "the script ends early"
+        why = "the script is truncated"
     else:
         return refusals
     raise RestoreRefused(why, program=ended.program, status=ended.status, refusals=refusals)

@@ -121,7 +121,7 @@ def unfit_for(session: Session, extensions: Sequence[str]) -> str:
         if setting and session.value("SELECT current_setting(%s, true)", (setting,)) is None:
             return f"{extension} is not loaded (shared_preload_libraries)"
         if other and other in databases.list_databases(session):
-            return f"{extension} is created in a database that is called {other} meanwhile, and there is one already"
+            return f"{extension} must be created in a database with the name {other}, which already exists"
     return ""
 
 

@@ -45,7 +45,7 @@ class Lack:
 def settle(
     session: Session, visitor: Server, copy: str, like: SourceDatabase, *, superuser: str | None = None
 ) -> list[Lack]:
-    """Give an empty database what its source's content can depend on beside the database itself.
+    """Give an empty database what its source's content can depend on besides the database itself.
 
     Args:
         session: a session with another database of the server.

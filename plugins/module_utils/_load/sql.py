@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SQL about whole databases: what they are, who uses them, and what is tied to them by OID or by name."""
+"""SQL about whole databases: their properties, their sessions, and objects tied to them by OID or by name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which cluster a server runs, to tell its backups from those of another one that share their directory."""
+"""Which cluster a server runs, to distinguish its backups from those of another one in the same directory."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def identify(server: Server, db: str | None) -> Identity:
 
 
 def unasked(why: str) -> str:
-    """What to say when the server did not tell which backups are its own."""
+    """The note when the server did not report its cluster id."""
     return (
-        f"The server could not be asked which backups are its own ({why.rstrip('.')}). Backups of another cluster in "
-        "the same place would count as well; clusters says whose they are."
+        f"The server did not report its cluster id ({why.rstrip('.')}). Backups of another cluster in "
+        "the same directory would count as well; clusters shows to which cluster they belong."
     )
 
 
@@ -80,5 +80,5 @@ def cluster_if_known(server: Server, db: str, notes: list[str]) -> str | None:
     try:
         return cluster_of(server, db)
     except (ConnectionFailed, QueryFailed) as exc:
-        notes.append(f"The server could not be asked whether this backup is one of its own: {exc.why.splitlines()[0]}")
+        notes.append(f"The server did not report whether this backup belongs to it: {exc.why.splitlines()[0]}")
         return None

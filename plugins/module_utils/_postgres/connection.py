@@ -39,7 +39,7 @@ except ImportError as exc:
 # Every session of this collection, and of a program under it, has a name that begins with this word, so that others can
 # tell that a procedure runs: `pg_runbook backup`, `pg_runbook backup (pg_dump)`.
 APPLICATION = "pg_runbook"
-# Where to stand while databases are made and dropped. The second one keeps others from CREATE DATABASE meanwhile.
+# The databases to connect to while others are created and dropped. The second one blocks CREATE DATABASE meanwhile.
 MAINTENANCE_DB, _LAST_DB = "postgres", "template1"
 _QUICK_S = 5.0
 # libpq sends these variables as settings, which win over those of the database and the role, and decide what a load
@@ -220,7 +220,7 @@ class Session:
 
     @property
     def backend_pid(self) -> int:
-        """The server process by the handshake; a pooler in between has told one of its own making."""
+        """The server process by the handshake; a pooler in between reports a pid of its own."""
         return int(self._connection.info.backend_pid)
 
     @property
@@ -269,7 +269,7 @@ class Session:
             raise QueryFailed(
                 "The server did not answer",
                 why=f"there was no answer for {self._patience_s:g} s, and none by its own statement_timeout",
-                remedy="See whether its processes are stopped or wait for a disk (ps: T or D), and the network.",
+                remedy="Check whether its processes are stopped or wait for a disk (ps: T or D), and the network.",
                 details={"sqlstate": "", "lost": True},
             ) from None
         finally:
@@ -288,7 +288,7 @@ def _mapped_errors(*, relayed: bool = False) -> Iterator[None]:
         yield
     except UnicodeError as exc:
         raise QueryFailed(
-            "A text cannot pass between the server and this session",
+            "A text cannot be converted between the server and this session",
             why=str(exc),
             remedy="A name of a database or a role is not UTF-8, perhaps of another database's encoding: rename it.",
             details={"sqlstate": "", "lost": False},

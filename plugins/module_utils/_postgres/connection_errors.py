@@ -18,7 +18,7 @@ _REPLAY_STATES = (sqlstate.SERIALIZATION_FAILURE, sqlstate.DEADLOCK_DETECTED)
 _REMEDIES = {
     sqlstate.CHARACTER_NOT_IN_REPERTOIRE: "A name in a database of the encoding SQL_ASCII is not UTF-8: rename it.",
     sqlstate.SERIALIZATION_FAILURE: (
-        "On a standby, replay needed what the statement was reading: run it on the primary, or set"
+        "On a standby, replay conflicted with the statement: run it on the primary, or set"
         " hot_standby_feedback or a longer max_standby_streaming_delay on the standby."
     ),
     sqlstate.INSUFFICIENT_PRIVILEGE: (
@@ -26,11 +26,11 @@ _REMEDIES = {
         " MAINTAIN is enough for VACUUM, ANALYZE and REINDEX."
     ),
     sqlstate.OUT_OF_MEMORY: (
-        "The server is short of memory, or of locks: then raise max_locks_per_transaction (needs a restart)."
+        "The server is short of memory or of locks. For locks, raise max_locks_per_transaction (needs a restart)."
     ),
     sqlstate.TOO_MANY_CONNECTIONS: "The server has too few connections: lower jobs.",
     sqlstate.QUERY_CANCELED: (
-        "If no session cancelled it, it took longer than statement_timeout: see pg_locks, or raise that."
+        "If no session cancelled it, it took longer than statement_timeout: see pg_locks, or raise the timeout."
     ),
     sqlstate.LOCK_NOT_AVAILABLE: (
         "It waited for a lock for longer than lock_timeout: see pg_locks, wait, or raise lock_timeout."

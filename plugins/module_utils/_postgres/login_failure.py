@@ -212,7 +212,7 @@ REFUSED_OTHERWISE = Reason(
 )
 NOT_PASSED_ON = Reason(
     "not_passed_on",
-    "what stands before the server cannot reach it",
+    "a proxy in front of the server cannot reach it",
     f"{_WHERE} Through a port-forward or a pooler, check that, too.",
     NO_RESPONSE,
     passes=True,

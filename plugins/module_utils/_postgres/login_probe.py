@@ -4,7 +4,7 @@
 """Log in once more after a failed connection, so that libpq prints the SQLSTATE.
 
 psycopg2 has no SQLSTATE for a connection that failed, and the text is in the language of the server (lc_messages), of
-libpq and of the C library (LC_MESSAGES of this process). An asynchronous connection can be told to be verbose before
+libpq and of the C library (LC_MESSAGES of this process). An asynchronous connection can be set to verbose before
 the server answers (PQsetErrorVerbosity). libpq then prints the code and the C function that raised the error, which are
 the same in every language. psycopg2 does not wrap that call, and links the library that has it.
 https://www.postgresql.org/docs/current/libpq-control.html#LIBPQ-PQSETERRORVERBOSITY
@@ -89,7 +89,7 @@ def databases(parameters: Mapping[str, Any], through: Sequence[str]) -> list[str
 
 
 def _seconds(text: str) -> int:
-    """As libpq takes a connect_timeout: 1 is 2, and 0 is for ever."""
+    """As libpq takes a connect_timeout: 1 is 2, and 0 is no limit."""
     try:
         number = int(text)
     except ValueError:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Refuse a standby before anything is read: what writes cannot work there, and check mode must not say that it can."""
+"""Refuse a standby before any read: writes cannot work there, and check mode must not report that they can."""
 
 from __future__ import annotations
 

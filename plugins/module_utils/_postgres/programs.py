@@ -72,7 +72,7 @@ def find(target: Target, major: int, *, bin_dir: str | None, needed: Sequence[st
         return usable[0]
     if found:
         best = max(found, key=lambda programs: programs.major)
-        why = f"only version {best.version} is there (in {best.bin_dir}), and it is older than {major}"
+        why = f"only version {best.version} was found (in {best.bin_dir}), which is older than {major}"
     elif bin_dir:
         why = f"{bin_dir} does not have all of {', '.join(needed)}"
     else:

@@ -35,7 +35,7 @@ class Losses:
         self._away_since: float | None = None
 
     def weigh(self, exc: QueryFailed | ConnectionFailed) -> None:
-        """Wait a moment before another attempt, or raise what tells why there is none.
+        """Wait a moment before another attempt, or raise the error with the reason why there is none.
 
         Raises:
             WorkloadProblem: the pod or its container is another one by now.

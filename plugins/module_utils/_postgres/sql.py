@@ -40,7 +40,7 @@ SYSTEM_IDENTIFIER = "SELECT system_identifier::pg_catalog.text FROM pg_catalog.p
 
 # --- which server this is
 
-# Which server this is, to tell its backups from those of others in the same catalog, and which databases it has.
+# The server's cluster id, to distinguish its backups from others in the same catalog, and its databases.
 # https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-CONTROLDATA
 IDENTITY = """
 SELECT (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) AS cluster,

@@ -32,11 +32,11 @@ from .verdict import Loading, Restored
 PLACES = ("instance", "database")
 _SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
 _FLOOR_BYTES = 100 * 1024 * 1024  # an empty instance and its WAL
-_CRAMPED = "The disk that it was loaded on was full, or nearly full, meanwhile"
+_CRAMPED = "The disk was full, or nearly full, while the backup was restored"
 
 
 class CannotTell(Exception):
-    """The throwaway restore says nothing about the backup; `reason` tells what this place lacks."""
+    """The throwaway restore says nothing about the backup; `reason` names what this place lacks."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -165,7 +165,7 @@ def _refuse_full(target: Target, path: str, needs: RestoreRequirements, remedy: 
             "There is not enough space to restore the backup",
             subject=path,
             why=f"it needs about {human_size(needed)}, and {human_size(free)} are free",
-            remedy=f"{remedy} check_space: false tries it all the same.",
+            remedy=f"{remedy} check_space: false skips this check.",
             details={"estimate_bytes": needed, "free_bytes": free},
         )
 
@@ -282,13 +282,15 @@ def _refuse_beside_production(needs: RestoreRequirements) -> None:
     """Raise CannotTell for what has no place on production's own server."""
     why = ""
     if needs.database is not None:
-        why = f"The dump enters a database of its own ({needs.database}), which is not safe beside production."
+        why = f"The dump connects to a database of its own ({needs.database}), which is not safe beside production."
     elif needs.subscribes:
-        why = "The script creates subscriptions, which may take the changes that another server waits to send."
+        why = (
+            "The script creates subscriptions, which may receive the changes that another server keeps for production."
+        )
     else:
         bound = [name for name in needs.extensions if name in source_database.BOUND_TO_A_NAME]
         if bound:
-            why = f"{', '.join(bound)} can be created in one database of a server only, and production has it."
+            why = f"{', '.join(bound)} can be created in only one database of a server, and production has it."
     if why:
         raise CannotTell(f"{why} Verify it with verify_in: instance.")
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A throwaway PostgreSQL instance: its own data, its own socket, gone afterwards, and never the production server."""
+"""A throwaway PostgreSQL instance: its own data, its own socket, removed afterwards, never the production server."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _MOST_JOBS = 8  # each takes memory, and a node's limits cannot always be seen f
 
 @dataclass(frozen=True)
 class ScratchPod:
-    """A pod to be made beside that of the server; `jobs` is None for as many as it has CPUs, at most 8."""
+    """A pod to create beside that of the server; `jobs` is None for as many as it has CPUs, at most 8."""
 
     beside: KubernetesTarget
     wanted: Wanted
@@ -35,13 +35,13 @@ class ScratchPod:
     def opened(
         self, place: ScratchLocation, path: str, space_bytes: int | None
     ) -> Iterator[tuple[Target, ScratchLocation]]:
-        """The pod, and the place in it, for a backup at this path that needs so much space; gone afterwards."""
+        """The pod, and the place in it, for a backup at this path that needs this much space; removed afterwards."""
         with self.beside.beside(Work(path, space_bytes), self.wanted) as pod:
             if _look(self.beside, path) != _look(pod, path):
                 raise FileProblem(
                     "The scratch pod sees another backup than the pod of the server",
                     subject=path,
-                    why="something else is mounted there",
+                    why="another volume is mounted there",
                     remedy="Name backup_dir without symbolic links, as the volume is mounted. Nothing was recorded.",
                 )
             scratch_dir = pod.run(["sh", "-c", 'printf %s "$TMPDIR"']).text
@@ -49,7 +49,7 @@ class ScratchPod:
 
 
 def _look(target: Target, path: str) -> list[tuple[str, int, float]]:
-    """What tells one backup from another without reading it."""
+    """Identifies a backup without reading it."""
     found = target.files.info(path)
     if found is None:
         return []

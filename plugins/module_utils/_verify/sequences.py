@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sequences that stand behind the column that they number: the next insert fails, or takes a number twice."""
+"""Sequences that are behind the column that they number: the next insert fails, or uses a number twice."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Behind:
 
 
 def behind(server: Server, db: str, *, only_indexed: bool) -> list[Behind]:
-    """The sequences of a database that stand behind their column, as far as each can be read within a minute.
+    """The sequences of a database that are behind their column, as far as each can be read within a minute.
 
     Args:
         only_indexed: leave out columns for which the whole table would have to be read.

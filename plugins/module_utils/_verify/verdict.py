@@ -17,6 +17,7 @@ from .._findings import Finding
 from .._fingerprint.figures import Difference, Fingerprint, definitions_comparable
 from .._load.load import Loaded
 from .._load.refusals import Circumstances, Refusal, blamed, harmless, told
+from .._units import counted
 from .sequences import Behind
 
 _TABLES_SHOWN = 20
@@ -25,14 +26,14 @@ _DIFFERENCES_NAMED = 5
 _VERIFY = "Remove the reason, then run the playbook godel.postgres_runbook.backup_verify again."
 _TAKE = "Do not rely on this backup: take a new one with godel.postgres_runbook.backup, and verify it."
 _MEND = (
-    "Do not rely on this backup. A new one would be refused in the same way: mend in the source what is named first."
+    "Do not rely on this backup. A new one would be refused in the same way: first correct in the source what is named."
 )
 _ACCEPT = (
     "Its rows are safe. A new backup would lack the same. Restore it with restore_accept: [definitions], "
-    "and make by hand what it lacks; or mend that in the source first."
+    "and create manually what it lacks, or correct that in the source first."
 )
-_READ = "Correct in the source what keeps these tables from being read, then take a new backup and verify it."
-_PROVE = "Take a backup with the playbook godel.postgres_runbook.backup: that one can be proven."
+_READ = "Correct in the source what prevents these tables from being read, then take a new backup and verify it."
+_PROVE = "Take a backup with the playbook godel.postgres_runbook.backup: it records what is needed for a proof."
 _PROVE_OURS = "Take a backup with backup_fingerprint: content, and verify it."
 _SEVERITIES = {"verified": "ok", "failed": "critical", "inconclusive": "warning", "incomplete": "warning"}
 
@@ -55,7 +56,7 @@ class Loading:
         """For people."""
         if not self.loaded.refusals:
             return [*self.lacks]
-        count = "1 statement was" if self.loaded.count == 1 else f"{self.loaded.count} statements were"
+        count = counted(self.loaded.count, "statement was", "statements were")
         return [*self.lacks, f"{count} refused: {told(self.loaded.refusals, self.loaded.count)}."]
 
     def serious(self) -> list[Refusal]:
@@ -65,7 +66,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class Restored:
-    """A restored copy: its figures, how it differs from its source, and its sequences that stand behind columns."""
+    """A restored copy: its figures, how it differs from its source, and its sequences that are behind their columns."""
 
     figures: Fingerprint
     loading: Loading
@@ -142,15 +143,22 @@ def judge(manifest: Manifest, copy: Restored) -> Verdict:
     if source.server_major != copy.figures.server_major:
         definitions = " (their names, not their definitions)"
         majors = f"the source is PostgreSQL {source.server_major}, the copy {copy.figures.server_major}"
-        notes = [*notes, f"Definitions were not compared, as another major may print them in another way: {majors}."]
+        notes = [
+            *notes,
+            f"Definitions were not compared, because another major version may print them differently: {majors}.",
+        ]
     elif not definitions_comparable(source, copy.figures):
         definitions = " (their names, not their definitions)"
         notes = [*notes, "Definitions were not compared: this backup was taken by an older version of this collection."]
-    extent = f"{source.rows} rows in {len(source.tables)} tables"
+    extent = f"{counted(source.rows, 'row')} in {counted(len(source.tables), 'table')}"
     if source.mode == "counts":
-        reason = f"All {extent} are there; their content was not compared, since the fingerprint has only counts."
+        reason = (
+            f"All rows are there ({extent}); their content was not compared because the fingerprint has only counts."
+        )
     else:
-        extent += f", {len(source.sequences)} sequences, {len(source.objects)} objects{definitions}"
+        extent += (
+            f", {counted(len(source.sequences), 'sequence')}, {counted(len(source.objects), 'object')}{definitions}"
+        )
         reason = f"The restored copy equals the source: {extent}."
     blame = blamed(how.loaded.refusals, how.around, rows=False) if definitions else None
     if blame:  # what the statement would have defined was not compared
@@ -178,10 +186,11 @@ def _of_different(source: Fingerprint, copy: Restored, notes: list[str], *, rows
         return Verdict("failed", reason + refused, differences, notes, held, _MEND if refused else _TAKE)
     if unread := _unread(source, copy.figures):
         return Verdict("inconclusive", f"{reason} {unread}", differences, notes, held, _READ)
-    count = "1 definition differs" if len(differences) == 1 else f"{len(differences)} definitions differ"
+    count = counted(len(differences), "definition differs", "definitions differ")
     reason = (
-        f"All {source.rows} rows in {len(source.tables)} tables and all {len(source.sequences)} sequences are there, "
-        f"but {count}: {name_differences(differences, _DIFFERENCES_NAMED)}."
+        f"All rows and sequences are there ({counted(source.rows, 'row')} in {counted(len(source.tables), 'table')}, "
+        f"{counted(len(source.sequences), 'sequence')}), but {count}: "
+        f"{name_differences(differences, _DIFFERENCES_NAMED)}."
     )
     return Verdict("incomplete", reason, differences, notes, held, _ACCEPT)
 
@@ -206,8 +215,8 @@ def _unproven(copy: Restored, but: str, remedy: str) -> Verdict:
         if blame or how.lacks:
             reason = f"{blame} {refused}" if blame else f"{how.lacks[0]}, which may be why it does not load. {refused}"
             return Verdict("inconclusive", reason, [], notes, held, blame.remedy if blame else "")
-        return Verdict("failed", f"It does not restore as a whole. {refused}", [], notes, held, remedy)
-    reason = f"It restores, to {figures.rows} rows in {len(figures.tables)} tables, {but}."
+        return Verdict("failed", f"It does not restore completely. {refused}", [], notes, held, remedy)
+    reason = f"It restores, to {counted(figures.rows, 'row')} in {counted(len(figures.tables), 'table')}, {but}."
     return Verdict("inconclusive", reason, [], notes, held, remedy)
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prove a backup: check its files, restore it beside everything else, and compare what came out with its source."""
+"""Verify a backup: check its files, restore it in a separate place, and compare the copy with its source."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PLAIN_FACTOR = 2
 
 @dataclass(frozen=True)
 class VerifyPlan(Plan):
-    """What the operator wants. `backup` is `latest`, a backup's id, or the path of a hand-made file."""
+    """What the operator wants. `backup` is `latest`, a backup's id, or the path of another dump."""
 
     db: str
     backup: str
@@ -125,7 +125,7 @@ def verify(
             raise BackupNotFound(
                 "The backup was removed while it was verified",
                 subject=subject.id,
-                remedy="Verify another one, and keep retention from running at the same time.",
+                remedy="Verify another one, and do not run retention at the same time.",
             ) from None
         return Verdict("inconclusive" if exc.place_to_blame else "failed", exc.message, remedy=exc.remedy)
 
@@ -171,7 +171,7 @@ def damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
     if not differences:
         return None
     return Verdict(
-        "failed", f"The files are not those that were written: {name_differences(differences, 1)}.", differences
+        "failed", f"The files differ from those that were written: {name_differences(differences, 1)}.", differences
     )
 
 
@@ -191,7 +191,7 @@ def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry
 def _refuse_unknown(source: Fingerprint | None) -> None:
     if source is not None and (source.algorithm not in capture.ALGORITHMS or source.mode not in ("content", "counts")):
         raise CannotTell(
-            f"Its fingerprint is of a kind that this version does not know ({source.mode}, {source.algorithm}). "
+            f"This version does not support its kind of fingerprint ({source.mode}, {source.algorithm}). "
             "Upgrade the collection."
         )
 
@@ -202,7 +202,7 @@ def _verify_external(target: Target, server: Server, plan: VerifyPlan, dump: loa
     with clock.step("files"):
         found = external_dump.examine(target, programs, dump)
     if not found.complete:
-        return Verdict("failed", "It ends early: what pg_dump writes last is not there.")
+        return Verdict("failed", "It is truncated: the end mark of pg_dump is missing.")
     needs = replace(requirements_of_external(found), name=plan.db)
     return judge_external(restore_copy.restore_and_compare(target, server, plan.place, found.dump, needs, None, clock))
 

@@ -100,7 +100,7 @@ def test_a_defect_on_the_way_is_made_good_once(origin: Path, place: Path) -> Non
 
 
 def test_a_defect_that_stays_is_told(origin: Path, place: Path) -> None:
-    with pytest.raises(FileProblem, match=r"changed on its way.*memory or the disk of this host"):
+    with pytest.raises(FileProblem, match=r"damaged in transfer.*memory and the disk of this host"):
         receive(Source(2), str(origin), records(), str(place))
 
 
@@ -121,6 +121,6 @@ def test_a_manifest_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -
     found = manifests.load(at.read_bytes(), str(at))
     at.write_bytes(manifests.dump(replace(found, files={name: FileRecord(1, "0" * 64)})))
     depot = Depot(LocalTarget(), catalog_at(tmp_path / "catalog"), FetchPlan("app", "latest", str(tmp_path / "dest")))
-    with pytest.raises(ManifestProblem, match="a file that no backup has"):
+    with pytest.raises(ManifestProblem, match="a file that cannot belong to a backup"):
         depot.look()
     assert not (tmp_path / "dest").exists()

@@ -103,7 +103,7 @@ def test_the_wanted_compression_is_taken(pg_dump, wanted: str, chosen: str) -> N
 
 @pytest.mark.parametrize(("major", "wanted"), [(16, "zstd"), (16, "zstd:3"), (16, "lz4"), (15, "zstd"), (14, "lz4:1")])
 def test_a_wanted_compression_that_is_not_offered_is_refused(pg_dump, major: int, wanted: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(InvalidInput, match=rf"does not offer the compression {wanted} .*pg_dump {major}\.1.*bin_dir"):
+    with pytest.raises(InvalidInput, match=rf"does not support the compression {wanted} .*pg_dump {major}\.1.*bin_dir"):
         choose_compression(TARGET, pg_dump(major, "gzip"), wanted, "directory")
 
 

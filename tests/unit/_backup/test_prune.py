@@ -185,7 +185,7 @@ def test_the_backups_of_each_cluster_are_judged_by_themselves(tmp_path: Path) ->
         paths[1].name: "keep_last: 1 of 1; newest",
         paths[3].name: "newest verified",
     }
-    assert "of 2 clusters" in result["msg"]
+    assert "belong to 2 clusters" in result["msg"]
 
 
 def test_what_failed_stays_until_a_newer_one_is_proven(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ NOTHING = {
 @pytest.mark.parametrize("content", NOTHING.values(), ids=NOTHING)
 def test_anything_else_is_no_dump(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.sql").write_bytes(content)
-    with pytest.raises(InvalidInput, match="This file is no dump"):
+    with pytest.raises(InvalidInput, match="Invalid dump file"):
         identify(LocalTarget(), str(tmp_path / "a.sql"))
 
 

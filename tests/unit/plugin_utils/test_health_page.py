@@ -58,7 +58,7 @@ def test_the_worst_is_told_first_with_what_to_do_and_what_to_type() -> None:
     assert "2 critical findings, 2 warnings." in page
     assert "<code>ansible-playbook godel.postgres_runbook.disk_space --limit db1</code>" in page
     assert page.index('id="findings"') < page.index('id="server"')
-    assert page.index("Passed checks") < page.index("87 of 97 connections that ordinary roles may have")
+    assert page.index("Passed checks") < page.index("87 of 97 connections available to ordinary roles")
 
 
 def test_a_command_has_the_option_that_the_remedy_names() -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 
 from ..._errors import InvalidInput
+from ..._units import counted
 
 _MACROS = {
     "@yearly": "0 0 1 1 *",
@@ -63,7 +64,7 @@ class Cron:
         """
         fields = _MACROS.get(text.strip().lower(), text).split()
         if len(fields) != len(_FIELDS):
-            raise _refusal(text, f"it has {len(fields)} fields, not {len(_FIELDS)}")
+            raise _refusal(text, f"it has {counted(len(fields), 'field')} instead of {len(_FIELDS)}")
         read = [_field(text, number, field) for number, field in enumerate(fields)]
         (minutes, dummy), (hours, dummy), (days, any_day), (months, dummy), (weekdays, any_weekday) = read
         found = cls(text, minutes, hours, days, months, weekdays, any_day, any_weekday)
@@ -117,7 +118,7 @@ def _range(text: str, number: int, part: str) -> tuple[int, int, int]:
     match = _PART.fullmatch(part)
     step = int(match["step"] or 1) if match else 0
     if match is None or step == 0 or (match["start"] in ("*", "?") and match["end"]):
-        raise _refusal(text, f"{part!r} is not a {name}")
+        raise _refusal(text, f"{part!r} is invalid as {name}")
     if match["start"] in ("*", "?"):
         return least, most, step
     start = _value(text, number, match["start"])
@@ -132,7 +133,7 @@ def _value(text: str, number: int, word: str) -> int:
     name, least, most, names = _FIELDS[number]
     value = names.get(word.lower(), int(word) if word.isascii() and word.isdigit() else -1)
     if not least <= value <= most:
-        raise _refusal(text, f"{word!r} is not a {name}, {least} to {most}")
+        raise _refusal(text, f"{word!r} is invalid as {name}, {least} to {most}")
     return value
 
 

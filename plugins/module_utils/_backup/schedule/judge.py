@@ -18,7 +18,7 @@ from ..._kube.jobs import Job, find_cron_job, jobs_of, log_tail, telling, why_wa
 from ..._units import from_rfc3339, human_duration, read_zone, to_rfc3339
 from .cron import Cron
 
-# The controller looks every ten seconds; a busy one may need longer to start what is due.
+# The controller checks every ten seconds; a busy one may need longer to start what is due.
 PUNCTUAL_S = 120
 _MOST_LOGS = 3
 _MOST_MISSED = 100
@@ -133,7 +133,7 @@ def read_schedule(found: Mapping[str, Any], runs: Sequence[Run]) -> Schedule:
 
 def missing(name: str, namespace: str) -> Finding:
     """The finding for a CronJob that is not there."""
-    message = f"There is no CronJob {name!r} in namespace {namespace}: no backup comes by itself."
+    message = f"There is no CronJob {name!r} in namespace {namespace}: no backups are taken automatically."
     return Finding("schedule_exists", "critical", name, None, None, message, _MAKE)
 
 
@@ -141,7 +141,7 @@ def judge(schedule: Schedule, rpo_s: float | None, now: datetime) -> list[Findin
     """Every judged fact about a schedule."""
     findings = [_judge_success(schedule, rpo_s, now)]
     if schedule.suspended:
-        message = f"CronJob {schedule.name} is suspended: no backup comes by itself."
+        message = f"CronJob {schedule.name} is suspended: no backups are taken automatically."
         remedy = "Set backup_schedule_suspend to false and run the playbook godel.postgres_runbook.backup_schedule."
         findings.append(Finding("schedule_suspended", "warning", schedule.name, None, None, message, remedy))
     else:
@@ -156,7 +156,7 @@ def _judge_success(schedule: Schedule, rpo_s: float | None, now: datetime) -> Fi
     age = human_duration(max(0, age_s))
     message = f"The last Job of CronJob {name} that succeeded ended {age} ago"
     if last is None:
-        message = f"No Job of CronJob {name} has succeeded since it was made {age} ago"
+        message = f"No Job of CronJob {name} has succeeded since the CronJob was created {age} ago"
     if rpo_s is not None and age_s > rpo_s:
         message += f"; at most {human_duration(rpo_s)} are allowed."
         return Finding("schedule_success", "critical", name, age_s, rpo_s, message, _NOW)
@@ -168,20 +168,20 @@ def _judge_punctuality(schedule: Schedule, now: datetime) -> Finding:
     try:
         cron, zone = Cron.parse(schedule.cron), read_zone(schedule.time_zone)
     except InvalidInput as exc:
-        message = f"Whether CronJob {name} has missed its times cannot be told here. {exc.what} ({exc.subject})."
+        message = f"It is unknown whether CronJob {name} has missed a run. {exc.what} ({exc.subject})."
         return Finding("schedule_missed", "info", name, None, 0, message, exc.remedy)
     since = max(schedule.judged_since, schedule.last_scheduled or schedule.judged_since)
     until = now - timedelta(seconds=PUNCTUAL_S)
     missed = list(islice(cron.times(since, until, zone), _MOST_MISSED))
     if not missed:
-        return Finding("schedule_missed", "ok", name, 0, 0, f"CronJob {name} has missed none of its times.")
+        return Finding("schedule_missed", "ok", name, 0, 0, f"CronJob {name} has missed no run.")
     more = f" and {len(missed) - 1} more since then" if len(missed) > 1 else ""
     if len(missed) == _MOST_MISSED:
         more = f" and {_MOST_MISSED - 1} or more since then"
-    message = f"CronJob {name} ({schedule.cron}) has missed its time of {to_rfc3339(missed[0])}{more}."
+    message = f"CronJob {name} ({schedule.cron}) has missed its run at {to_rfc3339(missed[0])}{more}."
     running = [run.job.name for run in schedule.runs if not run.job.is_over]
     if running:
-        message += f" Job {running[0]} is not over, and no second one starts beside it."
+        message += f" Job {running[0]} is still running, and no second Job starts while it runs."
     remedy = f"See kubectl describe {schedule.command}. {_NOW}"
     return Finding("schedule_missed", "warning", name, len(missed), 0, message, remedy)
 
@@ -219,7 +219,7 @@ def _judge_running(schedule: Schedule, rpo_s: float | None, now: datetime) -> li
         message, severity, remedy = f"Job {job.name} has been running for {human_duration(max(0, age_s))}", "info", ""
         if run.waiting and age_s > PUNCTUAL_S:
             severity, remedy = "warning", look
-            message = f"Job {job.name} cannot start for {human_duration(age_s)}: {run.waiting}"
+            message = f"Job {job.name} has been unable to start for {human_duration(age_s)}: {run.waiting}"
         elif limit_s is not None and age_s > limit_s:
             severity, remedy = "warning", look
             message += f"; at most {human_duration(limit_s)} are allowed"
@@ -228,7 +228,7 @@ def _judge_running(schedule: Schedule, rpo_s: float | None, now: datetime) -> li
 
 
 def describe(schedule: Schedule | None, findings: Sequence[Finding], now: datetime) -> str:
-    """One or a few sentences for people: when it ran, when it will, and what is not well."""
+    """One or a few sentences for people: when it ran, when it will, and its problems."""
     bad = [finding.message for finding in findings if finding.severity in ("warning", "critical")]
     if schedule is None:
         return " ".join(bad)

@@ -32,7 +32,7 @@ _LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 # Of a CronJob: the cluster adds eleven characters for each Job.
 _LONGEST_NAME = 52
 _LONGEST_OTHER_NAME = 253
-# Below it the controller, which looks every ten seconds, may never start anything.
+# Below it the controller, which checks every ten seconds, may never start a Job.
 SHORTEST_STARTING_DEADLINE = "10s"
 _RBAC = "rbac.authorization.k8s.io"
 # The same as docs/rbac/pod.yml; a test compares them.
@@ -112,7 +112,7 @@ def rights(plan: SchedulePlan, absent: bool) -> list[Right]:
         kinds += [("serviceaccounts", ""), ("roles", _RBAC), ("rolebindings", _RBAC)]
     verbs = ("get", "delete") if absent else ("get", "create", "patch")
     found = [Right((verb,), resource, group) for resource, group in kinds for verb in verbs]
-    if plan.rbac and not absent:  # nobody may grant what he has not
+    if plan.rbac and not absent:  # an account may only grant what it has
         for rule in POD_RULES:
             group = rule["apiGroups"][0]
             found += [Right((verb,), resource, group) for resource in rule["resources"] for verb in rule["verbs"]]
@@ -120,7 +120,7 @@ def rights(plan: SchedulePlan, absent: bool) -> list[Right]:
 
 
 def objects(plan: SchedulePlan, inventory: str) -> list[dict[str, Any]]:
-    """Everything, in the order in which it is made: the CronJob comes last, when it finds what it needs."""
+    """All objects in the order of their creation: the CronJob comes last, when the objects that it needs exist."""
     meta = {"name": plan.name, "namespace": plan.namespace, "labels": _labels(plan)}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {_INVENTORY: inventory}}
     cron_job = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": meta, "spec": _cron_job(plan)}

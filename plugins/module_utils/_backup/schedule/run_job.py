@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start the Job of a CronJob now, and wait for its end.
 
-A Job that runs already is waited for: a second one beside it would only find the catalog locked. So whoever is cut off
-may simply run again.
+A Job that runs already is waited for: a second one beside it would only find the catalog locked. A caller that is cut
+off may simply run again.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def run(cluster: Cluster, start: Start, now: datetime, wait_s: float) -> Job:
     """Start a Job, or join the one that runs, and wait until it has succeeded. An interrupt ends what this began.
 
     Raises:
-        JobFailed: it failed, is gone, or is not over after `wait_s` seconds.
+        JobFailed: it failed, was deleted, or has not finished after `wait_s` seconds.
     """
     if start.running is not None:
         return _wait(cluster, start.running, wait_s)
@@ -110,7 +110,7 @@ def run(cluster: Cluster, start: Start, now: datetime, wait_s: float) -> Job:
 
 
 def _create(cluster: Cluster, body: Mapping[str, Any]) -> Job:
-    """Create the Job once, over a connection that may be cut: its name is nobody else's."""
+    """Create the Job once, over a connection that may be cut: its name is unique."""
     name = body["metadata"]["name"]
     try:
         made = patiently(lambda: cluster.request("POST", cluster.path("jobs", api=BATCH), body=body))
@@ -136,13 +136,20 @@ def _wait(cluster: Cluster, job: Job, wait_s: float) -> Job:
         if job.state == "failed":
             log = log_tail(cluster, job)
             why = ": ".join(text for text in (job.reason, telling(log)) if text)
-            raise _failure(cluster, job, "The backup's Job failed", why, "Correct what it says, then run again.", log)
+            raise _failure(
+                cluster,
+                job,
+                "The backup's Job failed",
+                why,
+                "Correct the error that the log shows, then run again.",
+                log,
+            )
         if time.monotonic() > deadline:
             waiting = why_waiting(cluster, job)
-            why = waiting or f"it still runs after {human_duration(wait_s)}"
+            why = waiting or f"it is still running after {human_duration(wait_s)}"
             end = f"kubectl delete -n {cluster.namespace} job/{job.name}"
-            remedy = f"It goes on: run again to wait for it, or end it with {end}."
-            raise _failure(cluster, job, "The backup's Job is not over", why, remedy, log_tail(cluster, job))
+            remedy = f"The Job continues: run again to wait for it, or delete it with {end}."
+            raise _failure(cluster, job, "The backup's Job has not finished", why, remedy, log_tail(cluster, job))
         time.sleep(_POLL_S)
 
 
@@ -153,7 +160,9 @@ def _look_again(cluster: Cluster, job: Job) -> Job:
     except ObjectNotFound:
         found = None
     if found is None or found.uid != job.uid or (found.going and not found.is_over):
-        raise _failure(cluster, job, "The backup's Job was deleted", "", "See who did it, then run again.", [])
+        raise _failure(
+            cluster, job, "The backup's Job was deleted", "", "Find out what deleted it, then run again.", []
+        )
     return found
 
 
@@ -172,9 +181,9 @@ def backup_of(catalog: Catalog, db: str, job: Job, known: Entry | None, now: dat
     found = newest_within(catalog, db, since_s, False, now)
     if found is None or (known is not None and found.id == known.id and found.taken < job.created):
         raise JobFailed(
-            "The backup's Job succeeded, and there is no new backup",
+            "The backup's Job succeeded, but there is no new backup",
             subject=f"{db} in {catalog.root}",
-            why=f"job {job.name} backs up something else, or found a backup that was young enough for it",
+            why=f"job {job.name} backs up another database, or found a recent backup and took none",
             remedy="Compare what the CronJob runs with postgres_db and postgres_backup_dir.",
             details={"job": job.name},
         )

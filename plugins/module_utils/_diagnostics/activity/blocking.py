@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who waits for whom, as trees. Pure: it takes edges and gives rows, and no circle makes it loop."""
+"""Lock waits as trees. Pure: it takes edges and gives rows, and a cycle does not make it loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREPARED = 0
 
 @dataclass(frozen=True)
 class Node:
-    """One session's place: below whom it is shown, and how many wait because of it, directly or not."""
+    """One session's place in the tree, and how many wait because of it, directly or not."""
 
     pid: int
     depth: int
@@ -24,9 +24,9 @@ class Node:
 
 
 def forest(waits: Mapping[int, Sequence[int]]) -> list[Node]:
-    """Every session of the edges once, a root first and then whom it holds up, depth first.
+    """Every session of the edges once, a root first and then those that it blocks, depth first.
 
-    `waits` has for each session that waits those that it waits for. A root waits for nobody. Where all wait in a
+    `waits` maps each waiting session to those that it waits for. A root does not wait itself. Where all wait in a
     circle (a deadlock that was not found yet), the one with the lowest number stands in for a root. A session that
     waits for several is shown below the one that is nearest to a root.
     """
@@ -36,7 +36,7 @@ def forest(waits: Mapping[int, Sequence[int]]) -> list[Node]:
             below.setdefault(blocker, []).append(pid)
     pids = sorted({*waits, *below})
     roots = [pid for pid in pids if not waits.get(pid)]
-    parents: dict[int, tuple[int, int]] = {}  # pid: (below whom, root)
+    parents: dict[int, tuple[int, int]] = {}  # pid: (parent, root)
     depths: dict[int, int] = {}
     _reach(roots, below, parents, depths)
     for pid in pids:  # circles
@@ -78,7 +78,7 @@ def _reach(
 
 
 def _reachable(start: int, below: Mapping[int, Sequence[int]]) -> int:
-    """How many others wait for one, directly or through others."""
+    """The number of sessions that wait for one, directly or through others."""
     seen = {start}
     queue = deque([start])
     while queue:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What pg_stat_activity, pg_locks and pg_prepared_xacts tell, read in four statements, as rows that results show."""
+"""pg_stat_activity, pg_locks and pg_prepared_xacts, read in four statements, as rows that results show."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def read(session: Session, plan: ActivityPlan) -> Facts:
     oldest = session.query(sql.OLDEST, values)
     blocking = _trees(session.query(sql.BLOCKING, values), plan)
     prepared = [_prepared(row) for row in limits.pop("prepared") or []]
-    told = session.backend_pid  # by the handshake: that of a pooler, if one is in between
+    reported = session.backend_pid  # by the handshake: that of a pooler, if one is in between
     return Facts(
         limits=limits,
         sums=sums,
@@ -140,7 +140,7 @@ def read(session: Session, plan: ActivityPlan) -> Facts:
         ],
         prepared=prepared,
         blocking=blocking,
-        through_pooler=told != limits["pid"],
+        through_pooler=reported != limits["pid"],
     )
 
 
@@ -161,7 +161,7 @@ def text(value: Any, limit: int = 0) -> str:
 
 
 def moment(value: datetime | None) -> str | None:
-    """RFC 3339 in UTC to the microsecond, because it tells a session from a later one with the same pid."""
+    """RFC 3339 in UTC to the microsecond, because it distinguishes a session from a later one with the same pid."""
     return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if value else None
 
 
@@ -186,7 +186,7 @@ def as_row(row: Any, query_length: int) -> dict[str, Any]:
 
 
 def who(row: Mapping[str, Any]) -> str:
-    """A session in a sentence. Names are of anybody's making: they stand there quoted, without control characters."""
+    """A session in a sentence. Clients choose the names freely: they are quoted, without control characters."""
     if row["pid"] == PREPARED:
         return "a prepared transaction"
     return f"pid {row['pid']} ({row['user']!r} in {row['database']!r}, application {row['application']!r})"

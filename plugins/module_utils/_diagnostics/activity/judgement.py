@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is too much: connections, lock waits, idle, long and prepared transactions, queries; and the size of a pool.
+"""Judges connections, lock waits, idle, long and prepared transactions and queries; recommends the size of a pool.
 
 Running procedures are never judged by age or as blockers: a backup is idle in a transaction for as long as it takes.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from ..._findings import SEVERITIES, Finding
 from ..._postgres.procedures import Procedure, running
-from ..._units import human_duration
+from ..._units import counted, human_duration
 from .blocking import PREPARED
 from .facts import ActivityPlan, Facts, who
 
@@ -47,12 +47,12 @@ def _connections(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
         severity, limit = "critical", plan.connections_ratio_critical
     elif ratio >= plan.connections_ratio_warning:
         severity = "warning"
-    message = f"{count} of {usable} connections that ordinary roles may have are in use ({ratio:.0%})."
+    message = f"{count} of {usable} connections available to ordinary roles are in use ({ratio:.0%})."
     remedy = ""
     if severity != "ok":
-        message += f" {facts.sums['active']} of them are active."
+        message += f" Active: {facts.sums['active']}."
         remedy = (
-            "See by_application and by_client for whose they are, and give those a pool (pool.advice). "
+            "by_application and by_client show which clients hold them; give these a connection pool (pool.advice). "
             f"To free some now: {_TERMINATE} terminate_sessions_idle_in_transaction_over, or an application."
         )
     yield Finding("connections", severity, "max_connections", round(ratio, 4), limit, message, remedy)
@@ -61,7 +61,7 @@ def _connections(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
 def _hidden(facts: Facts) -> Iterator[Finding]:
     """Sessions that were not seen were not judged: a result without a problem would claim that they were."""
     if not facts.limits["sees_all"]:
-        message = "Sessions of other roles are hidden from this login, and were not judged by what they do."
+        message = "This login cannot see what sessions of other roles do, so these were not checked."
         yield Finding("activity_rights", "info", "pg_monitor", False, True, message, "Grant the login pg_monitor.")
 
 
@@ -78,15 +78,13 @@ def _blocking(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
         if row["procedure"]:
             yield _behind_a_procedure(row, facts, severity, value, threshold)
             continue
-        sessions = "1 session" if row["held_up"] == 1 else f"{row['held_up']} sessions"
-        message = (
-            f"{who(row)} holds up {sessions}, the one that waits longest for {human_duration(row['longest_wait_s'])}."
-        )
+        sessions = counted(row["held_up"], "session")
+        message = f"{who(row)} blocks {sessions}; the longest wait is {human_duration(row['longest_wait_s'])}."
         message = message[0].upper() + message[1:]
         if row["blocked_by"]:
-            message += " They wait for each other in a circle."
+            message += " They wait for each other (a deadlock)."
         if row["pid"] == PREPARED:
-            remedy = "See prepared_transactions, and end the one that has the locks with ROLLBACK PREPARED."
+            remedy = "Find the one that holds the locks in prepared_transactions, and end it with ROLLBACK PREPARED."
         else:
             remedy = f"{_TERMINATE} terminate_sessions_pid={row['pid']} and terminate_sessions_backend_start="
             remedy += f"{row['backend_start']}." if row["backend_start"] else "its start."
@@ -95,20 +93,20 @@ def _blocking(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
 
 
 def _behind_a_procedure(root: dict[str, Any], facts: Facts, severity: str, value: float, threshold: float) -> Finding:
-    """The lock belongs to a backup, say, which must end by itself; whoever can give way is the first in the queue."""
+    """The lock belongs to a backup, say, which must end by itself; only the first session in the queue can give way."""
     procedure = next((each for each in running(facts.procedures) if root["pid"] in each.pids), None)
     procedure = procedure or running([root])[0]
     first = [row for row in facts.blocking if root["pid"] in row["blocked_by"]]
     longest = max(first, key=lambda row: row["wait_s"] or 0.0)
-    behind = f"{root['held_up']} sessions wait" if root["held_up"] > 1 else "1 session waits"
+    blocked = counted(root["held_up"], "session")
     message = (
-        f"{procedure}, and holds a lock for which {behind}, the longest for {human_duration(root['longest_wait_s'])}: "
-        f"first {who(longest)}."
+        f"{procedure}, and holds a lock that blocks {blocked}; the longest wait is "
+        f"{human_duration(root['longest_wait_s'])}. First in the queue: {who(longest)}."
     )
     remedy = procedure.wait
     if not longest["procedure"] and longest["lock_mode"] not in ("", "AccessShareLock"):
         remedy += (
-            f" If the sessions behind it cannot wait so long, cancel the statement that asks for the lock and repeat it"
+            " If the sessions behind it cannot wait so long, cancel the statement that waits for the lock and repeat it"
             f" afterwards: SELECT pg_cancel_backend({longest['pid']});"
         )
     return Finding("blocking", severity, procedure.kind, value, threshold, message, remedy)
@@ -127,8 +125,8 @@ def _idle(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
         severity, limit = _aged(age, plan.idle_in_transaction_warning_s, plan.idle_in_transaction_critical_s)
         limit_text = human_duration(plan.idle_in_transaction_warning_s)
         message = (
-            f"{_sessions(count)} idle in a transaction for more than {limit_text}. It keeps its locks, and VACUUM from "
-            f"its work. Longest: {who(oldest)}, for {human_duration(age)}."
+            f"{_sessions(count)} idle in a transaction for more than {limit_text}. Such a session keeps its locks and "
+            f"holds back VACUUM. Longest: {who(oldest)}, for {human_duration(age)}."
         )
         remedy = f"{_TERMINATE} terminate_sessions_idle_in_transaction_over={plan.idle_in_transaction_warning_s:g}s."
         remedy += " To prevent it, set idle_in_transaction_session_timeout for the role."
@@ -142,7 +140,7 @@ def _queries(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
         age = oldest["query_age_s"] or 0.0
         severity, limit = _aged(age, plan.query_warning_s, plan.query_critical_s)
         message = (
-            f"{_sessions(count)} busy with one query for more than {human_duration(plan.query_warning_s)}. "
+            f"{_sessions(count)} running one query for more than {human_duration(plan.query_warning_s)}. "
             f"Longest: {who(oldest)}, for {human_duration(age)}."
         )
         remedy = f"If its result is not needed: {_TERMINATE} terminate_sessions_query_over={plan.query_warning_s:g}s."
@@ -151,9 +149,9 @@ def _queries(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
 
 def _transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     """Long transactions that are neither idle nor in one long query, as of a batch job with many short ones."""
-    told = {row["pid"] for row in facts.idle if (row["state_age_s"] or 0.0) > plan.idle_in_transaction_warning_s}
-    told |= {row["pid"] for row in facts.queries if (row["query_age_s"] or 0.0) > plan.query_warning_s}
-    rows = [row for row in facts.transactions if row["pid"] not in told]
+    reported = {row["pid"] for row in facts.idle if (row["state_age_s"] or 0.0) > plan.idle_in_transaction_warning_s}
+    reported |= {row["pid"] for row in facts.queries if (row["query_age_s"] or 0.0) > plan.query_warning_s}
+    rows = [row for row in facts.transactions if row["pid"] not in reported]
     oldest = rows[0] if rows else None
     if not facts.sums["transactions_too_long"] or oldest is None:
         return
@@ -162,10 +160,10 @@ def _transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
         return
     severity, limit = _aged(age, plan.transaction_warning_s, plan.transaction_critical_s)
     message = (
-        f"{who(oldest)} has had a transaction open for {human_duration(age)}. It keeps its locks, and VACUUM from "
-        "removing rows that were deleted since."
+        f"{who(oldest)} has had a transaction open for {human_duration(age)}. It keeps its locks, and VACUUM cannot "
+        "remove rows that were deleted since."
     )
-    remedy = "Let it commit, or do its work in smaller transactions. If its work is not needed: "
+    remedy = "Let it commit, or split its work into smaller transactions. If its work is not needed: "
     remedy += f"{_TERMINATE} terminate_sessions_pid={oldest['pid']} and "
     remedy += f"terminate_sessions_backend_start={oldest['backend_start']}."
     message = message[0].upper() + message[1:]
@@ -183,7 +181,7 @@ def procedure_finding(procedure: Procedure, limit_s: float) -> Finding:
     if procedure.age_s is not None and procedure.age_s > limit_s:
         severity = "warning"
         message += f" More than {human_duration(limit_s)} is unusual."
-        remedy = "See on the host where it was started whether it still works. " + procedure.wait
+        remedy = "Check on the host where it was started whether it still makes progress. " + procedure.wait
     check = "backup_running" if procedure.kind == "backup" else "procedure_running"
     subject = procedure.database or "server"
     return Finding(check, severity, subject, procedure.age_s, limit_s, message, remedy)
@@ -200,12 +198,10 @@ def _prepared_transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding
         severity, limit = _aged(each["age_s"], plan.prepared_warning_s, plan.prepared_critical_s)
         message = (
             f"The prepared transaction {each['gid']!r} of {each['user']!r} in {each['database']!r} is "
-            f"{human_duration(each['age_s'])} old. It keeps its locks, and VACUUM from its work, even over a restart."
+            f"{human_duration(each['age_s'])} old. It keeps its locks and holds back VACUUM, even across a restart."
         )
         literal = each["gid"].replace("'", "''")
-        remedy = (
-            f"When its transaction manager does not know it any more, in that database: ROLLBACK PREPARED '{literal}';"
-        )
+        remedy = f"If its transaction manager no longer knows it, run in that database: ROLLBACK PREPARED '{literal}';"
         yield Finding("prepared_transaction", severity, each["gid"], each["age_s"], limit, message, remedy)
 
 
@@ -217,16 +213,16 @@ def pool(facts: Facts, plan: ActivityPlan) -> dict[str, object]:
     busy = max(0, facts.sums["active"] - 1) + facts.sums["idle_in_transaction"]  # one of the active is our own
     size = None if plan.cores is None else plan.cores * 2 + plan.spindles
     if size is None:
-        advice = "How many cores the server has is not known here: set cores."
+        advice = "The server's number of cores is unknown: set cores."
     elif busy > size:
         advice = (
-            f"{busy} sessions are in a transaction or a query now, and {size} is what the formula gives: "
-            "with a pool of that size the rest would wait outside the server, and all would be done sooner."
+            f"{busy} sessions are in a transaction or a query now; the formula gives {size} connections. "
+            "With a pool of that size the other sessions would wait outside the server, and all would finish sooner."
         )
     else:
         advice = (
-            f"A pool of {size} connections is enough: {busy} sessions are in a transaction or a query now, of "
-            f"{facts.sums['sessions']} that are connected."
+            f"A pool of {size} connections is enough. Connected sessions: {facts.sums['sessions']}. "
+            f"In a transaction or a query now: {busy}."
         )
     return {
         "recommended_size": size,
@@ -242,22 +238,22 @@ def pool(facts: Facts, plan: ActivityPlan) -> dict[str, object]:
 
 
 def _pool_finding(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
-    told = pool(facts, plan)
-    busy, size = told["busy_now"], told["recommended_size"]
+    recommended = pool(facts, plan)
+    busy, size = recommended["busy_now"], recommended["recommended_size"]
     if isinstance(size, int) and isinstance(busy, int) and busy > size:
         remedy = (
-            f"Put a pool between (PgBouncer, pool_mode=transaction, default_pool_size={size}), or make yours smaller."
+            f"Use a pooler (PgBouncer with pool_mode=transaction, default_pool_size={size}), or make your pool smaller."
         )
-        yield Finding("pool_size", "info", "connections", busy, size, str(told["advice"]), remedy)
+        yield Finding("pool_size", "info", "connections", busy, size, str(recommended["advice"]), remedy)
 
 
 def pooler(facts: Facts) -> dict[str, object]:
     """Whether a pooler such as PgBouncer stands between clients and server."""
     if facts.through_pooler:
-        how = "This connection was given another pid than its server process has: a pooler (PgBouncer) is in between."
+        how = "This connection has another pid than its server process: it goes through a pooler such as PgBouncer."
     elif facts.sums["pooled"]:
         count = facts.sums["pooled"]
-        how = f"{count} sessions look as a pooler leaves them (their name, or DISCARD ALL as the last query)."
+        how = f"Sessions that seem to belong to a pooler (by name, or DISCARD ALL as the last query): {count}."
     else:
         how = ""
     return {

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions of a server in four statements: how many, whose, how old, and who waits for whom."""
+"""Sessions of a server in four statements: their number, roles, ages and lock waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ActivityPlan", "ActivityReport", "collect", "describe"]
 
 @dataclass(frozen=True)
 class ActivityReport:
-    """What was read, what is to be said of it, and what could not be seen."""
+    """Facts, findings, and notes on what could not be read."""
 
     facts: Facts
     plan: ActivityPlan
@@ -72,22 +72,22 @@ def _notes(facts: Facts, plan: ActivityPlan) -> Iterator[str]:
     if not facts.limits["sees_all"]:
         yield (
             "State, age, client and query of other roles' sessions are hidden from this login: grant it pg_monitor. "
-            "Only its own sessions are judged by their age, and background processes may be counted."
+            "Only its own sessions are checked for their age, and the counts may include background processes."
         )
     if facts.through_pooler:
         yield (
-            "This connection goes through a pooler: clients that wait in its queue are not seen by the server. "
-            "Ask its own console (SHOW POOLS)."
+            "This connection goes through a pooler: the server cannot see clients that wait in its queue. "
+            "The pooler's console shows them (SHOW POOLS)."
         )
     if sum(1 for row in facts.blocking if row["blocked_by"]) >= plan.waiters:
-        yield f"Only the {plan.waiters} sessions that have waited longest for a lock are looked at."
+        yield f"Only the {plan.waiters} sessions that have waited longest for a lock are examined."
     if len(facts.blocking) > plan.top * 5:
         yield f"Only the first {plan.top * 5} rows of the blocking trees are shown."
     if facts.limits["prepared_count"] > len(facts.prepared):
         shown, count = len(facts.prepared), facts.limits["prepared_count"]
-        yield f"Only {shown} of {count} prepared transactions are shown and judged."
+        yield f"Only {shown} of {count} prepared transactions are shown and checked."
     if facts.limits["standby"]:
-        yield "This is a standby: its sessions are its own, and those of the primary are not seen from here."
+        yield "This server is a standby: it shows its own sessions, not those of the primary."
 
 
 def describe(report: ActivityReport) -> str:

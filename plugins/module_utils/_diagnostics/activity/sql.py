@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SQL about sessions: how many there are and of whom, which are old, and who waits for whom.
+"""SQL about sessions: their number by role, old sessions, and lock waits.
 
 https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
 """
@@ -24,7 +24,7 @@ def _age(expression: str) -> str:
     return f"extract(epoch FROM pg_catalog.clock_timestamp() - {expression})::pg_catalog.float8"
 
 
-# Sessions of clients. The kind of another role's session is hidden from who may not see it, but not its role.
+# Sessions of clients. The kind of another role's session is hidden from logins without the privilege, but not its role.
 CLIENTS = """(a.backend_type = 'client backend' OR a.backend_type IS NULL AND a.usesysid IS NOT NULL AND a.datid IS NOT NULL)"""
 
 # One session as results show it. Query texts are cut here: there may be megabytes of them.
@@ -109,7 +109,7 @@ WITH every AS MATERIALIZED (
 SELECT * FROM ranked WHERE idle_rank <= %(top)s OR transaction_rank <= %(top)s OR query_rank <= %(top)s OR procedure_rank <= %(procedures)s
 """
 
-# Who waits for a lock, since when (waitstart: 14 and later), and the sessions that stand in the way. A session that waits for
+# Sessions that wait for a lock, since when (waitstart: 14 and later), and the sessions that block them. A session that waits for
 # a row has a lock on the row's place, which tells the table. pg_blocking_pids() stops the lock manager for a moment: hence
 # only those that have waited longest. 0 stands for a prepared transaction.
 # https://www.postgresql.org/docs/current/view-pg-locks.html

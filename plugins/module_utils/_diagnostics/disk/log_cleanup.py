@@ -50,7 +50,7 @@ class Cleanup:
     Attributes:
         directory: the server's log directory, links followed; None when the server writes no log files.
         due: the files to remove, the oldest first.
-        removed: those that are removed, or in a rehearsal would be.
+        removed: those that were removed, or in check mode would be.
         kept: how many log files are left alone.
         notes: what could not be seen.
         problem: why it ended early; the files before are removed all the same.
@@ -79,8 +79,8 @@ def clean(session: Session, target: Target, older_than_s: float, now: datetime, 
     told = session.query(sql.LOG_SETTINGS)[0]
     if not told.sees:
         raise InvalidInput(
-            "Log files cannot be cleaned up",
-            why="the login may not see where the server logs to",
+            "Cleanup of log files failed",
+            why="the login may not see the server's log directory",
             remedy="Grant it the role pg_monitor.",
         )
     if not told.collects:
@@ -88,9 +88,9 @@ def clean(session: Session, target: Target, older_than_s: float, now: datetime, 
     pattern = name_pattern(told.filename)
     if directories.places(session, target) is None:
         raise InvalidInput(
-            "Log files cannot be cleaned up",
+            "Cleanup of log files failed",
             subject=target.name,
-            why="the directory of this very server cannot be seen from there",
+            why="the data directory of this server is not visible there",
             remedy="Run it on the server's host, or in its pod, as root or as the server's account.",
         )
     directory = _directory(target, told.data_directory, told.directory)
@@ -105,8 +105,8 @@ def clean(session: Session, target: Target, older_than_s: float, now: datetime, 
         elif older_than_s < SHARED_AGE_S:
             older_than_s = SHARED_AGE_S
             notes.append(
-                f"Other servers may write to {directory}, and it cannot be seen which files are open. "
-                f"So only those are removed that were not written to for {human_duration(SHARED_AGE_S)}."
+                f"Other servers may write to {directory}, and open files cannot be detected there. "
+                f"Only files that were not written to for {human_duration(SHARED_AGE_S)} are removed."
             )
     due = select(ours, spare, older_than_s, now)
     removed: list[FileInfo] = due
@@ -143,11 +143,11 @@ def name_pattern(filename: str) -> re.Pattern[str]:
             parts.append(_ESCAPES[escape])
             changes |= escape != "%"
         else:
-            raise _unsafe(filename, f"the meaning of %{escape} is not known here")
+            raise _unsafe(filename, f"the escape %{escape} is not supported")
     if "/" in stem:
         raise _unsafe(filename, "it leads into other directories")
     if not changes:
-        raise _unsafe(filename, "every file would have the same name, which is the current one's")
+        raise _unsafe(filename, "all files would have the same name as the current one")
     # Without `.log` at its end the server's own text is as it stands, and the other formats are put behind it.
     suffixes = [re.escape(suffix) for suffix in _FORMATS if stem != filename or suffix != ".log"]
     ending = f"(?:{'|'.join(suffixes)})" + ("" if stem != filename else "?")
@@ -156,10 +156,10 @@ def name_pattern(filename: str) -> re.Pattern[str]:
 
 def _unsafe(filename: str, why: str) -> InvalidInput:
     return InvalidInput(
-        "The server's log files cannot be told from others",
+        "The server's log files cannot be distinguished from other files",
         subject=f"log_filename = {filename!r}",
         why=why,
-        remedy="Set a log_filename such as postgresql-%Y-%m-%d_%H%M%S.log, or remove old files by hand.",
+        remedy="Set a log_filename such as postgresql-%Y-%m-%d_%H%M%S.log, or remove old files manually.",
     )
 
 
@@ -173,9 +173,9 @@ def _current(target: Target, data_directory: str) -> set[str]:
         lines = target.files.read(path, 65536).decode("utf-8", "surrogateescape").splitlines()
     except FileProblem as exc:
         raise InvalidInput(
-            "Log files cannot be cleaned up",
-            why=f"it is not known which of them the server writes to: {exc.message}",
-            remedy="Let log_destination have stderr, csvlog or jsonlog, then SELECT pg_reload_conf();",
+            "Cleanup of log files failed",
+            why=f"the file that the server writes to is unknown: {exc.message}",
+            remedy="Set log_destination to stderr, csvlog or jsonlog, then run SELECT pg_reload_conf();",
         ) from None
     return {posixpath.basename(line.partition(" ")[2]) for line in lines}
 
@@ -213,10 +213,10 @@ def _directory(target: Target, data_directory: str, directory: str) -> str:
     found = target.files.resolve(f"{data_directory}/{directory}")
     if found != wanted:
         raise InvalidInput(
-            "The log directory is a link to elsewhere",
+            "The log directory is a symbolic link to another place",
             subject=f"{wanted} leads to {found}",
-            why="the server's log_directory does not name that place",
-            remedy="Let log_directory name it with its absolute path, then SELECT pg_reload_conf();",
+            why="the server's log_directory does not name the target of the link",
+            remedy="Set log_directory to the absolute path of the target, then run SELECT pg_reload_conf();",
         )
     return found
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The disks that a server lies on: how full they are, with what, and what holds it. Reads only."""
+"""The disks of a server: how full they are, what fills them, and what holds WAL. Reads only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..._plan import Plan
 from ..._postgres import directories
 from ..._postgres.connection import Session
 from ..._target.base import Target
-from ..._units import human_size, to_rfc3339
+from ..._units import counted, human_size, to_rfc3339
 from . import sql, wal_retention
 from .wal_retention import Holder
 
@@ -29,8 +29,8 @@ _REMEDIES = {
     "backup": "Run the playbook godel.postgres_runbook.backup_retention.",
 }
 _ORPHAN_ADVICE = (
-    "Remove none of them by hand while the server runs. They do no harm but for the room; the playbooks "
-    "godel.postgres_runbook.backup and godel.postgres_runbook.restore make a database without them."
+    "Do not remove them manually while the server runs. They only take up space; the playbooks "
+    "godel.postgres_runbook.backup and godel.postgres_runbook.restore create a copy of the database without them."
 )
 
 
@@ -62,7 +62,7 @@ class DiskPlan(Plan):
 
 @dataclass(frozen=True)
 class FileSystem:
-    """One file system, and what of the server lies on it, as pairs of a word and a path."""
+    """One file system, and the server's directories on it, as pairs of a kind and a path."""
 
     device: str
     free_bytes: int
@@ -174,10 +174,10 @@ def _blind_spots(facts: Any) -> list[str]:
     hidden = [
         what
         for seen, what in (
-            (facts.settings, "where its files are"),
-            (facts.sessions, "who the consumers are"),
+            (facts.settings, "the server's directories"),
+            (facts.sessions, "the consumers of WAL"),
             (facts.wal, "the size of pg_wal"),
-            (facts.archive, "what waits for the archiver"),
+            (facts.archive, "the WAL files that wait for the archiver"),
             (facts.temp, "the temporary files"),
             (facts.log, "the log files"),
         )
@@ -187,12 +187,12 @@ def _blind_spots(facts: Any) -> list[str]:
 
 
 def _where(session: Session, target: Target, facts: Any, plan: DiskPlan, notes: list[str]) -> list[tuple[str, str]]:
-    """The directories to look at, with a word for what lies there."""
+    """The directories to examine, each with the kind of its content."""
     found: list[tuple[str, str]] = []
     if facts.settings:
         places = directories.places(session, target)
         if places is None:
-            notes.append(f"The server's directories cannot be seen from {target.name}, so their disks are not shown.")
+            notes.append(f"The server's directories are not visible from {target.name}, so their disks are not shown.")
         else:
             kinds = ["data", "wal", *["tablespace"] * (len(places) - 2)]
             found += zip(kinds, places)
@@ -216,7 +216,7 @@ def _file_systems(where: Sequence[tuple[str, str]], target: Target, notes: list[
     for kind, path in where:
         try:
             if target.files.info(path) is None:
-                notes.append(f"{path} ({kind}) is not there, on {target.name}.")
+                notes.append(f"{path} ({kind}) does not exist on {target.name}.")
                 continue
             space = target.files.space(path)
         except FileProblem as exc:
@@ -234,11 +234,11 @@ def _orphans(session: Session, facts: Any, plan: DiskPlan, notes: list[str]) -> 
         return None
     if facts.standby:
         notes.append(
-            "Files without a relation are not looked for on a standby: transactions of the primary may need them."
+            "Files without a relation are not searched for on a standby: transactions of the primary may need them."
         )
         return None
     if not (facts.files and facts.sessions):
-        notes.append("Files without a relation cannot be looked for: only a superuser may list the server's files.")
+        notes.append("Files without a relation cannot be searched for: only a superuser may list the server's files.")
         return None
     rows = session.query(sql.ORPHANS, {"age_s": plan.orphan_age_s, "most": _MOST_ORPHANS})
     return {
@@ -251,10 +251,10 @@ def _orphans(session: Session, facts: Any, plan: DiskPlan, notes: list[str]) -> 
 
 
 def _unseen(systems: Sequence[FileSystem]) -> list[Finding]:
-    """A server whose disk was not seen is not one with enough room."""
+    """A finding if the server's disk is not visible: no finding would claim that it has enough space."""
     if any("data" in each.kinds for each in systems):
         return []
-    message = "The file system with the server's data cannot be seen from here: how full it is is not known."
+    message = "The file system with the server's data is not visible from here, so its free space is unknown."
     remedy = "Run this on the server's own host, or with kubernetes, and with a login that has pg_monitor."
     return [Finding("disk_unseen", "info", "data directory", None, None, message, remedy)]
 
@@ -266,10 +266,10 @@ def _beside_the_data(systems: Sequence[FileSystem]) -> list[Finding]:
         if "backup" in each.kinds and beside:
             [path] = [place for kind, place in each.holds if kind == "backup"]
             message = (
-                f"The backups ({path}) lie on the file system of the server's {', '.join(beside)}. If it fails, both "
-                "are lost, and if backups fill it, the server stops."
+                f"The backups ({path}) are on the file system of the server's {', '.join(beside)}. If it fails, both "
+                "are lost; if backups fill it, the server stops."
             )
-            remedy = "Let postgres_backup_dir name another disk, or copy each backup to a second place."
+            remedy = "Set postgres_backup_dir to a directory on another disk, or copy each backup to a second place."
             return [Finding("backup_beside_data", "warning", path, None, None, message, remedy)]
     return []
 
@@ -287,7 +287,7 @@ def _judge_system(system: FileSystem, plan: DiskPlan, holders: Sequence[Holder])
     message = f"The file system with {kinds} ({system.holds[0][1]}) is {share:.0%} full: {free}."
     if short:
         severity = "critical"
-        message += f" At least {human_size(low or 0)} have to be."
+        message += f" At least {human_size(low or 0)} must be free."
     remedies = [_REMEDIES[kind] for kind in system.kinds if kind in _REMEDIES]
     if "wal" in system.kinds:
         held = [each for each in holders if each.severity != "ok" and each.remedy]
@@ -300,21 +300,22 @@ def _judge_files(sums: Any, orphans: dict[str, object] | None, plan: DiskPlan) -
     findings = []
     if sums.temp_bytes is not None and sums.temp_bytes > plan.temp_warning_bytes:
         message = (
-            f"Temporary files of queries take up {human_size(sums.temp_bytes)} just now ({sums.temp_files} files)."
+            f"Temporary files of queries use {human_size(sums.temp_bytes)} now ({counted(sums.temp_files, 'file')})."
         )
         remedy = "Run the playbook godel.postgres_runbook.query_performance to see which queries write them."
         findings.append(
             Finding("temp_files", "warning", "pgsql_tmp", sums.temp_bytes, plan.temp_warning_bytes, message, remedy)
         )
     if sums.log_bytes is not None and sums.log_bytes > plan.log_warning_bytes:
-        message = f"{sums.log_files} log files take up {human_size(sums.log_bytes)}."
+        message = f"Log files use {human_size(sums.log_bytes)} ({counted(sums.log_files, 'file')})."
         findings.append(
             Finding("log_files", "info", "log", sums.log_bytes, plan.log_warning_bytes, message, _REMEDIES["log"])
         )
     if orphans and orphans["files"]:
         size = int(str(orphans["size_bytes"]))
         message = (
-            f"{orphans['files']} files of this database belong to no relation, {human_size(size)}; a crash leaves such."
+            f"{counted(int(str(orphans['files'])), 'file')} of this database without a relation, {human_size(size)}; "
+            "a crash leaves such files."
         )
         findings.append(Finding("orphaned_files", "info", "base", size, None, message, _ORPHAN_ADVICE))
     return findings
@@ -332,7 +333,7 @@ def describe(report: DiskReport) -> str:
             f"{human_size(fullest.free_bytes)} are free."
         )
     if report.wal["size_bytes"] is not None:
-        told.append(f"pg_wal has {human_size(int(str(report.wal['size_bytes'])))}.")
+        told.append(f"The size of pg_wal is {human_size(int(str(report.wal['size_bytes'])))}.")
     bad = [each.message for each in report.findings if each.severity in ("warning", "critical")]
     more = [f"And {len(bad) - 3} more."] if len(bad) > 3 else []
-    return " ".join([*told, *bad[:3], *more]) or "The login can see nothing of the disks."
+    return " ".join([*told, *bad[:3], *more]) or "This login cannot see the server's disks."

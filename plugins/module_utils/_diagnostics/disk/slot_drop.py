@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drop one replication slot that nobody uses, by its name."""
+"""Drop one unused replication slot by its name."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def drop(session: Session, name: str) -> Dropped:
     """Drop it. In check mode the session does not.
 
     Raises:
-        InvalidInput: that is no name of a slot, or somebody uses it.
-        QueryFailed: the login may not, or somebody began to use it just now.
+        InvalidInput: the name is invalid, or the slot is in use.
+        QueryFailed: the login lacks the privilege, or a consumer has just begun to use the slot.
     """
     if not re.fullmatch(r"[a-z0-9_]{1,63}", name):
         raise InvalidInput(
             "Invalid name",
             subject=repr(name),
-            why="no replication slot can be called that",
-            remedy="Give the whole name of one slot: lower-case letters, digits and underscores.",
+            why="it is not a valid name of a replication slot",
+            remedy="Give the full name of one slot: lower-case letters, digits and underscores.",
         )
     rows = session.query(sql.SLOT, (name,))
     if not rows:
@@ -51,10 +51,10 @@ def drop(session: Session, name: str) -> Dropped:
     if slot.active:
         user = f"process {slot.active_pid}" + (f" ({slot.application})" if slot.application else "")
         raise InvalidInput(
-            "A replication slot in use is not dropped",
+            "Dropping a replication slot failed",
             subject=name,
-            why=f"{user} uses it",
-            remedy="Stop its consumer for good first. See the playbook godel.postgres_runbook.replication.",
+            why=f"{user} is using it",
+            remedy="First stop its consumer permanently. See the playbook godel.postgres_runbook.replication.",
         )
     session.execute(sql.DROP_SLOT, (name,))
     return Dropped(name, True, slot.type, slot.database, slot.held_bytes)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SQL that tells what takes up the disks, and what keeps the server from removing WAL. PostgreSQL 14 and later."""
+"""SQL for what uses disk space, and for what prevents the server from removing WAL. PostgreSQL 14 and later."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ WHERE pg_catalog.current_setting('summarize_wal', true) = 'on'
 
 
 def holders(server_version: int) -> str:
-    """The statement that lists who needs old WAL, for this server."""
+    """The statement that lists the consumers of old WAL, for this server."""
     later = server_version >= 170000
     return _HOLDERS.format(
         inactive_since="s.inactive_since" if later else "NULL::pg_catalog.timestamptz",

@@ -23,9 +23,9 @@ class Switch:
     """What came of it.
 
     Attributes:
-        due: whether the file was, or in a rehearsal would be, ended.
+        due: whether the file was, or in check mode would be, ended.
         ended: its name; None when it was left alone.
-        current: the file that is written now. In a rehearsal the same as `ended`.
+        current: the file that is written now. In check mode the same as `ended`.
         written_bytes: what the file had.
         reason: why, or why not.
     """
@@ -48,15 +48,15 @@ def switch(session: Session, *, force: bool, rehearsal: bool) -> Switch:
     if at.standby:
         raise InvalidInput(
             "The WAL file cannot be switched",
-            why="the server is a standby, and writes what its primary has written",
+            why="the server is a standby, which only writes WAL of its primary",
             remedy="Run it on the primary.",
         )
     if at.archive_mode == "off" and not force:
-        reason = f"Nothing is archived here (archive_mode is off), so that it is of no use. {SWITCH_ADVICE}"
+        reason = f"A switch has no use because nothing is archived here (archive_mode is off). {SWITCH_ADVICE}"
         return Switch(False, None, at.file, at.written_bytes, reason)
     written = human_size(at.written_bytes)
     if at.written_bytes <= IDLE_BYTES and not force:
-        reason = f"Since the last switch nothing was written but what an idle server writes ({written})."
+        reason = f"Since the last switch the server has written no more than an idle server does ({written})."
         return Switch(False, None, at.file, at.written_bytes, reason)
     reason = f"{at.file} has {written}."
     if rehearsal:

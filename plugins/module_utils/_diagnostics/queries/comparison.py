@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..._errors import InvalidInput
-from ..._units import from_rfc3339, to_rfc3339
+from ..._units import counted, from_rfc3339, to_rfc3339
 from .statistics import Facts, Query, Statistics
 
 _SPARE_S = 1e-6  # samples are rounded
@@ -115,29 +115,29 @@ def compare(facts: Facts, statistics: Statistics, scope: str, baseline: Baseline
     """The interval since the baseline. What cannot be compared is said instead."""
     since = to_rfc3339(baseline.collected_at)
     if baseline.scope is not None and baseline.scope != scope:
-        return _incomparable(since, "is of another database, or of all of them")
+        return _incomparable(since, "belongs to another database or to all databases")
     if baseline.server_major is not None and baseline.server_major != facts.server_major:
-        return _incomparable(since, f"is of PostgreSQL {baseline.server_major}, which numbers queries otherwise")
+        return _incomparable(since, f"was taken on PostgreSQL {baseline.server_major}, whose query ids differ")
     now_reset = to_rfc3339(statistics.stats_reset) if statistics.stats_reset else None
     reset = bool(baseline.stats_reset and now_reset and now_reset != baseline.stats_reset)
     notes = []
     if reset:
         notes.append(
             f"The statistics were reset at {now_reset}, after the baseline of {since}:"
-            " the interval begins there, and the baseline tells how it was before."
+            " the interval begins at the reset, and the baseline gives the figures before it."
         )
     begun = _begun_anew(statistics, baseline)
     changes, new = _changes(statistics.queries, baseline, reset, begun)
     restarted = sum(each.restarted for each in changes)
     if restarted and not reset:
         notes.append(
-            f"The counters of {restarted} queries began anew after the baseline of {since}, by a reset or an eviction:"
-            " they are counted from there on."
+            f"The counters of {counted(restarted, 'query', 'queries')} restarted after the baseline of {since},"
+            " because of a reset or an eviction: they are counted from that time on."
         )
     if not reset and baseline.evictions is not None and (statistics.evictions or 0) > baseline.evictions:
         notes.append(
-            f"Statements were evicted {(statistics.evictions or 0) - baseline.evictions} times since the baseline:"
-            " of some that came back the difference may be wrong."
+            f"pg_stat_statements evicted statements {counted((statistics.evictions or 0) - baseline.evictions, 'time')}"
+            " since the baseline: the difference may be wrong for statements that came back."
         )
     known = sum(each.total_time_s for each in changes if each.query.toplevel)
     began_at = 0.0 if reset or baseline.total_time_s is None else baseline.total_time_s
@@ -148,11 +148,11 @@ def compare(facts: Facts, statistics: Statistics, scope: str, baseline: Baseline
 
 
 def _incomparable(since: str, why: str) -> Comparison:
-    return Comparison(notes=[f"Nothing was compared: the baseline of {since} {why}."])
+    return Comparison(notes=[f"No comparison is possible: the baseline of {since} {why}."])
 
 
 def _begun_anew(statistics: Statistics, baseline: Baseline) -> set[int]:
-    """The databases that were reset by themselves, which the server tells nobody before version 1.11 of the extension.
+    """The databases that were reset by themselves, which the extension does not report before version 1.11.
 
     Without an eviction nothing else makes counters go backwards, or statements vanish. A database that is taken for one
     although only a few of its statements were reset looks steadier than it is, and never slower.

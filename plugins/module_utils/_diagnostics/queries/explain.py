@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generic plans of counted statements. Others wrote their texts, so that most care goes into what is left out.
+"""Generic plans of counted statements. Their texts come from other roles: unsafe ones are left out.
 
 EXPLAIN without ANALYZE executes nothing, but planning may call functions that are not volatile, with the rights of this
 login; and a text with a second statement in it would run that. Neither is left to chance.
@@ -42,17 +42,17 @@ class Explained:
 def explain(
     session: Session, facts: Facts, queries: Sequence[Query], timeout_ms: int
 ) -> tuple[list[Explained], list[str]]:
-    """The generic plans of statements of this database, and what there is to say of them all."""
+    """The generic plans of statements of this database, and notes on all of them."""
     if facts.server_major < _FIRST_MAJOR:
         return [], [
-            f"PostgreSQL {facts.server_major} cannot explain a statement without its parameters: it takes 16 or later."
+            f"PostgreSQL {facts.server_major} cannot explain a statement without its parameters: 16 or later is needed."
         ]
     foreign = session.query(sql.FOREIGN_FUNCTIONS)
     if foreign:
         note = (
-            "No query was explained: planning may call functions, with the rights of this login, and this database"
-            f" has some that are neither its own nor a superuser's ({foreign[0].name} for example)."
-            " Log in as their owner for it."
+            "No query was explained: planning may call functions with the privileges of this login, and this database"
+            f" has functions that belong neither to the login nor to a superuser, for example {foreign[0].name}."
+            " To explain queries, log in as their owner."
         )
         return [], [note]
     explained = []
@@ -66,13 +66,13 @@ def left_out(query: Query, facts: Facts) -> str:
     """Why a statement must not be explained; empty when it may."""
     text = query.text or ""
     if query.queryid is None or not text:
-        return "Its text is not known."
+        return "Its text is unknown."
     if query.database != facts.database:
-        return "It is of another database."
+        return "It belongs to another database."
     if query.cut:
         return "Its text is longer than query_length."
     if ";" in text:  # with none there is one statement at most, whatever the quotes mean to the server
-        return "Its text has a semicolon, which might begin a second statement."
+        return "Its text contains a semicolon, which might begin a second statement."
     if not is_planned(text):
         return "It has no plan."
     return ""
@@ -97,5 +97,5 @@ def _roll_back(session: Session) -> None:
     try:
         session.query("ROLLBACK")
     except QueryFailed as exc:
-        if not exc.details["lost"]:  # then the transaction is gone as well
+        if not exc.details["lost"]:  # then the transaction has ended as well
             raise

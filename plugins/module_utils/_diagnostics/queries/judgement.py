@@ -11,7 +11,7 @@ from datetime import datetime
 
 from ..._findings import Finding
 from ..._plan import Plan, no_option
-from ..._units import human_duration, human_size, to_rfc3339
+from ..._units import counted, human_duration, human_size, to_rfc3339
 from .comparison import Comparison
 from .statistics import Facts, Query, Statistics
 
@@ -61,7 +61,7 @@ class QueriesPlan(Plan):
 
 
 def of_extension(facts: Facts) -> Iterator[Finding]:
-    """That nothing is counted, and what to do to have it counted; or that the extension is old."""
+    """A finding when queries are not counted, with the commands that enable it; or when the extension is old."""
     where = "on the primary, " if facts.standby else ""
     create = f"{where}in the database {facts.database}: {_CREATE}"
     if not facts.preloaded:
@@ -76,12 +76,14 @@ def of_extension(facts: Facts) -> Iterator[Finding]:
         yield _of_server(
             "query_stats_missing",
             facts,
-            f"Nothing counts the queries: the server has not loaded pg_stat_statements.{pending}",
+            f"Queries are not counted: the server has not loaded pg_stat_statements.{pending}",
             remedy,
         )
         return
     if facts.schema is None:
-        text = f"The server counts queries, but the database {facts.database} has no extension to read them with."
+        text = (
+            f"The server counts queries, but the database {facts.database} lacks the extension to read the statistics."
+        )
         yield _of_server("query_stats_missing", facts, text, create[:1].upper() + create[1:])
         return
     if facts.outdated:
@@ -91,8 +93,8 @@ def of_extension(facts: Facts) -> Iterator[Finding]:
             subject=facts.database,
             value=facts.version,
             threshold=facts.available,
-            message=f"The extension pg_stat_statements is of version {facts.version};"
-            f" the server brings {facts.available}.",
+            message=f"The extension pg_stat_statements has version {facts.version};"
+            f" the server provides {facts.available}.",
             remedy=f"{where}ALTER EXTENSION pg_stat_statements UPDATE;",
         )
     track = facts.settings.get("pg_stat_statements.track")
@@ -102,7 +104,7 @@ def of_extension(facts: Facts) -> Iterator[Finding]:
         yield _of_server(
             "query_stats_off",
             facts,
-            f"{setting} keeps the server from counting queries.",
+            f"{setting} prevents the server from counting queries.",
             f"ALTER SYSTEM SET {setting} = '{value}'; SELECT pg_reload_conf();",
         )
     if not facts.sees_all:
@@ -112,7 +114,7 @@ def of_extension(facts: Facts) -> Iterator[Finding]:
             subject=facts.login,
             value=None,
             threshold=None,
-            message=f"{facts.login} may not see the queries of other users, but only their figures.",
+            message=f"{facts.login} lacks the privilege to see queries of other users; only their figures are shown.",
             remedy=f"GRANT pg_read_all_stats TO {_quoted(facts.login)};",
         )
 
@@ -126,7 +128,7 @@ def _preload(facts: Facts) -> str:
     known = facts.settings.get("shared_preload_libraries")
     if known is None:
         return (
-            "add pg_stat_statements to what SHOW shared_preload_libraries says, each library in quotes of its own:"
+            "add pg_stat_statements to the libraries that SHOW shared_preload_libraries lists, each in its own quotes:"
             " ALTER SYSTEM SET shared_preload_libraries = ..., 'pg_stat_statements';"
         )
     names = [name.strip().strip('"') for name in known.split(",") if name.strip()]
@@ -139,7 +141,7 @@ def _quoted(name: str) -> str:
 
 
 def of_statistics(facts: Facts, statistics: Statistics, plan: QueriesPlan, now: datetime) -> Iterator[Finding]:
-    """That statements were dropped for want of room."""
+    """Evicted statements, because there was no room for them."""
     if not statistics.evictions or statistics.stats_reset is None:
         return
     since = to_rfc3339(statistics.stats_reset)
@@ -151,15 +153,15 @@ def of_statistics(facts: Facts, statistics: Statistics, plan: QueriesPlan, now: 
         subject="pg_stat_statements.max",
         value=statistics.evictions,
         threshold=None,
-        message=f"Seldom statements were dropped {statistics.evictions:,} times since {since}"
-        f" to make room: there is room for {facts.settings.get('pg_stat_statements.max')}."
+        message=f"pg_stat_statements evicted rarely used statements {counted(statistics.evictions, 'time')}"
+        f" since {since}; it has room for {facts.settings.get('pg_stat_statements.max')}."
         " Their figures are lost, and the sums are too small.",
         remedy="Raise pg_stat_statements.max (needs a restart), and have applications use parameters, not literals.",
     )
 
 
 def of_queries(queries: Sequence[Query], plan: QueriesPlan) -> Iterator[Finding]:
-    """What is conspicuous about single queries. Those that this login may not know are left to others."""
+    """Conspicuous figures of single queries. Queries that are hidden from this login are left out."""
     for query in queries:
         if query.queryid is None or query.total_time_s <= 0:
             continue
@@ -171,8 +173,8 @@ def of_queries(queries: Sequence[Query], plan: QueriesPlan) -> Iterator[Finding]
                 round(query.time_ratio, 4),
                 plan.dominating_ratio,
                 f"takes {query.time_ratio:.0%} of the time of all queries ({human_duration(query.total_time_s)},"
-                f" {query.calls:,} calls)",
-                f"{_SEE_PLAN}: what is won there counts most.",
+                f" {counted(query.calls, 'call')})",
+                f"{_SEE_PLAN}: an improvement there has the largest effect.",
             )
         if query.temp_bytes >= plan.temp_bytes:
             yield _of(
@@ -181,8 +183,8 @@ def of_queries(queries: Sequence[Query], plan: QueriesPlan) -> Iterator[Finding]
                 "warning",
                 query.temp_bytes,
                 plan.temp_bytes,
-                f"has written and read {human_size(query.temp_bytes)} of temporary files in {query.calls:,} calls",
-                f"{_SEE_PLAN}; an index that has the order, or more work_mem for its role, avoids them.",
+                f"wrote and read {human_size(query.temp_bytes)} of temporary files in {counted(query.calls, 'call')}",
+                f"{_SEE_PLAN}; an index in the required order, or a larger work_mem for its role, avoids them.",
             )
         if query.calls < plan.min_calls or query.time_ratio < plan.min_time_ratio:
             continue
@@ -195,7 +197,7 @@ def of_queries(queries: Sequence[Query], plan: QueriesPlan) -> Iterator[Finding]
                 ratio,
                 plan.hit_ratio,
                 f"found only {ratio:.0%} of its pages in the cache, and read {human_size(query.read_bytes)}",
-                f"{_SEE_PLAN}; it lacks an index, or shared_buffers is too small for it.",
+                f"{_SEE_PLAN}; it may lack an index, or shared_buffers may be too small for it.",
             )
         if query.stddev_time_s >= plan.deviation * query.mean_time_s:
             yield _of(
@@ -205,7 +207,7 @@ def of_queries(queries: Sequence[Query], plan: QueriesPlan) -> Iterator[Finding]
                 round(query.stddev_time_s / query.mean_time_s, 2),
                 plan.deviation,
                 f"takes {human_duration(query.mean_time_s)} on average, and up to {human_duration(query.max_time_s)}",
-                "See whether it waits for locks (the playbook godel.postgres_runbook.connections) or has plans that"
+                "Check whether it waits for locks (the playbook godel.postgres_runbook.connections) or has plans that"
                 " suit only some of its parameters.",
             )
 
@@ -226,9 +228,9 @@ def of_comparison(comparison: Comparison, plan: QueriesPlan) -> Iterator[Finding
             "warning",
             round(factor, 3),
             plan.slower_factor,
-            f"takes {human_duration(change.mean_time_s)} a call since {to_rfc3339(comparison.since)},"
+            f"takes {human_duration(change.mean_time_s)} per call since {to_rfc3339(comparison.since)},"
             f" and took {human_duration(change.mean_before_s)} before"
-            f" ({factor:.1f} times as long, {change.calls:,} calls)",
+            f" ({factor:.1f} times as long, {counted(change.calls, 'call')})",
             f"{_SEE_PLAN}; run the playbook godel.postgres_runbook.analyze if its tables have grown.",
         )
 

@@ -26,7 +26,7 @@ _NO_RIGHT = sqlstate.INSUFFICIENT_PRIVILEGE
 
 @dataclass(frozen=True)
 class QueriesReport:
-    """What was read, what is to be said of it, and what could not be seen."""
+    """Facts, findings, and notes on what could not be read."""
 
     facts: Facts
     findings: list[Finding]
@@ -76,7 +76,7 @@ def collect(session: Session, plan: QueriesPlan, now: datetime, baseline: Baseli
     facts = read_facts(session)
     of_extension = list(judgement.of_extension(facts))
     if not facts.readable:
-        return QueriesReport(facts, of_extension, ["There are no figures of queries."])
+        return QueriesReport(facts, of_extension, ["Query statistics are not available."])
     try:
         statistics = read(
             session, facts, all_databases=plan.all_databases, sort=plan.sort, top=plan.top, sample=plan.sample_size
@@ -89,7 +89,9 @@ def collect(session: Session, plan: QueriesPlan, now: datetime, baseline: Baseli
     except QueryFailed as exc:
         if exc.details["sqlstate"] != _NO_RIGHT:
             raise
-        return QueriesReport(facts, [*of_extension, _refused(facts)], [f"There are no figures of queries: {exc.why}."])
+        return QueriesReport(
+            facts, [*of_extension, _refused(facts)], [f"Query statistics are not available: {exc.why}."]
+        )
     comparison = _with_texts(comparison, {query.key: query for query in told})
     findings = [
         *of_extension,
@@ -97,7 +99,7 @@ def collect(session: Session, plan: QueriesPlan, now: datetime, baseline: Baseli
         *judgement.of_comparison(comparison, plan),
         *judgement.of_queries(told, plan),
     ]
-    findings.sort(key=lambda each: -SEVERITIES.index(each.severity))  # stable: what costs most stays first
+    findings.sort(key=lambda each: -SEVERITIES.index(each.severity))  # stable: the most expensive stays first
     return QueriesReport(
         facts=facts,
         findings=findings[: plan.most_findings],
@@ -137,7 +139,7 @@ def _refused(facts: Facts) -> Finding:
         subject=facts.login,
         value=None,
         threshold=None,
-        message=f"{facts.login} may not read the statistics of queries.",
+        message=f"{facts.login} lacks the privilege to read query statistics.",
         remedy=f"GRANT pg_read_all_stats, and USAGE on the schema {facts.schema}, to the login.",
     )
 
@@ -146,18 +148,18 @@ def _notes(facts: Facts, statistics: Statistics, plan: QueriesPlan, trouble: str
     notes = []
     if statistics.hidden_count:
         notes.append(
-            f"{statistics.hidden_count} statements of other users are hidden from {facts.login}: they are in the sums, "
-            "but neither named, compared nor judged."
+            f"{facts.login} cannot see {counted(statistics.hidden_count, 'statement')} of other users. The sums "
+            "include them, but they are not shown, compared or checked."
         )
     if trouble:
         notes.append(f"The texts of the queries cannot be read in this database: {trouble}.")
     if facts.settings.get("track_io_timing") == "off":
         by = " The queries are sorted by pages instead." if plan.sort == "io" else ""
-        notes.append(f"track_io_timing is off, so that io_time_s is 0.{by}")
+        notes.append(f"track_io_timing is off, so io_time_s is 0.{by}")
     if "wal_bytes" not in facts.columns:
-        notes.append(f"The extension is of version {facts.version}, which does not count WAL: wal_bytes is 0.")
+        notes.append(f"The extension has version {facts.version}, which does not count WAL: wal_bytes is 0.")
     if facts.standby:
-        notes.append("This is a standby: it counts its own queries, and not those of the primary.")
+        notes.append("This server is a standby: it counts its own queries, not those of the primary.")
     return notes
 
 
@@ -165,7 +167,7 @@ def describe(report: QueriesReport) -> str:
     """The sums and the worst finding, for people."""
     worst_one = f" {report.findings[0].message}" if report.findings else ""
     if not report.available:
-        return f"There are no figures of queries.{worst_one}"
+        return f"Query statistics are not available.{worst_one}"
     statistics = report.statistics
     since = f" since {to_rfc3339(statistics.stats_reset)}" if statistics.stats_reset else ""
     where = "all databases" if report.sample["scope"] == "" else str(report.facts.database)
@@ -176,5 +178,6 @@ def describe(report: QueriesReport) -> str:
     )
     if report.comparison.since is not None:
         slower = sum(finding.check == "query_slower" for finding in report.findings)
-        text += f" Since {to_rfc3339(report.comparison.since)} {slower or 'none'} got slower."
+        which = counted(slower, "query", "queries") if slower else "No query"
+        text += f" {which} got slower since {to_rfc3339(report.comparison.since)}."
     return text + worst_one

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Begin the statistics of queries anew, and tell what they were."""
+"""Reset query statistics, and return what they were."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..._errors import InvalidInput
 from ..._plan import Plan
 from ..._postgres.connection import Session
 from ..._postgres.statements import compose
-from ..._units import human_duration, to_rfc3339
+from ..._units import counted, human_duration, to_rfc3339
 from . import sql
 from .report import QueriesPlan, QueriesReport, collect
 
-FEW_CALLS = 100  # where nobody knows since when a database is counted
+FEW_CALLS = 100  # where it is unknown since when a database is counted
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def reset(session: Session, plan: ResetPlan, now: datetime) -> ResetReport:
     if not before.available:
         problem = before.findings[0]
         raise InvalidInput(
-            "There are no statistics of queries to reset",
+            "There are no query statistics to reset",
             subject=facts.database,
             why=problem.message,
             remedy=problem.remedy,
@@ -64,12 +64,12 @@ def reset(session: Session, plan: ResetPlan, now: datetime) -> ResetReport:
         raise InvalidInput(
             "The statistics of one database cannot be reset",
             subject=facts.database,
-            why=f"the extension is of version {facts.version}",
+            why=f"the extension has version {facts.version}",
             remedy="ALTER EXTENSION pg_stat_statements UPDATE; or use all_databases.",
         )
     if not allowed:
         raise InvalidInput(
-            "The login may not reset the statistics of queries",
+            "The login lacks the privilege to reset query statistics",
             subject=facts.login,
             remedy=f"GRANT EXECUTE ON FUNCTION {signature} TO the login.",
         )
@@ -94,16 +94,16 @@ def _not_due(before: QueriesReport, plan: ResetPlan, now: datetime) -> str:
             return f"They begin at {to_rfc3339(began)}, {age}; min_age is {human_duration(plan.min_age_s)}."
         return ""
     if plan.min_age_s > 0 and statistics.call_count < FEW_CALLS:
-        return f"Only {statistics.call_count} calls were counted, fewer than {FEW_CALLS}."
+        return f"Fewer than {FEW_CALLS} calls were counted ({statistics.call_count})."
     return ""
 
 
 def describe(report: ResetReport, check_mode: bool) -> str:
     """For people."""
     statistics = report.before.statistics
-    what = f"{statistics.statement_count:,} statements with {statistics.call_count:,} calls"
+    what = f"{counted(statistics.statement_count, 'statement')} with {counted(statistics.call_count, 'call')}"
     if not report.changed:
-        return f"The statistics of queries stay as they are ({what}). {report.why}"
+        return f"Query statistics were not reset ({what}). {report.why}"
     if check_mode:
-        return f"The statistics of queries would begin anew: {what} would be forgotten."
-    return f"The statistics of queries begin anew: {what} are forgotten."
+        return f"Query statistics would be reset. Discarded: {what}."
+    return f"Query statistics were reset. Discarded: {what}."

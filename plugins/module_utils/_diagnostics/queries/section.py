@@ -14,7 +14,7 @@ from ..section import Section, Visit
 from .report import Baseline, QueriesPlan, QueriesReport, collect, describe
 
 _NOT_COMPARED = (
-    "No earlier sample to compare with, so slower queries are not known. A run that keeps its reports adds a sample."
+    "There is no earlier sample, so slower queries cannot be found. A run that keeps its reports adds a sample."
 )
 
 
@@ -36,7 +36,7 @@ def _collect(visit: Visit, compared: _Compared) -> QueriesReport:
         try:
             note, baseline = "", Baseline.parse(compared.earlier)
         except InvalidInput as exc:  # a damaged file is no reason to show nothing
-            note = f"Nothing was compared: {exc.message}"
+            note = f"No comparison is possible: {exc.message}"
     report = visit.ask(lambda session: collect(session, compared.plan, visit.now, baseline))
     return replace(report, notes=[*report.notes, note]) if note and report.available else report
 

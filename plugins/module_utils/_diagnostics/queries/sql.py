@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-# Whether the extension is there and at work, of which version, where, and what this login may see. Its settings exist
+# Whether the extension exists and counts, its version and schema, and what this login may see. Its settings exist
 # only when the library was preloaded. shared_preload_libraries is seen with pg_read_all_settings only.
 FACTS = """
 SELECT e.extversion::pg_catalog.text AS version, v.schema, coalesce(v.columns, '{}'::pg_catalog.text[]) AS columns,
@@ -131,7 +131,7 @@ WHERE (s.queryid, s.userid::pg_catalog.int8, s.dbid::pg_catalog.int8) IN (
     SELECT * FROM unnest(%(queryids)s::pg_catalog.int8[], %(userids)s::pg_catalog.int8[], %(dbids)s::pg_catalog.int8[]))
 """
 
-# Functions that planning a statement may call, of people who are neither superusers nor this login. Planning would
+# Functions that planning a statement may call, whose owners are neither superusers nor this login. Planning would
 # run them with the rights of the login. https://www.postgresql.org/docs/current/xfunc-volatility.html
 FOREIGN_FUNCTIONS = """
 SELECT pg_catalog.format('%I.%I', n.nspname, p.proname) AS name

@@ -23,7 +23,7 @@ _TIMES = ("connected_at", "inactive_since", "replayed_at", "latest_end_time", "h
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that could not be read. `lost`: nor can anything after it."""
+    """Facts that could not be read. `lost`: nor can any after them."""
 
     what: str
     why: str
@@ -51,7 +51,7 @@ class Standby:
 
     @property
     def lives_on_archive(self) -> bool:
-        """Whether it only restores files: there is nobody that it could stream from."""
+        """Whether it only restores files: there is no server that it could stream from."""
         row = self.row
         return row["receiver_pid"] is None and row["has_source"] is False and bool(row["has_archive"])
 
@@ -162,7 +162,7 @@ def synchronous(facts: Facts) -> Synchronous | None:
 
 
 def read(session: Session, limit: int) -> Facts:
-    """Read all of it; what cannot be read is a gap, and nothing is read from a server that is gone."""
+    """Read all of it; what cannot be read is a gap, and nothing is read from a server that was lost."""
     gaps: list[Gap] = []
 
     def ask(what: str, statement: Any, **values: object) -> list[Any]:

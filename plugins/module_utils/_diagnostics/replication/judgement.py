@@ -57,8 +57,8 @@ def _gaps(facts: Facts) -> Iterator[Finding]:
                 gap.what,
                 None,
                 None,
-                f"The server went away while it was read: {gap.why.rstrip('.')}. What came before is shown.",
-                f"See whether the server runs, and its log for the reason. Then run {PLAYBOOK} again.",
+                f"The connection was lost while the server was read: {gap.why.rstrip('.')}. Results are incomplete.",
+                f"Check that the server runs, and see its log for the reason. Then run {PLAYBOOK} again.",
             )
             return
         yield Finding(
@@ -67,12 +67,12 @@ def _gaps(facts: Facts) -> Iterator[Finding]:
             gap.what,
             None,
             None,
-            f"The server did not tell of {gap.what}: {gap.why.rstrip('.')}. The rest is shown.",
+            f"The server did not report {gap.what}: {gap.why.rstrip('.')}. The other facts are shown.",
             "See the load of the server, or raise statement_timeout.",
         )
 
 
-# --- who follows this server
+# --- replicas of this server
 
 
 def connected(facts: Facts) -> int:
@@ -139,8 +139,8 @@ def _replica(replica: Mapping[str, Any], facts: Facts, plan: ReplicationPlan) ->
             silent,
             0.75 * timeout,
             f"{name} has not answered for {human_duration(silent)}, by the clocks of both servers. "
-            "What is known of its lag is as old.",
-            f"See that the replica runs and can be reached, then run {PLAYBOOK} on it.",
+            "The figures of its lag are equally old.",
+            f"Check that the replica runs and is reachable, then run {PLAYBOOK} on it.",
         )
 
 
@@ -172,9 +172,9 @@ def _synchronous(sync: Synchronous | None, facts: Facts, plan: ReplicationPlan) 
             "synchronous_standby_names",
             sync.present,
             sync.required,
-            f"synchronous_standby_names ({sync.names}) wants {counted(sync.required, 'replica')}, "
-            f"and has {sync.present}. {effect}{waiting}",
-            "Bring the replica back. To go on without it, and without a second copy of what is committed: "
+            f"synchronous_standby_names ({sync.names}) requires {counted(sync.required, 'replica')}, "
+            f"of which {sync.present} {'is' if sync.present == 1 else 'are'} present. {effect}{waiting}",
+            "Bring the replica back. To continue without it, and without a second copy of committed data: "
             "ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf();",
         )
         return

@@ -32,7 +32,7 @@ def _judge(subscription: Mapping[str, Any], limit: float) -> Iterator[Finding]:
     where = f"the subscription {name} of the database {subscription['database']}"
     errors = (subscription["apply_errors"] or 0) + (subscription["sync_errors"] or 0)
     told = f" Counted errors: {errors}." if errors else ""
-    log = "See the server's log for the error: a row that is there already, a missing column, an unreachable publisher."
+    log = "See the server's log for the error: a row that already exists, a missing column, an unreachable publisher."
     if not subscription["enabled"]:
         yield Finding(
             "replication_subscription", "warning", name, "disabled", "enabled",
@@ -44,14 +44,14 @@ def _judge(subscription: Mapping[str, Any], limit: float) -> Iterator[Finding]:
         yield Finding(
             "replication_subscription", "critical", name, "no worker", "running",
             f"{where[:1].upper()}{where[1:]} has no worker that applies changes.{told}",
-            f"{log} If there is none, see whether max_logical_replication_workers is used up.",
+            f"{log} If there is no error, check whether max_logical_replication_workers is used up.",
         )  # fmt: skip
     elif (subscription["heard_age_s"] or 0) > limit:
         heard = float(subscription["heard_age_s"])
         yield Finding(
             "replication_subscription", "critical", name, round(heard, 3), limit,
-            f"{where[:1].upper()}{where[1:]} has heard nothing from its publisher for {human_duration(heard)}.",
-            "See whether the publisher runs and can be reached, and whether its worker waits: pg_stat_activity.",
+            f"{where[:1].upper()}{where[1:]} has received nothing from its publisher for {human_duration(heard)}.",
+            "Check that the publisher runs and is reachable, and whether its worker waits (pg_stat_activity).",
         )  # fmt: skip
     elif errors:
         yield Finding(
@@ -63,6 +63,6 @@ def _judge(subscription: Mapping[str, Any], limit: float) -> Iterator[Finding]:
         waiting = subscription["tables_not_ready"]
         yield Finding(
             "replication_subscription_tables", "info", name, waiting, 0,
-            f"{waiting} of {subscription['tables']} tables of {where} are still being copied.",
-            "See pg_stat_progress_copy, and the server's log if it stays so.",
+            f"Tables of {where} that are still being copied: {waiting} of {subscription['tables']}.",
+            "See pg_stat_progress_copy, and the server's log if the copy makes no progress.",
         )  # fmt: skip

@@ -22,7 +22,7 @@ __all__ = ["ReplicationPlan", "ReplicationReport", "collect", "describe"]
 
 @dataclass(frozen=True)
 class ReplicationReport:
-    """What was read, what is to be said of it, and what could not be seen."""
+    """Facts, findings, and notes on what could not be read."""
 
     facts: Facts
     findings: list[Finding]
@@ -30,7 +30,7 @@ class ReplicationReport:
 
     @property
     def role(self) -> str:
-        """`primary`, `standby`, or `unknown` when the server did not even tell that."""
+        """`primary`, `standby`, or `unknown` when the server did not report it."""
         if self.facts.server is None:
             return "unknown"
         return "standby" if self.facts.standby else "primary"
@@ -68,44 +68,43 @@ def _notes(facts: Facts, plan: ReplicationPlan) -> Iterator[str]:
     if not facts.sees_statistics:
         yield "The lag and state of replicas and of the WAL receiver are hidden from this login: grant it pg_monitor."
         if facts.replicas:
-            yield "So a base backup, or a pg_receivewal, may be among those that are counted as replicas."
+            yield "The count of replicas may include a base backup or a pg_receivewal."
     for what, rows in (("replicas", facts.replicas), ("slots", facts.slots), ("subscriptions", facts.subscriptions)):
         if len(rows) >= plan.limit:
-            yield f"Only the first {plan.limit} {what} are shown and judged."
+            yield f"Only the first {plan.limit} {what} are shown and checked."
     if facts.standby is not None:
         yield from _notes_of_a_standby(facts, facts.standby)
     elif facts.setting("wal_level") == "minimal":
         yield "wal_level is minimal: no replica can follow this server."
     if facts.replicas:
         yield (
-            "Replicas' lag in seconds is what was measured last: it stays the same while a replica replays nothing, "
-            "and nobody measures what was not sent. The bytes are exact."
+            "The lag of a replica in seconds is the last measured value: it does not change while the replica replays "
+            "nothing, and does not include WAL that was not sent. The lag in bytes is exact."
         )
-    yield f"Publications, and how far tables of subscriptions are, are those of the database {facts.server['db']} only."
+    yield f"Publications and the state of subscribed tables are shown for the database {facts.server['db']} only."
 
 
 def _notes_of_a_standby(facts: Facts, standby: Standby) -> Iterator[str]:
-    yield "What the primary has written and not sent yet cannot be seen from a standby: look at the primary, too."
+    yield "A standby cannot see WAL that the primary has written but not sent: check the primary, too."
     if standby.lives_on_archive:
-        yield "This standby lives on an archive (restore_command): it is behind by what was not archived yet."
+        yield "This standby restores WAL from an archive (restore_command): it lacks WAL that was not archived yet."
     if standby.lag_s is None:
-        yield "The lag in seconds is not known: no transaction was replayed since this server started."
+        yield "The lag in seconds is unknown: no transaction was replayed since this server started."
     elif standby.caught_up and standby.streams is not False:
         yield (
-            "All that was received is replayed, so that the lag is 0 s, "
-            "however old the last transaction of an idle primary is."
+            "All received WAL is replayed, so the lag is 0 s, however old the last transaction of an idle primary is."
         )
     else:
         yield (
-            "The lag in seconds is the age of the last transaction that was replayed. "
-            "That is the most that it can be, for the primary may have been idle."
+            "The lag in seconds is the age of the last replayed transaction. "
+            "The true lag may be smaller, because the primary may have been idle."
         )
     if standby.delay_s:
         yield f"Replay is delayed by {human_duration(standby.delay_s)} on purpose (recovery_min_apply_delay)."
     if facts.setting("hot_standby_feedback") == "off" and any(conflicts(standby).values()):
-        yield "hot_standby_feedback is off: the primary does not spare rows that queries here still read."
+        yield "hot_standby_feedback is off: the primary may remove rows that queries here still need."
     if facts.subscriptions:
-        yield "Subscriptions are shown as the primary has them. They work there, and are not judged here."
+        yield "Subscriptions are shown as on the primary. They run there, and are not checked here."
 
 
 def describe(report: ReplicationReport) -> str:
@@ -119,10 +118,10 @@ def describe(report: ReplicationReport) -> str:
         text = f"Standby: the WAL receiver is {status}; received and not replayed: {size}{time}."
         if standby.lives_on_archive:
             known = "unknown" if standby.lag_s is None else f"at most {human_duration(standby.lag_s)}"
-            text = f"Standby: it lives on an archive; behind by: {known}."
+            text = f"Standby: it restores WAL from an archive; lag: {known}."
     elif facts.server is not None:
         counts = {"replica": connected(facts), "slot": len(facts.slots), "subscription": len(facts.subscriptions)}
         text = f"Primary: {', '.join(counted(number, name) for name, number in counts.items())}."
     else:
-        text = "The server did not tell whether it is a primary."
+        text = "The server did not report whether it is a primary."
     return f"{text} {report.findings[0].message}" if report.findings else text

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Judges replication slots: what they hold, whether anybody uses them, and whether they still can be used."""
+"""Judges replication slots: what they hold, whether they have consumers, and whether they still can be used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLOSE_TO_THE_END = 0.2  # of max_slot_wal_keep_size
 
 
 def judge_slot(slot: Mapping[str, Any], facts: Facts, plan: ReplicationPlan) -> Iterator[Finding]:
-    """A lost slot, one that nobody uses, one that holds much, one that will be lost soon."""
+    """A lost slot, one without a consumer, one that holds much, one that will be lost soon."""
     name, held = str(slot["name"]), slot["held_bytes"]
     drop = f"run the playbook godel.postgres_runbook.disk_space with -e disk_space_drop_slot={name}"
     reason = slot["invalidation_reason"] or ("a conflict with recovery" if slot["conflicting"] else "")
@@ -26,11 +26,11 @@ def judge_slot(slot: Mapping[str, Any], facts: Facts, plan: ReplicationPlan) -> 
         rebuild = (
             "drop its subscription and create it again, which copies the tables"
             if slot["type"] == "logical"
-            else "take the replica anew with pg_basebackup, unless it can restore from an archive"
+            else "create the replica again with pg_basebackup, unless it can restore from an archive"
         )
         yield Finding(
             "replication_slot_lost", "critical", name, slot["wal_status"], None,
-            f"The slot {name} is lost{why}: what its consumer needs is gone, and it cannot be used again.",
+            f"The slot {name} is lost{why}: it no longer has what its consumer needs, and cannot be used again.",
             f"{drop[:1].upper()}{drop[1:]}, then {rebuild}.",
         )  # fmt: skip
         return
@@ -58,14 +58,14 @@ def judge_slot(slot: Mapping[str, Any], facts: Facts, plan: ReplicationPlan) -> 
             name,
             held,
             plan.slot_bytes.of(severity) if severity != "ok" else None,
-            f"Nobody has used the slot {name}{since}; it holds {human_size(held)} of WAL. {fate}.",
-            f"Start its consumer. If there is none any more, {drop}.",
+            f"The slot {name} has had no consumer{since}; it holds {human_size(held)} of WAL. {fate}.",
+            f"Start its consumer. If it no longer has one, {drop}.",
         )
     elif idle and held is None:
         yield Finding(
             "replication_slot_inactive", "info", name, None, None,
             f"The slot {name} was never used. It holds nothing yet.",
-            f"Start its consumer. If there is none, {drop}.",
+            f"Start its consumer. If it has none, {drop}.",
         )  # fmt: skip
     elif severity != "ok":
         yield Finding(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SQL about replication: who follows this server, whom it follows, and what waits for whom. PostgreSQL 14 and later.
+"""SQL about replication: replicas of this server, its own upstream, and what waits for them. PostgreSQL 14 and later.
 
 Columns that came later are read through to_jsonb(), so that one statement fits each major.
 https://www.postgresql.org/docs/current/monitoring-stats.html
@@ -63,7 +63,7 @@ CROSS JOIN (
 """
 
 # Who is sent WAL. Lag in bytes counts from the position here; the seconds are those that the server measured last, and
-# null when nothing happened for a while. A slot tells whether it is a logical one. Without pg_read_all_stats there
+# null when nothing happened for a while. A slot shows whether it is a logical one. Without pg_read_all_stats there
 # are only process, role, and application, and the rest is null: greatest() passes over nulls, so that it stands inside.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-REPLICATION-VIEW
 SENDERS = f"""
@@ -89,7 +89,7 @@ ORDER BY replayed_lag_bytes DESC NULLS LAST, r.application_name, r.pid
 LIMIT %(limit)s
 """
 
-# Everybody may see slots. On a standby, `here` is what it has.
+# Every role may see slots. On a standby, `here` is what it has.
 # since 16: conflicting. since 17: inactive_since, invalidation_reason, failover, synced.
 SLOTS = f"""
 WITH {_POSITION}
@@ -112,7 +112,7 @@ ORDER BY held_bytes DESC NULLS LAST, s.slot_name
 LIMIT %(limit)s
 """
 
-# Subscriptions of the whole server and publications of this database, each as one document of columns that everybody may
+# Subscriptions of the whole server and publications of this database, each as one document of columns that any role may
 # see, and once more how far the replay is: what was received at the first look may only have been on its way.
 # {errors}: pg_stat_subscription_stats is there from 15 on.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-SUBSCRIPTION

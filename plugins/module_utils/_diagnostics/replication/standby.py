@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..._findings import SEVERITIES, Finding
-from ..._units import human_duration, human_size
+from ..._units import counted, human_duration, human_size
 from .facts import Facts, Standby
 from .plan import NEVER_TIMES_OUT_S, PLAYBOOK, ReplicationPlan
 
 _RESUME = (
-    "If somebody paused it: SELECT pg_wal_replay_resume(); If the log says that a setting is lower than on "
-    "the primary, raise it and restart instead, for resuming would end the server."
+    "If an operator paused it: SELECT pg_wal_replay_resume(); If the log says that a setting is lower than on "
+    "the primary, raise it and restart instead, because resuming would shut the server down."
 )
 
 
@@ -27,8 +27,8 @@ def judge_receiver(standby: Standby, facts: Facts) -> Iterator[Finding]:
         if row["has_source"] is None:
             yield Finding(
                 "replication_receiver", "warning", "WAL receiver", None, "streaming",
-                "The WAL receiver does not run. It is hidden from this login whether it should: this replica may live "
-                "on an archive instead.",
+                "The WAL receiver does not run. This login cannot see whether it should: the replica may restore WAL "
+                "from an archive instead.",
                 f"Grant the login pg_monitor, then run {PLAYBOOK} again.",
             )  # fmt: skip
             return
@@ -39,7 +39,7 @@ def judge_receiver(standby: Standby, facts: Facts) -> Iterator[Finding]:
             "WAL receiver",
             None,
             "streaming",
-            f"The WAL receiver does not run: this replica gets nothing from its primary.{archive}",
+            f"The WAL receiver does not run: this replica receives nothing from its primary.{archive}",
             "See this server's log for the reason: the primary is down, the password, pg_hba.conf, or lost WAL. "
             + (
                 "primary_conninfo is empty: set it and reload."
@@ -50,8 +50,8 @@ def judge_receiver(standby: Standby, facts: Facts) -> Iterator[Finding]:
     elif standby.streams is False:
         yield Finding(
             "replication_receiver", "warning", "WAL receiver", row["receiver_status"], "streaming",
-            f"The WAL receiver is {row['receiver_status']}: this replica gets nothing from its primary just now.",
-            f"Run {PLAYBOOK} again in a minute; if it is the same then, see this server's log.",
+            f"The WAL receiver is {row['receiver_status']}: this replica receives nothing from its primary now.",
+            f"Run {PLAYBOOK} again in a minute; if nothing has changed, see this server's log.",
         )  # fmt: skip
     else:
         limit = float(facts.setting("wal_receiver_timeout") or 0) / 1000 or NEVER_TIMES_OUT_S
@@ -59,8 +59,8 @@ def judge_receiver(standby: Standby, facts: Facts) -> Iterator[Finding]:
         if silent is not None and silent > limit:
             yield Finding(
                 "replication_receiver", "critical", "WAL receiver", round(silent, 3), limit,
-                f"The WAL receiver has heard nothing for {human_duration(silent)}, although it is called streaming.",
-                f"See the network, and whether the process {row['receiver_pid']} hangs. To have it started anew: "
+                f"The WAL receiver has received nothing for {human_duration(silent)}, but its status is streaming.",
+                f"Check the network, and whether the process {row['receiver_pid']} hangs. To restart it: "
                 f"SELECT pg_terminate_backend({row['receiver_pid']});",
             )  # fmt: skip
 
@@ -82,16 +82,17 @@ def judge_replay(standby: Standby, plan: ReplicationPlan) -> Iterator[Finding]:
         causes = ", ".join(f"{cause} {count}" for cause, count in sorted(cancelled.items()))
         yield Finding(
             "replication_conflicts", "info", "queries", sum(cancelled.values()), 0,
-            f"Replay has cancelled {sum(cancelled.values())} queries here since the statistics began ({causes}).",
-            "Raise max_standby_streaming_delay, and with it the lag that queries may cause."
+            f"Replay has cancelled {counted(sum(cancelled.values()), 'query', 'queries')} here "
+            f"since the statistics began ({causes}).",
+            "Raise max_standby_streaming_delay, which also raises the lag that queries may cause."
             if spared
-            else "If they are missed: ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();",
+            else "To avoid this: ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();",
         )  # fmt: skip
     yield from _behind_an_archive(standby, plan) if standby.lives_on_archive else _behind(standby, plan, size)
 
 
 def _behind_an_archive(standby: Standby, plan: ReplicationPlan) -> Iterator[Finding]:
-    """Nobody tells how much there is to restore: that it has stopped, only the age of what was replayed last tells."""
+    """The amount of WAL left to restore is unknown; only the age of the last replayed transaction shows a stop."""
     age, limit = standby.lag_s, plan.archive_lag_warning_s + standby.delay_s
     silent = round(standby.row["uptime_s"], 3) if age is None else age
     if silent < limit:
@@ -99,20 +100,21 @@ def _behind_an_archive(standby: Standby, plan: ReplicationPlan) -> Iterator[Find
     last = (
         f"has replayed no transaction since it started {human_duration(silent)} ago"
         if age is None
-        else f"is at most {human_duration(silent)} behind: so old is the last transaction that it has replayed"
+        else f"is at most {human_duration(silent)} behind, the age of the last transaction that it has replayed"
     )
     yield Finding(
-        "replication_lag_time", "warning", "replay", silent, limit, f"This replica lives on an archive, and {last}.",
+        "replication_lag_time", "warning", "replay", silent, limit,
+        f"This replica restores WAL from an archive, and {last}.",
         _RESUME
         if standby.paused
-        else "Unless the primary was idle: see this server's log for what restore_command says, and on the primary "
-        "whether it archives (pg_stat_archiver).",
+        else "If the primary was not idle, see this server's log for messages of restore_command, and check on the "
+        "primary that it archives WAL (pg_stat_archiver).",
     )  # fmt: skip
 
 
 def _behind(standby: Standby, plan: ReplicationPlan, size: str) -> Iterator[Finding]:
     behind, seconds, delay = standby.behind_bytes, standby.lag_s, standby.delay_s
-    # What is delayed on purpose is not behind; bytes then tell nothing.
+    # A deliberate delay is not a lag; bytes are meaningless then.
     by_bytes = plan.lag_bytes.judge(behind) if not delay else "ok"
     by_time = plan.lag_s.judge(seconds - delay if seconds is not None and standby.streams is not False else None)
     # The time is an upper bound: after an idle hour, or in a long transaction, it is long although nothing is wrong.

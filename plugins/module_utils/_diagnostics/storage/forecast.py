@@ -89,10 +89,10 @@ class Forecast:
 def trend(points: Sequence[tuple[datetime, float]], min_span_s: float) -> tuple[Trend | None, str]:
     """The growth by points in time, oldest first, and why there is none."""
     if len(points) < _LEAST_SAMPLES:
-        return None, f"It takes {_LEAST_SAMPLES} samples to tell how it grows, and there are {len(points)}."
+        return None, f"Growth is computed from at least {_LEAST_SAMPLES} samples. Samples so far: {len(points)}."
     span_s = (points[-1][0] - points[0][0]).total_seconds()
     if span_s < min_span_s:
-        return None, f"The samples are of {span_s / 3600:.1f} h, and it takes {min_span_s / 3600:.1f} h."
+        return None, f"The samples cover {span_s / 3600:.1f} h; {min_span_s / 3600:.1f} h are needed."
     some = _thinned(points)
     slopes = sorted(
         (later[1] - earlier[1]) / (later[0] - earlier[0]).total_seconds() * DAY_S
@@ -116,12 +116,12 @@ def forecast(
     if found is None:
         return Forecast(len(points), span_s, reason=reason)
     if free_bytes is None:
-        return Forecast(len(points), span_s, found, reason="How much is free is not known.")
+        return Forecast(len(points), span_s, found, reason="Free space is unknown.")
     likely = _full(free_bytes, found.per_day, now)
     if found.per_day <= 0:
         reason = "It does not grow."
     elif likely is None:
-        reason = f"It takes more than {_FAR_DAYS / 365:.0f} years."
+        reason = f"It will take more than {_FAR_DAYS / 365:.0f} years."
     return Forecast(
         samples=len(points),
         span_s=span_s,

@@ -23,13 +23,10 @@ from .forecast import DAY_S, Forecast, forecast, trend
 _TABLES = "Run the playbook godel.postgres_runbook.storage on this database to see its largest tables."
 _ROOM = (
     "Give the disk more room, or remove what is not needed: the playbooks godel.postgres_runbook.disk_space and "
-    "godel.postgres_runbook.bloat_report say what that is."
+    "godel.postgres_runbook.bloat_report show what can be removed."
 )
-_UNSEEN = "The server's data directory cannot be seen from {}, so that it is not known how much is free."
-_NO_RIGHT = (
-    "The login may not see where the server keeps its data, so that it is not known how much is free. "
-    "Grant it the role pg_monitor."
-)
+_UNSEEN = "The server's data directory is not visible from {}, so free space is unknown."
+_NO_RIGHT = "The login may not see the server's data directory, so free space is unknown. Grant it the role pg_monitor."
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class StorageReport:
-    """The sizes, the forecast, and what somebody should know."""
+    """The sizes, the forecast, and the findings."""
 
     databases: list[Database]
     tables: list[dict[str, object]]
@@ -141,7 +138,7 @@ def free_space(session: Session, target: Target) -> tuple[Space | None, str]:
     try:
         return target.files.space(found[0]), ""
     except FileProblem as exc:
-        return None, f"It is not known how much is free: {exc.message}"
+        return None, f"Free space is unknown: {exc.message}"
 
 
 def collect(session: Session, plan: StoragePlan, now: datetime) -> StorageReport:
@@ -208,7 +205,7 @@ def read_history(history: Sequence[Mapping[str, Any]], now: datetime) -> tuple[l
 
 
 def _points(samples: Sequence[Sample]) -> tuple[list[tuple[datetime, float]], str]:
-    """What grows: what is used of the disk, by whomever, or, while that is not known, the databases."""
+    """What grows: the used part of the disk, or, while that is unknown, the databases."""
     used = [each for each in samples if each.free_bytes is not None]
     if samples[-1].free_bytes is not None and len(used) >= len(samples) / 2 and len(used) > 2:
         if all(each.total_bytes for each in used):  # so that a disk that was made larger does not count
@@ -245,13 +242,15 @@ def _notes(
         hidden = [row.name for row in rows if row.size_bytes is None]
         if hidden:
             names = ", ".join(hidden[:10]) + (f" and {len(hidden) - 10} more" if len(hidden) > 10 else "")
-            notes.append(f"The login may not see the size of the {what} {names}: grant it pg_monitor, or {right}.")
+            notes.append(f"The login may not see the size of these {what}: {names}. Grant it pg_monitor, or {right}.")
     locked = [row.identity for row in tables if row.locked]
     if locked:
         names = ", ".join(locked[:10])
-        notes.append(f"Somebody holds or wants an exclusive lock: the sizes of the last VACUUM are shown for {names}.")
+        notes.append(f"Sizes are those of the last VACUUM, because of exclusive locks (held or waited for) on {names}.")
     if ignored:
-        notes.append(f"{ignored} samples of the history are of no use: not readable, or not from the past.")
+        notes.append(
+            f"Samples of the history that are ignored, because they are unreadable or not from the past: {ignored}."
+        )
     return notes
 
 
@@ -285,7 +284,7 @@ def _judge_forecast(prediction: Forecast, full_at: datetime, plan: StoragePlan, 
     elif left_s < plan.full_warning_s:
         severity = "warning"
     message = (
-        f"The disk with the server's data is full in {human_duration(left_s)} if it grows on as it did "
+        f"The disk with the server's data will be full in {human_duration(left_s)} if it keeps growing at this rate "
         f"({_range(prediction)})."
     )
     if not certain:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SQL that tells who needs how much room: databases, tables, tablespaces. PostgreSQL 14 and later.
+"""SQL for the sizes of databases, tables and tablespaces. PostgreSQL 14 and later.
 
 https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-DBSIZE
 """
@@ -21,7 +21,7 @@ ORDER BY size_bytes DESC NULLS LAST, d.datname
 """
 
 # The size of a tablespace needs the right CREATE on it, or pg_read_all_stats. Those that are all of a database's own
-# are open to whoever may see that database, but not worth another rule.
+# are open to roles that may see that database, but not worth another rule.
 TABLESPACES = """
 SELECT t.spcname::pg_catalog.text AS name, nullif(pg_catalog.pg_tablespace_location(t.oid), '') AS location,
        CASE WHEN pg_catalog.has_tablespace_privilege(t.oid, 'CREATE')
@@ -35,7 +35,7 @@ ORDER BY size_bytes DESC NULLS LAST, t.spcname
 # Every table and materialized view under its root: partitions count for the table that they are of, by any number of levels.
 # pg_class.relpages is as old as the last VACUUM and 0 before it, so the candidates are ranked by the main forks of their
 # heap, TOAST table and indexes, one or two calls of stat() each; only the largest get the exact size with all forks.
-# pg_relation_size() waits for whoever holds an exclusive lock, or waits for one: such relations have the size of the
+# pg_relation_size() waits for sessions that hold an exclusive lock, or wait for one: such relations have the size of the
 # last VACUUM. A prepared transaction has no pid, and its locks count as well.
 TABLES = """
 WITH locked AS MATERIALIZED (

@@ -22,7 +22,7 @@ _MOMENT = re.compile(
 
 @dataclass(frozen=True)
 class SessionName:
-    """What tells a session from all others, before and after it: pids are used again.
+    """Identifies a session among all others, before and after it: pids are reused.
 
     Attributes:
         pid: its process.
@@ -66,7 +66,7 @@ class SessionName:
 
 @dataclass(frozen=True)
 class Rule(Plan):
-    """Which sessions are meant: those that meet all conditions. A condition that is None is not asked for.
+    """A session matches if it meets all conditions. A condition that is None is ignored.
 
     Attributes:
         idle_in_transaction_over_s: idle in a transaction for longer than this.
@@ -115,7 +115,7 @@ class TerminatePlan(Plan):
     query_length: int = 500
 
     def check(self) -> None:
-        """Raise InvalidInput for what means no session, or not clearly which."""
+        """Raise InvalidInput if the plan selects no session, or is ambiguous."""
         if bool(self.sessions) == self.rule.asks:
             both = bool(self.sessions)
             raise InvalidInput(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""End sessions: find them, cancel what they do, terminate who still has to go, and see that they are gone.
+"""End sessions: find them, cancel their queries, terminate those that still match, and check that they have ended.
 
 What is decided is decided again in the statement that sends the signal. Between that and the signal lies less than a
 statement's time; nothing that PostgreSQL offers is closer.
@@ -19,7 +19,7 @@ from ..._errors import InvalidInput
 from ..._findings import Finding, judged
 from ..._postgres.connection import Session
 from ..._postgres.procedures import LOOKS, name, running
-from ..._units import human_duration
+from ..._units import counted, human_duration
 from ..activity.facts import as_row, who
 from . import sql
 from .plan import SessionName, TerminatePlan
@@ -33,7 +33,7 @@ _HIDDEN = "its start and state are hidden from this login"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A session that was meant, and what becomes of it. `refused`: it should go, and this login cannot have it so."""
+    """A session that matched, and its outcome. `refused`: it should end, but this login cannot end it."""
 
     row: Mapping[str, Any]
     started: datetime | None = None
@@ -49,7 +49,7 @@ class Candidate:
 
     @property
     def chosen(self) -> bool:
-        """Whether it has to go."""
+        """Whether it has to end."""
         return not self.outcome
 
     @property
@@ -70,7 +70,7 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        """Whether anybody was signalled, or would be."""
+        """Whether a session was signalled, or would be."""
         return bool(self.signalled)
 
     def of(self, *outcomes: str) -> list[Candidate]:
@@ -79,11 +79,11 @@ class Outcome:
 
     @property
     def failure(self) -> str | None:
-        """Set when somebody is there who should be gone."""
+        """Set when a session still exists that should have ended."""
         left = [each for each in self.candidates if each.refused or each.outcome == "stayed"]
         if not left:
             return None
-        more = f" So it is with {len(left) - 1} more." if len(left) > 1 else ""
+        more = f" The same applies to {counted(len(left) - 1, 'other session')}." if len(left) > 1 else ""
         return f"{self._describe()} {self.findings[0].remedy}{more}"
 
     @property
@@ -115,14 +115,14 @@ class Outcome:
             for name, word in (
                 ("terminated", f"{would}terminated"),
                 ("cancelled", f"{would}cancelled"),
-                ("stayed", "still there"),
-                ("gone", "gone by themselves"),
+                ("stayed", "still running"),
+                ("gone", "already ended"),
                 ("spared", "spared"),
             )
             if (found := self.of(name))
         ]
         if not parts:
-            return "No session is meant; nothing to do."
+            return "No session matches; nothing to do."
         text = f"Sessions: {', '.join(parts)}."
         return text if not self.findings else f"{text} {self.findings[0].message}"
 
@@ -130,10 +130,10 @@ class Outcome:
 def terminate(
     session: Session, plan: TerminatePlan, *, check_mode: bool, clock: Callable[[], float] = time.monotonic
 ) -> Outcome:
-    """End those that the plan means.
+    """End the sessions that match the plan.
 
     Raises:
-        InvalidInput: more are meant than the plan allows. Nobody was signalled.
+        InvalidInput: more sessions match than the plan allows. No session was signalled.
     """
     values = plan.parameters()
     sees_all = bool(session.value(sql.SEES_ALL))
@@ -142,8 +142,8 @@ def terminate(
     chosen = [each for each in found if each.chosen]
     if len(chosen) > plan.max_sessions:
         raise InvalidInput(
-            f"{len(chosen)} sessions are meant, and max_sessions is {plan.max_sessions}",
-            remedy="Nobody was signalled. Make the rule narrower, or raise max_sessions and see them in check mode.",
+            f"{len(chosen)} sessions match, but max_sessions is {plan.max_sessions}",
+            remedy="No session was signalled. Narrow the rule, or raise max_sessions and run it in check mode first.",
             details={"pids": [each.pid for each in chosen][:1000]},
         )
     if check_mode:
@@ -219,7 +219,7 @@ def _not_found(found: Sequence[Candidate], names: Iterable[SessionName]) -> list
 
 @dataclass
 class _Work:
-    """One run, and who was signalled in it."""
+    """One run, and the sessions that were signalled in it."""
 
     session: Session
     plan: TerminatePlan
@@ -243,17 +243,17 @@ class _Work:
     def _outcome(self, pid: int, there: bool) -> tuple[str, str]:
         if pid in self.terminated:
             limit = human_duration(self.plan.timeout_s)
-            return ("stayed", f"still there {limit} after it was told to end") if there else ("terminated", "")
+            return ("stayed", f"still running {limit} after pg_terminate_backend()") if there else ("terminated", "")
         if pid in self.cancelled and not there:  # a client that has no more to do, or a worker
             return "terminated", "it ended when its query was cancelled"
         if not there:
             return "gone", "it ended by itself"
         if pid in self.cancelled:
-            return "cancelled", "its query was cancelled, and what was left is not what the rule means"
-        return "spared", "it has moved on, and is not what the rule means any more"
+            return "cancelled", "its query was cancelled, and the session no longer matches the rule"
+        return "spared", "the session no longer matches the rule"
 
     def _signal(self, statement: str, chosen: Sequence[Candidate]) -> set[int]:
-        # Through query(): who was signalled is known only from the rows. terminate() is not here in check mode.
+        # Through query(): only the rows show which sessions were signalled. terminate() is not here in check mode.
         return {row.pid for row in self.session.query(statement, self._of(chosen)) if row.sent}
 
     def _of(self, chosen: Sequence[Candidate]) -> dict[str, object]:
@@ -281,19 +281,19 @@ def _judge(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
     for each in done:
         subject = f"pid {each.pid}"
         if each.outcome == "stayed":
-            message = f"{who(each.row)} was told to end and is still there after {human_duration(plan.timeout_s)}."
+            message = f"{who(each.row)} is still running {human_duration(plan.timeout_s)} after pg_terminate_backend()."
             remedy = (
                 "See its wait_event: a process that waits for a disk, or is stopped, ends later. Never use kill -9."
             )
             found.append(Finding("session_stayed", "warning", subject, plan.timeout_s, plan.timeout_s, message, remedy))
         elif each.refused and each.row["procedure"] and each.why not in (_HIDDEN, _RIGHTS):
             [procedure] = running([each.row])
-            message = f"{who(each.row)} is not ended: {_lower(str(procedure))}."
+            message = f"{who(each.row)} is not terminated: {_lower(str(procedure))}."
             found.append(Finding("terminate_procedure", "warning", subject, None, None, message, procedure.wait))
         elif each.refused:
             grant = "pg_read_all_stats" if each.why == _HIDDEN else "pg_signal_backend"
-            message = f"{who(each.row)} should be ended, and {each.why}."
-            remedy = f"GRANT {grant} TO the login; sessions of superusers need a superuser."
+            message = f"{who(each.row)} cannot be terminated: {each.why}."
+            remedy = f"Grant {grant} to the login. Only a superuser can terminate sessions of superusers."
             found.append(Finding("terminate_rights", "warning", subject, None, None, message, remedy))
     return found
 
@@ -303,26 +303,26 @@ def _lower(text: str) -> str:
 
 
 def _spared_procedures(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
-    """Procedures whose sessions a rule means. They are information: the rule was not written for them."""
+    """Procedures whose sessions match a rule. They are information: the rule was not written for them."""
     if plan.sessions or plan.include_procedures:
         return []
     rows = [each.row for each in done if each.outcome == "spared" and each.row["procedure"]]
     return [
         Finding("terminate_procedure", "info", each.database or "server", len(each.pids), None,
-                f"Not ended: {_lower(str(each))}.", each.wait)
+                f"Not terminated: {_lower(str(each))}.", each.wait)
         for each in running(rows)
         if each.kind not in LOOKS
     ]  # fmt: skip
 
 
 def _spared_blockers(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
-    """Sessions that hold others up, that the rule means and that go on: the lock waits do, too."""
+    """Sessions that block others, match the rule and were spared: the lock waits continue, too."""
     if plan.rule.blocking_over_s is None:
         return []
     return [
         Finding("terminate_spared", "warning", f"pid {each.pid}", None, None,
-                f"{who(each.row)} blocks others and was not ended: {each.why}.",
-                f"Set terminate_sessions_{option} ({option} of the module) to true to end it.")
+                f"{who(each.row)} blocks other sessions and was not terminated: {each.why}.",
+                f"Set terminate_sessions_{option} ({option} of the module) to true to terminate it.")
         for each in done
         for option in ("include_superusers", "include_replication", "include_background")
         if each.outcome == "spared" and f"({option})" in each.why
@@ -333,9 +333,9 @@ def _notes(done: Sequence[Candidate], plan: TerminatePlan, sees_all: bool) -> li
     notes = []
     if not sees_all and plan.judges_state:
         notes.append(
-            "What other roles' sessions do is hidden from this login, so that only its own are judged: "
+            "This login cannot see what sessions of other roles do, so only its own sessions are examined: "
             "grant it pg_monitor."
         )
     if len(done) >= _MOST_FOUND:
-        notes.append(f"Only the {_MOST_FOUND} oldest sessions that are meant were looked at; run it again.")
+        notes.append(f"Only the {_MOST_FOUND} oldest sessions that match were examined; run this again for the others.")
     return notes

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from ..activity.sql import SESSION
 
-# Whom the parameters mean, never ourselves. With `pids` those, whatever they do; otherwise all conditions of the rule that are
-# not null. A blocker is at the root: it waits for nobody itself. waitstart: 14 and later. pg_blocking_pids() is called for
+# The sessions that match the parameters, never our own. With `pids` those, whatever they do; otherwise all conditions of the rule that are
+# not null. A blocker is at the root: it does not wait for a lock itself. waitstart: 14 and later. pg_blocking_pids() is called for
 # those alone that have waited long enough.
 _MEANT = f"""
 WITH waiters AS MATERIALIZED (
@@ -45,7 +45,7 @@ WITH waiters AS MATERIALIZED (
 # Whether this login sees what other roles' sessions do.
 SEES_ALL = "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')"
 
-# Who that is, and whether this login may signal them: as pg_signal_backend() in the server decides.
+# The sessions, and whether this login may signal them: as pg_signal_backend() in the server decides.
 FIND = f"""
 {_MEANT}
 SELECT m.*, coalesce(r.rolsuper, false) AS superuser,
@@ -57,7 +57,7 @@ JOIN pg_catalog.pg_roles me ON me.rolname = current_user
 ORDER BY m.backend_start, m.pid LIMIT %(most)s
 """
 
-# Decide once more and signal, in one statement: a session that has moved on, or another one with its pid, is not meant. A
+# Decide once more and signal, in one statement: a session that has moved on, or another one with its pid, does not match. A
 # session of a running procedure is never signalled unless that was asked for.
 _SIGNAL = f"""
 {_MEANT}
@@ -69,7 +69,7 @@ WHERE (m.procedure IS NULL OR %(procedures)s)
 CANCEL = _SIGNAL.format(signal="pg_catalog.pg_cancel_backend") + "AND m.state = 'active'"
 TERMINATE = _SIGNAL.format(signal="pg_catalog.pg_terminate_backend")
 
-# Which of them are still there.
+# Which of them still exist.
 THERE = """
 SELECT a.pid, a.state, a.query_start
 FROM pg_catalog.pg_stat_activity a

@@ -98,7 +98,7 @@ def _sequences(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Finding
         left = int(each["left"]) if ahead > 0 else 0
         message = (
             f"The sequence {each['name']}{where} has used {share:.1%} of its values: it is at {each['last']:,}, and "
-            f"the end is {each['end']:,} ({limit}). {left:,} are left; then each INSERT that uses it fails."
+            f"the end is {each['end']:,} ({limit}). Values left: {left:,}; then each INSERT that uses it fails."
         )
         yield Finding("schema_sequence", severity, each["name"], share, threshold, message, _more_values(each))
 
@@ -130,7 +130,7 @@ def _disabled(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Finding]
         command = f"ALTER TABLE {first['table']} ENABLE {first['kind'].upper()} {first['name']};"
     verb = "is" if count == 1 else "are"
     message = f"{counted(count, 'trigger or rule', 'triggers and rules')} {verb} disabled: {_some(names, count)}."
-    remedy = f"If that is not meant to last: {command}"
+    remedy = f"If this is not intended: {command}"
     yield _counted("disabled_triggers", names[0], count, plan, message, remedy)
 
 
@@ -158,8 +158,8 @@ def _not_validated(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Fin
     names = [f"{each['name']} of {each['table']}" for each in rows]
     first = rows[0]
     message = (
-        f"{counted(count, 'constraint was', 'constraints were')} never validated: {_some(names, count)}. Older rows "
-        "may violate what newer ones must meet."
+        f"{counted(count, 'constraint was', 'constraints were')} never validated: {_some(names, count)}. Existing "
+        "rows may violate what new rows must satisfy."
     )
     remedy = f"ALTER {first['kind']} {first['table']} VALIDATE CONSTRAINT {first['name']};"
     if first["kind"] == "TABLE":
@@ -214,5 +214,5 @@ def _indexes(figures: Mapping[str, Any], of_indexes: Sequence[Finding], plan: Sc
         subjects = [each.subject for each in found]
         told = f" ({human_size(size)})" if check != "index_missing_for_key" else ""
         message = f"{counted(len(found), one, many)}{told}: {_some(subjects, len(found))}. {found[0].message}"
-        more = " The module pg_index_info says what to do for each of them." if len(found) > 1 else ""
+        more = " The module pg_index_info gives a remedy for each of them." if len(found) > 1 else ""
         yield _counted(name, subjects[0], len(found), plan, message, found[0].remedy + more)

@@ -18,6 +18,7 @@ from ..._diagnostics.section import Section, by_session
 from ..._findings import Finding
 from ..._maintenance.reindex import advice, indexes
 from ..._postgres.connection import Session
+from ..._units import counted
 from . import sql
 from .judgement import SchemaPlan, judge
 
@@ -88,12 +89,12 @@ def _rounded(rows: Any) -> list[dict[str, object]]:
 def _notes(row: Mapping[str, Any]) -> Iterator[str]:
     hidden = row["sequences_hidden"]
     if hidden:
-        which = "1 sequence" if hidden == 1 else f"{hidden:,} sequences"
-        yield f"This login may not read {which}: grant it USAGE on them, or pg_read_all_data. They are not judged."
+        which = counted(hidden, "sequence")
+        yield f"This login may not read {which}, so the check is incomplete: grant it USAGE, or pg_read_all_data."
     if row["sequences"] > _MOST_SEQUENCES:
-        yield f"Only the {_MOST_SEQUENCES:,} sequences with the smallest largest values are looked at."
+        yield f"Only the {_MOST_SEQUENCES:,} sequences with the smallest maximum values are checked."
     if row["suspects"] > _MOST_TABLES:
-        yield f"Indexes are judged for the {_MOST_TABLES} largest of {row['suspects']:,} tables that may need it."
+        yield f"Indexes are checked on only the {_MOST_TABLES} largest of {row['suspects']:,} tables that may need it."
 
 
 def describe(report: SchemaReport) -> str:
@@ -101,7 +102,7 @@ def describe(report: SchemaReport) -> str:
     figures = report.figures
     bad = [each.message for each in report.findings if each.severity in ("warning", "critical")]
     more = f" And {len(bad) - 2} more." if len(bad) > 2 else ""
-    head = f"{figures['tables']:,} tables and {figures['sequences']:,} sequences."
+    head = f"{counted(int(str(figures['tables'])), 'table')} and {counted(int(str(figures['sequences'])), 'sequence')}."
     return " ".join([head, *bad[:2]]) + more
 
 

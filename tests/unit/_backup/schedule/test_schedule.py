@@ -133,12 +133,12 @@ def test_a_time_is_missed_when_the_controller_has_had_its_time(late_s: int, seve
 @pytest.mark.parametrize(
     ("over", "value", "told"),
     [
-        ({"last_scheduled": NOW - 3 * DAY}, 3, "of 2026-03-13T02:00:00Z and 2 more since then."),
-        ({"last_scheduled": None}, 10, "of 2026-03-06T02:00:00Z and 9 more"),
-        ({"last_scheduled": NOW - 3 * DAY, "judged_since": NOW - DAY}, 1, "of 2026-03-15T02:00:00Z."),
+        ({"last_scheduled": NOW - 3 * DAY}, 3, "at 2026-03-13T02:00:00Z and 2 more since then."),
+        ({"last_scheduled": None}, 10, "at 2026-03-06T02:00:00Z and 9 more"),
+        ({"last_scheduled": NOW - 3 * DAY, "judged_since": NOW - DAY}, 1, "at 2026-03-15T02:00:00Z."),
         ({"cron": "* * * * *", "last_scheduled": NOW - 9 * DAY}, 100, "and 99 or more since then."),
         # 02:00 in Sydney is 15:00 in UTC, the day before.
-        ({"time_zone": "Australia/Sydney", "last_scheduled": NOW - DAY}, 1, "of 2026-03-14T15:00:00Z."),
+        ({"time_zone": "Australia/Sydney", "last_scheduled": NOW - DAY}, 1, "at 2026-03-14T15:00:00Z."),
     ],
 )
 def test_missed_times_are_counted_from_the_last_start_or_change(over: dict[str, Any], value: int, told: str) -> None:
@@ -150,7 +150,7 @@ def test_missed_times_are_counted_from_the_last_start_or_change(over: dict[str, 
 
 def test_a_job_that_is_not_over_explains_a_missed_time() -> None:
     found = finding("schedule_missed", schedule(Run(job("running", 90_000)), last_scheduled=NOW - DAY))
-    assert "Job nightly-90000 is not over, and no second one starts beside it." in found.message
+    assert "Job nightly-90000 is still running, and no second Job starts while it runs." in found.message
 
 
 def test_a_suspended_schedule_is_a_warning_and_misses_nothing() -> None:
@@ -164,7 +164,7 @@ def test_a_suspended_schedule_is_a_warning_and_misses_nothing() -> None:
 def test_what_cannot_be_read_here_is_said_and_not_guessed(over: dict[str, str]) -> None:
     found = finding("schedule_missed", schedule(last_scheduled=NOW - 9 * DAY, **over))
     assert (found.severity, found.value) == ("info", None)
-    assert "cannot be told here" in found.message
+    assert "It is unknown whether" in found.message
 
 
 def test_a_failure_counts_until_a_success_follows() -> None:

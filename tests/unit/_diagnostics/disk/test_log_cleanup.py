@@ -51,7 +51,7 @@ def test_names(filename: str, name: str, ours: bool) -> None:
     "filename", ["postgresql.log", "100%%.log", "%d/x.log", "../%d.log", "%D.log", "%Q.log", "%EY.log"]
 )
 def test_names_that_could_be_anything_are_refused(filename: str) -> None:
-    with pytest.raises(InvalidInput, match="cannot be told from others"):
+    with pytest.raises(InvalidInput, match="cannot be distinguished from other files"):
         name_pattern(filename)
 
 

@@ -63,7 +63,7 @@ def test_what_may_be_explained() -> None:
         ("SELECTED", "no plan"),
         ("/* /* */ SELECT */ DROP TABLE t", ""),  # the server takes it for an error, as it explains
         ("EXPLAIN ANALYZE DELETE FROM t", "no plan"),
-        ("", "not known"),
+        ("", "unknown"),
     ):
         assert reason in left_out(query(text=text), FACTS)
     assert "longer" in left_out(query(cut=True), FACTS)
@@ -166,7 +166,7 @@ def test_counters_that_began_anew_are_noticed() -> None:
     evicted = Statistics(queries=[query(calls=40, total_time_s=4.0)], statement_count=1, evictions=3)
     found = compare(FACTS, evicted, "app", baseline())
     assert [(each.calls, each.restarted) for each in found.changes] == [(40, True)]
-    assert any("evicted 3 times" in note for note in found.notes)
+    assert any("evicted statements 3 times" in note for note in found.notes)
 
     quiet = baseline(queries={"1/10/5": {"calls": 50, "total_time_s": 0.25}, "9/10/5": {"calls": 1, "total_time_s": 0}})
     vanished = Statistics(queries=[query()], statement_count=1, evictions=0)
@@ -186,7 +186,7 @@ def test_what_cannot_be_compared_is_said() -> None:
     for words in ({"scope": "other"}, {"server_major": 15}):
         found = compare(FACTS, now, "app", baseline(**words))
         assert (found.changes, found.since) == ([], None)
-        assert "Nothing was compared" in found.notes[0]
+        assert "No comparison is possible" in found.notes[0]
     for broken in ({"queries": None}, {"collected_at": "yesterday"}, {"queries": {"1": {"calls": "many"}}}):
         with pytest.raises(InvalidInput, match="Invalid baseline: it is not a sample"):
             baseline(**broken)

@@ -64,12 +64,12 @@ def test_the_interval_is_sens_own() -> None:
 @pytest.mark.parametrize(
     ("used", "every", "reason"),
     [
-        ([], DAY, "there are 0"),
-        ([1.0, 2.0], DAY, "there are 2"),
-        ([1.0, 2.0, 3.0], timedelta(minutes=10), "The samples are of 0.3 h, and it takes 6.0 h."),
+        ([], DAY, "Samples so far: 0."),
+        ([1.0, 2.0], DAY, "Samples so far: 2."),
+        ([1.0, 2.0, 3.0], timedelta(minutes=10), "The samples cover 0.3 h; 6.0 h are needed."),
         ([3 * GIB, 2 * GIB, GIB], DAY, "It does not grow."),
         ([GIB, GIB, GIB], DAY, "It does not grow."),
-        ([0.0, 1.0, 2.0], DAY, "It takes more than 10 years."),
+        ([0.0, 1.0, 2.0], DAY, "It will take more than 10 years."),
     ],
 )
 def test_why_there_is_no_day(used: list[float], every: timedelta, reason: str) -> None:
@@ -82,7 +82,7 @@ def test_without_the_free_space_there_is_growth_only() -> None:
     found = forecast(points(0, GIB, 2 * GIB), None, NOW, HOURS_6)
     assert found.trend is not None
     assert found.as_dict()["growth_bytes_per_day"] == 1024**3
-    assert "not known" in found.reason
+    assert "Free space is unknown" in found.reason
 
 
 def test_growth_that_may_be_none_has_no_latest_day() -> None:
