@@ -142,7 +142,7 @@ def test_a_failed_job_is_told_with_its_log_and_judged_against_the_rpo(site: Site
         assert "there is no space left" in page
         assert "begun" in page
 
-    late = site.run("backup_status", report=True, backup_status_rpo="1ms")
+    late = site.run("backup_status", report=True, backup_status_rpo="1s")
     assert late.returncode == 2
     assert f"No Job of CronJob {schedule(place)} has succeeded" in late.output.rpartition("TASK [")[2]
     severities = {finding["check"]: finding["severity"] for finding in site.report("backup_status")["findings"]}
