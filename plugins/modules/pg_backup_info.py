@@ -237,11 +237,11 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Read the catalog and judge it."""
     params = call.params
-    standards = status_judgement.Standards.from_params(params)
+    standards = status_judgement.BackupStandards.from_params(params)
     target = create_target(params)
     catalog = Catalog(target, params["backup_dir"])
     now = utc_now()
-    server = cluster_id.Identity()
+    server = cluster_id.ClusterIdentity()
     if params["ask_server"]:
         server = cluster_id.identify(Server(target, Login.from_params(params, "backup info")), params["db"])
     states = status.survey(target.files, catalog, params["db"], now, server)

@@ -118,7 +118,7 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Read the indexes and examine them."""
     params = call.params
-    standards = advice.Standards.from_params(params)
+    standards = advice.IndexStandards.from_params(params)
     server = Server(create_target(params), Login.from_params(params, "index info"), check_mode=call.check_mode)
     with server.connect(params["db"], settings=LOOK_SETTINGS) as session:
         found = advice.look(session, params["schemas"], standards, utc_now())

@@ -12,7 +12,10 @@ import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import QueryFailed
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint import capture, definitions
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.definitions import Original, Part
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.definitions import (
+    DefinitionPart,
+    Original,
+)
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.figures import Fingerprint, compare
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.round_trip import RoundTrip
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._fingerprint.sql.content import PINNED_SETTINGS
@@ -372,7 +375,7 @@ def test_the_owner_and_the_comment_of_public_count_when_pg_dump_carries_them(dat
 
 
 def test_texts_survive_the_file() -> None:
-    found = {"view v": {"query": Part("SELECT '\u00e9\udce9'", QUERY), "owner": Part("o")}}
+    found = {"view v": {"query": DefinitionPart("SELECT '\u00e9\udce9'", QUERY), "owner": DefinitionPart("o")}}
     assert definitions.unpacked(definitions.packed(found)) == {
         "view v": {"query": "SELECT '\u00e9\udce9'", "owner": "o"}
     }

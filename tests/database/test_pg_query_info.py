@@ -328,7 +328,7 @@ def test_the_columns_of_a_newer_extension_are_understood(any_database: Database)
     login = Login(host="127.0.0.1", port=any_database.server.port, user="postgres", password=PASSWORD)
     with OurServer(create_target({"kubernetes": None}), login).connect(any_database.name) as session:
         known = {**statistics.read_facts(session).__dict__, "schema": "public", "columns": list(columns)}
-        facts = statistics.Facts(**known)
+        facts = statistics.StatisticsFacts(**known)
         for sort in sql.SORTS:
             counted = statistics.read(session, facts, all_databases=False, sort=sort, top=5, sample=5)
     [query] = counted.queries

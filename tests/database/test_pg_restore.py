@@ -14,7 +14,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors imp
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._load.load import Dump
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import preflight
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.plan import StagePlan
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.source import Identity, Source
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.source import BackupIdentity, Source
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import utc_now
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.restore_copy import (
     RestoreRequirements,
@@ -331,7 +331,7 @@ def test_the_room_of_what_died_half_way_counts(prod: Database, backup_dir: Path)
     [left] = [name for name in family(prod) if name != prod.name]
     size = int(prod.server.query("SELECT pg_database_size(%s)", left)[0][0])
     needs = RestoreRequirements(15, 0)
-    source = Source(Identity("a backup"), Dump("/nowhere", "custom"), needs, None, None, None)
+    source = Source(BackupIdentity("a backup"), Dump("/nowhere", "custom"), needs, None, None, None)
     needed = space_for(needs.size_bytes)
     with ours(prod).connect("postgres") as session:
         for db, free, fits in (

@@ -341,7 +341,7 @@ def test_a_container_that_must_not_be_root_is_not_created_and_the_reason_is_said
 ) -> None:
     work = scratch_pod.Work(place.volume, None)
     found = place.get("Pod", place.pod)
-    made = scratch_pod.manifest(found, CONTAINER, work, scratch_pod.Wanted(), 60)
+    made = scratch_pod.manifest(found, CONTAINER, work, scratch_pod.ScratchPodOptions(), 60)
     change(made)
     with pytest.raises(WorkloadProblem, match="does not start") as caught, scratch_pod.running(place.api, made, 300):
         pass

@@ -38,7 +38,7 @@ class FetchPlan(Plan):
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundBackup:
     """The backup, and the part of it that is already at the destination.
 
     Attributes:
@@ -94,7 +94,7 @@ class Depot:
                 remedy="Name another directory, best on another disk.",
             )
 
-    def look(self) -> Found:
+    def look(self) -> FoundBackup:
         """Find the backup, and the part of it that is already at the destination.
 
         Raises:
@@ -117,9 +117,9 @@ class Depot:
             self._refuse_damaged(entry, manifest)
         have = self._verdicts_in(LocalTarget(), path)
         verdicts = [name for name in self._verdicts_in(self._source, entry.path) if name not in have]
-        return Found(entry, manifest, document, path, is_there, verdicts)
+        return FoundBackup(entry, manifest, document, path, is_there, verdicts)
 
-    def preflight(self, found: Found) -> None:
+    def preflight(self, found: FoundBackup) -> None:
         """Raise NotEnoughSpace or FileProblem unless it fits here."""
         if found.is_there:
             return
@@ -142,7 +142,7 @@ class Depot:
                 details={"needed_bytes": needed, "free_bytes": free},
             )
 
-    def fetch(self) -> tuple[Found, Fetched]:
+    def fetch(self) -> tuple[FoundBackup, Fetched]:
         """Fetch the backup.
 
         Raises:
@@ -163,7 +163,7 @@ class Depot:
                 self.preflight(found)
                 return found, Fetched(self._bring(found), len(found.verdicts), removed)
 
-    def _bring(self, found: Found) -> fetch_files.Receipt:
+    def _bring(self, found: FoundBackup) -> fetch_files.Receipt:
         partial = _partial(found)
         self._files.make_dir(partial)
         try:
@@ -178,7 +178,7 @@ class Depot:
         self._files.rename(partial, found.path)
         return receipt
 
-    def _bring_verdicts(self, found: Found, to: str) -> None:
+    def _bring_verdicts(self, found: FoundBackup, to: str) -> None:
         """Bring the records of verifications: the copy is the same, so that they are about it, too."""
         origin = f"{found.entry.path}/{_VERDICTS}"
         for name in found.verdicts:
@@ -222,7 +222,7 @@ class Depot:
             )
 
 
-def _partial(found: Found) -> str:
+def _partial(found: FoundBackup) -> str:
     return f"{found.path}.partial"
 
 
@@ -248,14 +248,14 @@ def too_near(target: Target, source: str, dest: str) -> list[str]:
     return [f"{text} Name a directory of another disk or machine in backup_fetch_dir (dest of the module)."]
 
 
-def doubts(found: Found) -> list[str]:
+def doubts(found: FoundBackup) -> list[str]:
     """What the operator should know although it is no failure."""
     if found.entry.verdict != "failed":
         return []
     return [f"{found.entry.id} failed its verification: do not rely on it or on its copy."]
 
 
-def report(found: Found, done: Fetched | None, duration_s: float = 0.0) -> dict[str, object]:
+def report(found: FoundBackup, done: Fetched | None, duration_s: float = 0.0) -> dict[str, object]:
     """The values of a module's result; nothing done is check mode, or nothing to do."""
     id_, count = found.entry.id, len(found.verdicts)
     verdicts = counted(count, "verdict")

@@ -11,7 +11,7 @@ from datetime import datetime
 from .._catalog.catalog import Catalog, Entry
 from .._errors import BackupNotFound, Locked, RunbookError
 from .._units import human_size
-from .retention import Candidate, Decision, Judged, Policy, decide
+from .retention import Decision, Judged, Policy, RetentionCandidate, decide
 
 _ROUNDS = 20
 
@@ -94,8 +94,8 @@ def _judge(catalog: Catalog, db: str, policy: Policy, now: datetime) -> Decision
     return decide((_candidate(catalog, entry) for entry in catalog.entries(db)), policy, now)
 
 
-def _candidate(catalog: Catalog, entry: Entry) -> Candidate:
-    return Candidate(
+def _candidate(catalog: Catalog, entry: Entry) -> RetentionCandidate:
+    return RetentionCandidate(
         id=entry.id,
         taken=entry.taken,
         verdict=entry.verdict,

@@ -59,7 +59,7 @@ class Policy(Plan):
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RetentionCandidate:
     """A backup as the decision sees it.
 
     Attributes:
@@ -88,7 +88,7 @@ class Candidate:
         return self.readable and self.verdict != "failed"
 
 
-def _age_order(backup: Candidate) -> tuple[datetime, str]:
+def _age_order(backup: RetentionCandidate) -> tuple[datetime, str]:
     return backup.taken, backup.id
 
 
@@ -96,7 +96,7 @@ def _age_order(backup: Candidate) -> tuple[datetime, str]:
 class Judged:
     """A backup, and why it is kept or deleted."""
 
-    backup: Candidate
+    backup: RetentionCandidate
     reasons: list[str]
 
     @property
@@ -113,7 +113,7 @@ class Decision:
     deleted: list[Judged] = field(default_factory=list)
 
 
-def decide(backups: Iterable[Candidate], policy: Policy, now: datetime) -> Decision:
+def decide(backups: Iterable[RetentionCandidate], policy: Policy, now: datetime) -> Decision:
     """Judge all backups of one database, those of each cluster by themselves.
 
     The rules count usable backups only, never what is dated in the future: a wrong clock must not push out the real
@@ -135,9 +135,9 @@ def decide(backups: Iterable[Candidate], policy: Policy, now: datetime) -> Decis
     return decision
 
 
-def _by_cluster(ordered: Iterable[Candidate]) -> list[list[Candidate]]:
+def _by_cluster(ordered: Iterable[RetentionCandidate]) -> list[list[RetentionCandidate]]:
     """The backups of each cluster. Those that do not say of which are of the one there is, or else by themselves."""
-    groups: dict[str | None, list[Candidate]] = {}
+    groups: dict[str | None, list[RetentionCandidate]] = {}
     for each in ordered:
         groups.setdefault(each.cluster, []).append(each)
     if len(groups) == 2 and None in groups:
@@ -145,7 +145,7 @@ def _by_cluster(ordered: Iterable[Candidate]) -> list[list[Candidate]]:
     return list(groups.values())
 
 
-def _judge(ordered: Sequence[Candidate], policy: Policy, now: datetime) -> dict[str, list[str]]:
+def _judge(ordered: Sequence[RetentionCandidate], policy: Policy, now: datetime) -> dict[str, list[str]]:
     """Why each is kept, by its id; one without a reason is deleted."""
     counted = [each for each in ordered if each.usable and not _future(each, now)]
     reasons: dict[str, list[str]] = {each.id: [] for each in ordered}
@@ -161,11 +161,11 @@ def _judge(ordered: Sequence[Candidate], policy: Policy, now: datetime) -> dict[
     return reasons
 
 
-def _future(backup: Candidate, now: datetime) -> bool:
+def _future(backup: RetentionCandidate, now: datetime) -> bool:
     return (backup.taken - now).total_seconds() > CLOCK_SKEW_S
 
 
-def _apply_rules(counted: Sequence[Candidate], policy: Policy, reasons: dict[str, list[str]]) -> None:
+def _apply_rules(counted: Sequence[RetentionCandidate], policy: Policy, reasons: dict[str, list[str]]) -> None:
     for number, each in enumerate(counted[: policy.keep_last or 0], 1):
         reasons[each.id].append(f"keep_last: {number} of {policy.keep_last}")
     for rule, period_of in _PERIODS.items():
@@ -181,7 +181,9 @@ def _apply_rules(counted: Sequence[Candidate], policy: Policy, reasons: dict[str
             reasons[each.id].append(f"{rule}: {period}")
 
 
-def _protections(backup: Candidate, policy: Policy, newest: Candidate | None, now: datetime) -> list[str]:
+def _protections(
+    backup: RetentionCandidate, policy: Policy, newest: RetentionCandidate | None, now: datetime
+) -> list[str]:
     why = []
     if newest is None or backup.taken > newest.taken:
         why.append("dated in the future" if _future(backup, now) else _NEVER_ALONE)
@@ -198,7 +200,7 @@ def _protections(backup: Candidate, policy: Policy, newest: Candidate | None, no
     return why
 
 
-def _why_deleted(backup: Candidate) -> str:
+def _why_deleted(backup: RetentionCandidate) -> str:
     if not backup.readable:
         return "unreadable, and a newer backup can be used"
     if backup.verdict == "failed":

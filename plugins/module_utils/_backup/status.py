@@ -13,7 +13,7 @@ from datetime import datetime
 from .._catalog.catalog import Catalog, Entry
 from .._catalog.verifications import CLOCK_SKEW_S, Verification
 from .._errors import InvalidInput
-from .._postgres.cluster_id import Identity
+from .._postgres.cluster_id import ClusterIdentity
 from .._target.base import Files
 from .._units import to_rfc3339
 
@@ -174,7 +174,7 @@ class DatabaseState:
 
 
 def survey(
-    files: Files, catalog: Catalog, db: str | None, now: datetime, server: Identity | None = None
+    files: Files, catalog: Catalog, db: str | None, now: datetime, server: ClusterIdentity | None = None
 ) -> list[DatabaseState]:
     """Read the catalog, entry by entry: one database, or all that have a place in it.
 
@@ -193,7 +193,7 @@ def survey(
             why="it is not a directory",
             remedy="Name the directory of the catalog.",
         )
-    known = server or Identity()
+    known = server or ClusterIdentity()
     if db is not None:
         return [replace(_survey(files, catalog, db, now, known), named=True)]
     found = (_survey(files, catalog, name, now, known) for name in catalog.databases())
@@ -201,7 +201,7 @@ def survey(
     return [each for each in found if each.backups or each.incomplete or catalog.was_used(each.database)]
 
 
-def _survey(files: Files, catalog: Catalog, db: str, now: datetime, server: Identity) -> DatabaseState:
+def _survey(files: Files, catalog: Catalog, db: str, now: datetime, server: ClusterIdentity) -> DatabaseState:
     backups = [_backup(entry, now) for entry in catalog.entries(db)]
     unfinished = catalog.unfinished(db)
     busy = catalog.busy(db)

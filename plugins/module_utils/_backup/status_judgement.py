@@ -12,7 +12,7 @@ from datetime import datetime
 from .._catalog.verifications import CLOCK_SKEW_S
 from .._findings import Finding
 from .._plan import Plan
-from .._postgres.cluster_id import Identity
+from .._postgres.cluster_id import ClusterIdentity
 from .._units import counted, from_rfc3339, human_duration, human_size
 from .status import DatabaseState
 
@@ -28,7 +28,7 @@ _MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
-class Standards(Plan):
+class BackupStandards(Plan):
     """By what a catalog is judged, in seconds; None: not judged by this."""
 
     rpo_s: float | None = None
@@ -36,7 +36,11 @@ class Standards(Plan):
 
 
 def judge(
-    states: Sequence[DatabaseState], standards: Standards, now: datetime, root: str, server: Identity | None = None
+    states: Sequence[DatabaseState],
+    standards: BackupStandards,
+    now: datetime,
+    root: str,
+    server: ClusterIdentity | None = None,
 ) -> list[Finding]:
     """Every judged fact, database by database. A catalog in which nothing is of the server is critical, never well.
 
@@ -58,7 +62,7 @@ def judge(
     return findings
 
 
-def _judge_state(state: DatabaseState, standards: Standards, now: datetime) -> list[Finding]:
+def _judge_state(state: DatabaseState, standards: BackupStandards, now: datetime) -> list[Finding]:
     findings = []
     if _counts(state):
         for part in state.parts():

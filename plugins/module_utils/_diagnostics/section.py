@@ -20,7 +20,7 @@ from .._target.base import Target
 T = TypeVar("T")
 
 
-class Report(Protocol):
+class SectionReport(Protocol):
     """What every subject returns."""
 
     @property
@@ -81,17 +81,17 @@ class Section:
     """
 
     name: str
-    collect: Callable[[Visit, Any], Report]
+    collect: Callable[[Visit, Any], SectionReport]
     describe: Callable[[Any], str]
     plan: Any = None
     configure: Callable[[Any, Mapping[str, Any]], Any] = _unchanged
     asks: bool = True
 
 
-def by_session(collect: Callable[[Session, Any, datetime], Report]) -> Callable[[Visit, Any], Report]:
+def by_session(collect: Callable[[Session, Any, datetime], SectionReport]) -> Callable[[Visit, Any], SectionReport]:
     """How to collect what takes no more than a session, a plan and the time."""
 
-    def collected(visit: Visit, plan: Any) -> Report:
+    def collected(visit: Visit, plan: Any) -> SectionReport:
         return visit.ask(lambda session: collect(session, plan, visit.now))
 
     return collected

@@ -30,7 +30,7 @@ _CARRIES_PUBLIC = 15
 _SHOWN = 300  # characters of a text in a difference
 
 
-class Part(NamedTuple):
+class DefinitionPart(NamedTuple):
     """A text of a definition; `carrier` and `context` say how it is loaded once more, if it can be."""
 
     text: str
@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
 
 # By label, for example `owner` or `default of column b`.
-Definition = Mapping[str, Part]
+Definition = Mapping[str, DefinitionPart]
 # The texts of definitions, by kind and name as in `Fingerprint.objects`, then by label.
 Texts = Mapping[str, Mapping[str, str]]
 
@@ -59,13 +59,13 @@ class Original:
     tool_major: int = 99
 
 
-def read(ask: Callable[[str, str], list[dict[str, Any]]], server_version: int) -> dict[str, dict[str, Part]]:
+def read(ask: Callable[[str, str], list[dict[str, Any]]], server_version: int) -> dict[str, dict[str, DefinitionPart]]:
     """The definition of every object, by kind and name.
 
     Args:
         ask: runs a statement, the second argument; the first says what it is about.
     """
-    found: dict[str, dict[str, Part]] = {}
+    found: dict[str, dict[str, DefinitionPart]] = {}
     for about, statement in schema.statements(server_version).items():
         for values in ask(about, statement.sql):
             definition = found.setdefault(f"{values.pop('kind')} {values.pop('identity')}", {})
@@ -73,7 +73,7 @@ def read(ask: Callable[[str, str], list[dict[str, Any]]], server_version: int) -
             label = values.pop("label", None)
             for name, value in values.items():
                 if value is not None and value != "":
-                    part = Part(str(value), statement.printed.get(name, ""), context)
+                    part = DefinitionPart(str(value), statement.printed.get(name, ""), context)
                     definition[label or name] = part
     return found
 

@@ -19,7 +19,7 @@ _ELEMENT = re.compile(r'"((?:[^"]|"")*)"|[^\s,]+')
 
 
 def read(session: Session) -> dict[str, Any]:
-    """The fields `server_settings`, `start_settings` and `preloaded` of `Surroundings`.
+    """The fields `server_settings`, `start_settings` and `preloaded` of `SourceDatabase`.
 
     Needs a session of its own: a login that lacks a privilege makes single statements fail, and they are left out.
     """

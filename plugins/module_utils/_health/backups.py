@@ -17,7 +17,7 @@ from .._errors import RunbookError
 from .._findings import Finding
 from .._plan import Plan
 from .._postgres import cluster_id
-from .._postgres.cluster_id import Identity
+from .._postgres.cluster_id import ClusterIdentity
 from .._target.base import Target
 
 
@@ -55,10 +55,10 @@ class BackupsReport:
         }
 
 
-def collect(target: Target, db: str, plan: BackupsPlan, now: datetime, server: Identity) -> BackupsReport:
+def collect(target: Target, db: str, plan: BackupsPlan, now: datetime, server: ClusterIdentity) -> BackupsReport:
     """Read the catalog and judge what is the server's own in it."""
     catalog = Catalog(target, plan.backup_dir)
-    standards = status_judgement.Standards(plan.backup_rpo_s, plan.backup_verified_within_s)
+    standards = status_judgement.BackupStandards(plan.backup_rpo_s, plan.backup_verified_within_s)
     states = status.survey(target.files, catalog, db, now, server)
     silent = replace(server, note="")  # that the server does not answer is a finding of its own
     findings = status_judgement.judge(states, standards, now, catalog.root, silent)
@@ -82,12 +82,12 @@ def _collect(visit: Visit, plan: BackupsPlan) -> BackupsReport:
     return collect(visit.target, visit.db, plan, visit.now, _identity(visit))
 
 
-def _identity(visit: Visit) -> Identity:
+def _identity(visit: Visit) -> ClusterIdentity:
     """Which server it is; a catalog is judged while the server is down, too."""
     try:
-        return Identity(cluster=visit.ask(cluster_id.read_identity).cluster)
+        return ClusterIdentity(cluster=visit.ask(cluster_id.read_identity).cluster)
     except RunbookError as exc:
-        return Identity(note=cluster_id.unasked(exc.why or exc.what))
+        return ClusterIdentity(note=cluster_id.unasked(exc.why or exc.what))
 
 
 SECTION = Section("backups", _collect, describe, configure=_configure, asks=False)

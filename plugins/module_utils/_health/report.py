@@ -17,7 +17,7 @@ from .._findings import SEVERITIES, Finding, summary, worst
 from .._plan import Plan
 from .._units import counted, human_duration, to_rfc3339
 from .sections import SECTIONS
-from .session import Line
+from .session import ReconnectingSession
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _says_more(other: Finding, held: Finding) -> bool:
     return same and SEVERITIES.index(other.severity) >= SEVERITIES.index(held.severity)
 
 
-def collect(line: Line, plan: HealthPlan, now: datetime) -> Health:
+def collect(line: ReconnectingSession, plan: HealthPlan, now: datetime) -> Health:
     """Look at a server. Read-only. A server that cannot be reached has a health, too: a bad one."""
     started = time.monotonic()
     visit = Visit(line.use, line.target, line.login, line.db, now)
@@ -149,7 +149,7 @@ def _without(section: SectionHealth, ignore: Collection[str]) -> SectionHealth:
     return replace(section, findings=kept, notes=[*section.notes, note])
 
 
-def _read(section: Section, line: Line, visit: Visit, plan: Any) -> SectionHealth:
+def _read(section: Section, line: ReconnectingSession, visit: Visit, plan: Any) -> SectionHealth:
     """One section, whatever happens."""
     started = time.monotonic()
     known = line.failure
@@ -165,7 +165,7 @@ def _read(section: Section, line: Line, visit: Visit, plan: Any) -> SectionHealt
     return SectionHealth(section.name, "read", section.describe(report), report.findings, report.notes, data, spent)
 
 
-def _failure(name: str, exc: RunbookError, line: Line) -> Finding:
+def _failure(name: str, exc: RunbookError, line: ReconnectingSession) -> Finding:
     where = f"{line.login.unix_socket or line.login.host or 'the default socket'}, port {line.login.port}"
     if exc is line.failure:  # no session at all: no server, no pod, no library
         why = exc.why if isinstance(exc, ConnectionFailed) else f"{exc.what}. {exc.why}".strip()

@@ -13,7 +13,7 @@ from typing import Any
 from .._diagnostics.section import Section, by_session
 from .._findings import Finding
 from .._maintenance import wraparound
-from .._maintenance.wraparound import Database
+from .._maintenance.wraparound import DatabaseAge
 from .._postgres.connection import Session
 from .._units import counted, from_rfc3339, human_duration, to_rfc3339
 from . import sql
@@ -192,9 +192,9 @@ def _checksums(databases: list[dict[str, Any]], settings: Mapping[str, str]) -> 
         )  # fmt: skip
 
 
-def _ages(databases: Sequence[Mapping[str, Any]], settings: Mapping[str, str], current: str) -> list[Database]:
+def _ages(databases: Sequence[Mapping[str, Any]], settings: Mapping[str, str], current: str) -> list[DatabaseAge]:
     return [
-        Database(
+        DatabaseAge(
             name=each["name"],
             current=each["name"] == current,
             connectable=each["connectable"],

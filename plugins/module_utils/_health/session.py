@@ -39,7 +39,7 @@ class _Watched(Session):
 
 
 @dataclass
-class Line:
+class ReconnectingSession:
     """The way to one server: a session when first needed, and another one after it was lost, at most twice."""
 
     target: Target
@@ -95,9 +95,9 @@ class Line:
 
 
 @contextmanager
-def line(target: Target, login: Login, db: str, timeout_s: float) -> Iterator[Line]:
+def line(target: Target, login: Login, db: str, timeout_s: float) -> Iterator[ReconnectingSession]:
     """The way to a server; closed on exit."""
-    way = Line(target, login, db, timeout_s)
+    way = ReconnectingSession(target, login, db, timeout_s)
     try:
         yield way
     finally:

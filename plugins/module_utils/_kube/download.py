@@ -52,7 +52,7 @@ exit 0
 
 
 @dataclass(frozen=True)
-class Part:
+class DownloadPart:
     """What one command sends: these files, without the first `skip` bytes. `size_bytes` is what has to arrive."""
 
     paths: tuple[str, ...]
@@ -65,7 +65,7 @@ class Part:
         return _SEND.format(words=" ".join(map(quoted, self.paths)), command=command, mark=mark)
 
 
-def next_part(sizes: Mapping[str, int], done: int) -> Part:
+def next_part(sizes: Mapping[str, int], done: int) -> DownloadPart:
     """What has to come after `done` bytes: the rest of a file, or as many whole files as one command can name."""
     paths: list[str] = []
     size = names = 0
@@ -74,13 +74,13 @@ def next_part(sizes: Mapping[str, int], done: int) -> Part:
             done -= length
             continue
         if done:
-            return Part((path,), done, length - done)
+            return DownloadPart((path,), done, length - done)
         names += len(path.encode("utf-8", "surrogateescape")) + 1
         if paths and names > _NAMES_BYTES:
             break
         paths.append(path)
         size += length
-    return Part(tuple(paths), 0, size)
+    return DownloadPart(tuple(paths), 0, size)
 
 
 def download(
@@ -122,7 +122,7 @@ def download(
             time.sleep(_RETRY_S)
 
 
-def _receive(pod: Pod, part: Part, sink: Callable[[bytes], object]) -> None:
+def _receive(pod: Pod, part: DownloadPart, sink: Callable[[bytes], object]) -> None:
     """One connection: all of the part, or StreamCut."""
     mark = secrets.token_hex(16)
     stream = ExecStream(pod.cluster, pod.container.pod, pod.container.name, _ARGV)
@@ -150,7 +150,7 @@ def _receive(pod: Pod, part: Part, sink: Callable[[bytes], object]) -> None:
 class _Arrival:
     """What has come of a part: its bytes, and on the other channel its messages with the mark at their end."""
 
-    def __init__(self, part: Part, mark: str, sink: Callable[[bytes], object]) -> None:
+    def __init__(self, part: DownloadPart, mark: str, sink: Callable[[bytes], object]) -> None:
         self._sink = sink
         self._mark = re.compile(rb"%s (\d+)\n" % mark.encode())
         self._messages = b""

@@ -35,7 +35,7 @@ def reading_rights(cron_job: str) -> list[Right]:
 
 
 @dataclass(frozen=True)
-class Job:
+class KubeJob:
     """One Job. `state` is `running`, `complete`, `failed` or `suspended`; why it failed is in the last two."""
 
     name: str
@@ -79,7 +79,7 @@ def find_cron_job(cluster: Cluster, name: str) -> dict[str, Any] | None:
     return found
 
 
-def jobs_of(cluster: Cluster, cron_job: Mapping[str, Any]) -> list[Job]:
+def jobs_of(cluster: Cluster, cron_job: Mapping[str, Any]) -> list[KubeJob]:
     """The Jobs that a CronJob owns, those that an operator created from it included, newest first."""
     uid = cron_job["metadata"]["uid"]
     items = cluster.get(cluster.path("jobs", api=BATCH)).get("items") or []
@@ -89,7 +89,7 @@ def jobs_of(cluster: Cluster, cron_job: Mapping[str, Any]) -> list[Job]:
     return sorted(map(read_job, owned), key=lambda job: (job.created, job.name), reverse=True)
 
 
-def read_job(item: Mapping[str, Any]) -> Job:
+def read_job(item: Mapping[str, Any]) -> KubeJob:
     """A Job from what the cluster says of it."""
     meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     conditions = {each["type"]: each for each in status.get("conditions") or [] if each["status"] == "True"}
@@ -98,7 +98,7 @@ def read_job(item: Mapping[str, Any]) -> Job:
     state = "suspended" if spec.get("suspend") else "running"
     if verdict:
         state = "failed" if failed else "complete"
-    return Job(
+    return KubeJob(
         name=meta["name"],
         uid=meta["uid"],
         state=state,
@@ -132,7 +132,7 @@ def instance_of(cron_job: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def why_waiting(cluster: Cluster, job: Job) -> str:
+def why_waiting(cluster: Cluster, job: KubeJob) -> str:
     """What keeps the pod of a running Job from starting, in words; empty when it runs, or is on its way."""
     pods = _pods(cluster, job)
     if not pods:
@@ -148,7 +148,7 @@ def why_waiting(cluster: Cluster, job: Job) -> str:
     return ""
 
 
-def log_tail(cluster: Cluster, job: Job) -> list[str]:
+def log_tail(cluster: Cluster, job: KubeJob) -> list[str]:
     """The last lines that the newest pod of a Job has written; none when there is no pod, or it never ran."""
     for pod in _pods(cluster, job)[:1]:
         meta, container = pod["metadata"], pod["spec"]["containers"][0]["name"]
@@ -171,7 +171,7 @@ def telling(lines: Sequence[str]) -> str:
     return (errors or list(lines) or [""])[-1].strip()
 
 
-def _pods(cluster: Cluster, job: Job) -> list[dict[str, Any]]:
+def _pods(cluster: Cluster, job: KubeJob) -> list[dict[str, Any]]:
     """Its pods, newest first."""
     items = cluster.get(cluster.path("pods"), {"labelSelector": f"job-name={job.name}"}).get("items") or []
     return sorted(items, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from .._errors import ClusterRefused, ClusterUnreachable, ObjectNotFound, RunbookError, WorkloadProblem
 from .cluster import Cluster, is_passing
-from .shell import Container, Ended, Shell, TimedOut
+from .shell import Container, ScriptEnd, Shell, TimedOut
 from .workload import refuse_another
 
 _T = TypeVar("_T")
@@ -55,7 +55,7 @@ class Pod:
         timeout: float | None = None,
         lasting: bool = False,
         checked: bool = True,
-    ) -> Ended:
+    ) -> ScriptEnd:
         """Run a script once. If the connection is cut meanwhile, it is not known how it ended: that raises StreamCut.
 
         Args:
@@ -94,10 +94,10 @@ class Pod:
         env: Mapping[str, str] | None = None,
         lasting: bool = False,
         checked: bool = True,
-    ) -> tuple[Ended, bytes]:
+    ) -> tuple[ScriptEnd, bytes]:
         """Run a script that does no harm when it is run again, until its end is known. Returns its output, too."""
 
-        def attempt() -> tuple[Ended, bytes]:
+        def attempt() -> tuple[ScriptEnd, bytes]:
             output = bytearray()
             done = self.run(script, *args, sink=output.extend, env=env, lasting=lasting, checked=checked)
             return done, bytes(output)

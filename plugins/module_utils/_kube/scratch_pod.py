@@ -59,7 +59,7 @@ exit 0
 
 
 @dataclass(frozen=True)
-class Wanted(Plan):
+class ScratchPodOptions(Plan):
     """What the operator says about the pod, named as in Kubernetes.
 
     Args:
@@ -83,7 +83,9 @@ class Work:
     space_bytes: int | None
 
 
-def manifest(pod: Mapping[str, Any], container: str, work: Work, wanted: Wanted, idle_s: float) -> dict[str, Any]:
+def manifest(
+    pod: Mapping[str, Any], container: str, work: Work, wanted: ScratchPodOptions, idle_s: float
+) -> dict[str, Any]:
     """The pod that sees `work.path` as that container of this pod does, and ends `idle_s` seconds after the last lease.
 
     Raises:
@@ -232,7 +234,7 @@ def _shared(pod: Mapping[str, Any], model: Mapping[str, Any], path: str) -> tupl
     return {"name": "backups", **found}, {"name": "backups", "readOnly": True, **same}
 
 
-def _disk(work: Work, wanted: Wanted) -> tuple[dict[str, Any], dict[str, Any]]:
+def _disk(work: Work, wanted: ScratchPodOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     """The scratch volume's source, and the resources of the container."""
     requests: dict[str, str] = dict(_REQUESTS)
     limits: dict[str, str] = dict(_LIMITS)

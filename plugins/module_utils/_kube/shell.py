@@ -81,7 +81,7 @@ class Container:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ScriptEnd:
     """A script that ended, as proven by its marks: its status and the tail of its messages."""
 
     returncode: int
@@ -116,7 +116,7 @@ class Shell:
         timeout: float | None = None,
         started: Callable[[int], object] | None = None,
         lasting: bool = False,
-    ) -> Ended:
+    ) -> ScriptEnd:
         """Run a script, constant text of POSIX sh, with `args` as its $1 and so on, to its proven end.
 
         Args:
@@ -150,7 +150,7 @@ class Shell:
                     started(pid)
             if out.is_complete and err.is_complete:
                 self._used = time.monotonic()
-                return Ended(out.numbers[0], err.sink.data)
+                return ScriptEnd(out.numbers[0], err.sink.data)
         if deadline is not None and time.monotonic() >= deadline:
             raise TimedOut(pid)
         raise self._cut()

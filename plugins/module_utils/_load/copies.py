@@ -123,7 +123,7 @@ def on_server(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedCopy:
     """The needs of a dump that a scratch instance has to meet.
 
     `name` is the source's; `enters` the database that a script creates for itself, if it does.
@@ -136,7 +136,7 @@ class Wanted:
     encoding: str | None = None
 
 
-def in_instance(scratch_server: Server, wanted: Wanted, lacks: list[str]) -> Copy:
+def in_instance(scratch_server: Server, wanted: WantedCopy, lacks: list[str]) -> Copy:
     """The source's namesake in a scratch instance, whose superuser is the source's; `lacks` says what that has not."""
     like = wanted.like
     superuser = scratch_server.login.user

@@ -117,7 +117,7 @@ class Dump:
 
 
 @dataclass(frozen=True)
-class Ended:
+class LoaderEnd:
     """A program that ended by itself: its status, and all that it printed."""
 
     program: str
@@ -155,7 +155,7 @@ class Runner:
         self.work_dir = work_dir
         self.cramped = False
 
-    def run(self, argv: Sequence[str], dump: Dump, *, more: str = "", edit: str = "", room: int = 0) -> Ended:
+    def run(self, argv: Sequence[str], dump: Dump, *, more: str = "", edit: str = "", room: int = 0) -> LoaderEnd:
         """Run it. A packed dump, or one that is edited or to which `more` is added, is fed to standard input.
 
         Args:
@@ -183,9 +183,9 @@ class Runner:
         if fed:
             self._check_feed(dump, program, status, job)
         if room and status == 0:  # all of it tells of what was done without an error
-            return Ended(program, status, "", cramped)
+            return LoaderEnd(program, status, "", cramped)
         text = self._target.files.read(log).decode("utf-8", "replace")
-        return Ended(program, status, text, cramped)
+        return LoaderEnd(program, status, text, cramped)
 
     def output(self, argv: Sequence[str], dump: Dump) -> bytes:
         """Run it, and return what it printed. Raises RestoreRefused for any status but 0."""

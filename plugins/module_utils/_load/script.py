@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from .._target.base import Target
-from .loaders import Dump, Ended, RestoreRefused, Runner
+from .loaders import Dump, LoaderEnd, RestoreRefused, Runner
 from .refusals import Refusal, from_psql
 
 _STOPPED = 3  # psql's status after an error under ON_ERROR_STOP
@@ -123,7 +123,7 @@ def _command(key: str, mark: str, *, stop: bool) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _psql(run: Runner, psql: Sequence[str], dump: Dump, end: str, *, stop: bool, edit: str = "") -> Ended:
+def _psql(run: Runner, psql: Sequence[str], dump: Dump, end: str, *, stop: bool, edit: str = "") -> LoaderEnd:
     """Run psql to its end. The script gets one more line, which prints `end`.
 
     It is obeyed only if all before it was complete: inside of a string, of a body or of the rows of COPY it is no
@@ -136,7 +136,7 @@ def _psql(run: Runner, psql: Sequence[str], dump: Dump, end: str, *, stop: bool,
     return ended
 
 
-def _judged(ended: Ended, end: str) -> list[Refusal]:
+def _judged(ended: LoaderEnd, end: str) -> list[Refusal]:
     refusals = from_psql(_MARKS.sub("", ended.text))
     if ended.status == _STOPPED:
         why = str(refusals[-1]) if refusals else "psql names no statement"

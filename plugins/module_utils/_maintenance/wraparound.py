@@ -35,7 +35,7 @@ _RUN = "Run the playbook godel.postgres_runbook.vacuum with -e vacuum_freeze=tru
 
 
 @dataclass(frozen=True)
-class Database:
+class DatabaseAge:
     """A database, its age in transactions and multixacts, and the ages at which autovacuum begins."""
 
     name: str
@@ -85,12 +85,12 @@ class Obstacle:
     remedy: str
 
 
-def databases(session: Session) -> list[Database]:
+def databases(session: Session) -> list[DatabaseAge]:
     """All of them, the oldest first."""
-    return [Database(**row._asdict()) for row in session.query(sql.DATABASES)]
+    return [DatabaseAge(**row._asdict()) for row in session.query(sql.DATABASES)]
 
 
-def obstacles(session: Session, database: Database) -> list[Obstacle]:
+def obstacles(session: Session, database: DatabaseAge) -> list[Obstacle]:
     """What would keep VACUUM from making a database younger, the oldest first.
 
     Temporary tables are seen in the session's own database only.
@@ -186,7 +186,7 @@ def _may_be(backend: Any, number: int, known: Sequence[Any]) -> bool:
     return bool(number >= backend.place)
 
 
-def advice(database: Database) -> str:
+def advice(database: DatabaseAge) -> str:
     """What makes a database younger when nothing holds its rows."""
     if database.connectable:
         return f"{_RUN}{_word(database.name)}."
@@ -204,7 +204,7 @@ def _word(name: str) -> str:
     return name if safe else "'" + name.replace("'", "'\\''") + "'"
 
 
-def finding(database: Database, held_by: Sequence[Obstacle], check: str, share: float = SHARE) -> Finding:
+def finding(database: DatabaseAge, held_by: Sequence[Obstacle], check: str, share: float = SHARE) -> Finding:
     """That a database nears wraparound, what holds its rows, and what helps."""
     age, limit, what = database.oldest
     severity = "info"
@@ -230,6 +230,6 @@ def finding(database: Database, held_by: Sequence[Obstacle], check: str, share: 
     return Finding(check, severity, database.name, age, threshold, message, " ".join([*remedies, again]))
 
 
-def findings(session: Session, found: Sequence[Database], check: str, share: float = SHARE) -> list[Finding]:
+def findings(session: Session, found: Sequence[DatabaseAge], check: str, share: float = SHARE) -> list[Finding]:
     """One finding for each of these databases that is as old as this share of its limit; three statements for each."""
     return [finding(each, obstacles(session, each), check, share) for each in found if each.aged(share)]

@@ -19,7 +19,7 @@ _QUICK_S = 2.0  # a server that refuses a database does so at once; one that is 
 
 
 @dataclass(frozen=True)
-class Identity:
+class ClusterIdentity:
     """Which server is meant, when it could be asked.
 
     Attributes:
@@ -33,13 +33,13 @@ class Identity:
     note: str = ""
 
 
-def read_identity(session: Session) -> Identity:
+def read_identity(session: Session) -> ClusterIdentity:
     """Which server a session is with. One statement."""
     [row] = session.query(health_sql.IDENTITY)
-    return Identity(str(row.cluster), frozenset(row.databases))
+    return ClusterIdentity(str(row.cluster), frozenset(row.databases))
 
 
-def identify(server: Server, db: str | None) -> Identity:
+def identify(server: Server, db: str | None) -> ClusterIdentity:
     """Which server that is. No error: a catalog can be judged while its server is down."""
     login = server.login
     wait = {"connect_timeout": _CONNECT_TIMEOUT_S, **login.connect_params}
@@ -54,7 +54,7 @@ def identify(server: Server, db: str | None) -> Identity:
             why = why or " ".join((exc.why or exc.message).split())
             if time.monotonic() - started > _QUICK_S or not isinstance(exc, ConnectionFailed):
                 break
-    return Identity(note=unasked(why))
+    return ClusterIdentity(note=unasked(why))
 
 
 def unasked(why: str) -> str:

@@ -263,7 +263,7 @@ _BY_LIBPQ: Sequence[tuple[tuple[str, ...], Reason]] = (
 
 
 @dataclass(frozen=True)
-class Refusal:
+class LoginRefusal:
     """What a server answered: an SQLSTATE, and the C function that raised it; empty where a pooler answered."""
 
     sqlstate: str
@@ -284,7 +284,7 @@ class Answer:
     """
 
     text: str = ""
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[LoginRefusal, ...] = ()
     errnos: frozenset[int] = frozenset()
     password_missing: bool = False
     password_used: bool = False
@@ -292,7 +292,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Failure:
+class LoginFailure:
     """A failed connection: the text of libpq, why, and the SQLSTATE if a server answered."""
 
     text: str
@@ -322,7 +322,7 @@ def classify(answer: Answer, *, socket: bool = False) -> Reason:
     return next((reason for number, reason in _BY_ERRNO if number in answer.errnos), OTHER)
 
 
-def _by_refusal(refusal: Refusal, answer: Answer, socket: bool) -> Reason:
+def _by_refusal(refusal: LoginRefusal, answer: Answer, socket: bool) -> Reason:
     if refusal.function in _LOADS_LIBRARIES:
         return LIBRARY
     if refusal.sqlstate.startswith(_NOT_OF_THE_SERVER):
@@ -333,7 +333,9 @@ def _by_refusal(refusal: Refusal, answer: Answer, socket: bool) -> Reason:
     return PEER if reason is AUTHENTICATION and socket and not answer.password_used else reason
 
 
-def not_connected(subject: str, db: str, user: str, failure: Failure, names: Sequence[str] = ()) -> ConnectionFailed:
+def not_connected(
+    subject: str, db: str, user: str, failure: LoginFailure, names: Sequence[str] = ()
+) -> ConnectionFailed:
     """The error for a failed connection, with the step that helps.
 
     Args:

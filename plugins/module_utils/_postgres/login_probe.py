@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-from .login_failure import TIMEOUT, Answer, Failure, Refusal, classify
+from .login_failure import TIMEOUT, Answer, LoginFailure, LoginRefusal, classify
 
 with suppress(ImportError):  # `connection` says so when it is missing
     import psycopg2
@@ -52,7 +52,7 @@ _SAME_INSTANT_S = 0.5
 _ONE_AT_A_TIME = threading.Lock()  # the locale is that of the process
 
 
-def explain(exc: Exception, parameters: Mapping[str, Any], took_s: float, *, forwarded: bool = False) -> Failure:
+def explain(exc: Exception, parameters: Mapping[str, Any], took_s: float, *, forwarded: bool = False) -> LoginFailure:
     """Why a connection failed, by another attempt with the same libpq parameters.
 
     Args:
@@ -63,7 +63,7 @@ def explain(exc: Exception, parameters: Mapping[str, Any], took_s: float, *, for
     text = str(exc).strip()
     limit_s = _seconds(str(parameters.get("connect_timeout", "")))
     if limit_s and took_s >= limit_s - _SAME_INSTANT_S:
-        return Failure(f"{text.rstrip('.')} (within {limit_s} s)", TIMEOUT)
+        return LoginFailure(f"{text.rstrip('.')} (within {limit_s} s)", TIMEOUT)
     answer = ask(parameters, limit_s or _TIMEOUT_S) if took_s < _QUICK_S else Answer()
     if not answer.text and not answer.succeeded:
         answer = read(text)
@@ -72,7 +72,7 @@ def explain(exc: Exception, parameters: Mapping[str, Any], took_s: float, *, for
     reason = classify(answer, socket=socket and not forwarded)
     if isinstance(exc, UnicodeError) and answer.text:
         text = answer.text
-    return Failure(text, reason, answer.refusals[0].sqlstate if answer.refusals else "")
+    return LoginFailure(text, reason, answer.refusals[0].sqlstate if answer.refusals else "")
 
 
 def databases(parameters: Mapping[str, Any], through: Sequence[str]) -> list[str]:
@@ -121,7 +121,7 @@ def read(text: str, **more: Any) -> Answer:
     starts = list(_REFUSAL.finditer(text))
     for match, following in zip(starts, [*starts[1:], None]):
         function = _FUNCTION.search(text, match.end(), following.start() if following else len(text))
-        found.append(Refusal(match[1], function[1] if function else ""))
+        found.append(LoginRefusal(match[1], function[1] if function else ""))
     errnos = frozenset(number for number in _ERRNOS if os.strerror(number) in text)
     return Answer(text, tuple(found), errnos, **more)
 

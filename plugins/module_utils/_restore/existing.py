@@ -12,21 +12,21 @@ from .._load.databases import Database, Mark
 from .._postgres.connection import Server, Session
 from . import acceptance, loaded_stage
 from .plan import StagePlan
-from .source import Identity
+from .source import BackupIdentity
 
 
-def already_live(session: Session, plan: StagePlan, identity: Identity) -> bool:
+def already_live(session: Session, plan: StagePlan, identity: BackupIdentity) -> bool:
     """Whether production came from this very backup."""
     production = databases.list_databases(session).get(plan.db)
     mark = production.mark if production and production.is_as_marked else None
     return not plan.force and mark is not None and mark.state == "live" and _is_of(mark, identity)
 
 
-def _is_of(mark: Mark, identity: Identity) -> bool:
+def _is_of(mark: Mark, identity: BackupIdentity) -> bool:
     return (mark.backup, mark.digest) == (identity.name, identity.digest)
 
 
-def find_staged(session: Session, plan: StagePlan, identity: Identity) -> Database | None:
+def find_staged(session: Session, plan: StagePlan, identity: BackupIdentity) -> Database | None:
     """A stage of this very backup that an earlier run has proven as well as this one asks for."""
     for item in databases.find_marked(session, plan.db, "staged"):
         if item.mark and _is_of(item.mark, identity) and _accepts(plan, item.mark) and not plan.force:
@@ -45,8 +45,8 @@ def way_of(server: Server, plan: StagePlan, tablespace: str, keeps_tablespaces: 
 
 
 def find_loaded(
-    session: Session, plan: StagePlan, identity: Identity, way: Mapping[str, object]
-) -> loaded_stage.Found | None:
+    session: Session, plan: StagePlan, identity: BackupIdentity, way: Mapping[str, object]
+) -> loaded_stage.FoundStage | None:
     """A stage of this very backup that an earlier run has loaded in the same way, and not proven."""
     for item in databases.find_marked(session, plan.db, "loaded"):
         mark = item.mark
@@ -54,7 +54,7 @@ def find_loaded(
             continue
         known = loaded_stage.read(mark)
         if known and known.is_for(way, str(session.value(sql.SERVER_STARTED)), forced=plan.force):
-            return loaded_stage.Found(item, mark, known)
+            return loaded_stage.FoundStage(item, mark, known)
     return None
 
 

@@ -33,7 +33,7 @@ _NAMES_OBJECTS = ("0A", sqlstate.INVALID_PARAMETER_VALUE, "2B", "3D", "3F", "42"
 
 
 @dataclass(frozen=True)
-class Loading:
+class StageLoading:
     """What only the run that loaded a stage knows.
 
     Attributes:
@@ -63,15 +63,15 @@ class Loading:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundStage:
     """A stage that an earlier run has loaded: the database, its mark, and what that says on the load."""
 
     database: Database
     mark: Mark
-    loading: Loading
+    loading: StageLoading
 
 
-def as_mark(begun: Mark, proof: Fingerprint | None, loading: Loading) -> Mark | None:
+def as_mark(begun: Mark, proof: Fingerprint | None, loading: StageLoading) -> Mark | None:
     """The mark of a stage whose load has come to its end; None if the next run cannot go on from it.
 
     Args:
@@ -90,14 +90,14 @@ def _may_have_values(refusal: Refusal) -> bool:
     return refusal.inside or not plain
 
 
-def read(mark: Mark) -> Loading | None:
+def read(mark: Mark) -> StageLoading | None:
     """What a mark says on the load; None if it says nothing that can be understood."""
     found: Any = mark.loading
     # The owner of a database can write its mark.
     with suppress(AttributeError, KeyError, TypeError, ValueError):
         loaded = found["loaded"]
         refusals = [_text_fields(Refusal(**each)) for each in loaded["refusals"]]
-        return Loading(
+        return StageLoading(
             way=dict(found["way"]),
             forced=found["forced"] is True,
             loaded=Loaded(refusals, int(loaded["count"]), loaded["cramped"] is not False),

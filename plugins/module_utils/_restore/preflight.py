@@ -21,8 +21,8 @@ from .._units import human_size
 from .._verify import restore_copy
 from . import acceptance, existing, losses, row_changes, tablespaces, waits
 from .plan import StagePlan
-from .row_changes import Change
-from .source import Identity, Source, read_source
+from .row_changes import RowChange
+from .source import BackupIdentity, Source, read_source
 
 _SPARE_CONNECTIONS = 2
 _CHANGES_SHOWN = 50
@@ -42,7 +42,7 @@ class RestorePreflight:
     production: Database | None
     free_bytes: int | None
     findings: list[Finding]
-    changes: list[Change]
+    changes: list[RowChange]
     notes: list[str]
     tablespace: str = source_database.DEFAULT
     keeps_tablespaces: bool = False
@@ -71,7 +71,7 @@ def preflight(
     session: Session,
     plan: StagePlan,
     subject: Entry | load.Dump,
-    identity: Identity,
+    identity: BackupIdentity,
 ) -> RestorePreflight:
     """Find out whether the restore can succeed, changing nothing.
 

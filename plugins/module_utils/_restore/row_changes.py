@@ -26,7 +26,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class Change:
+class RowChange:
     """A table whose number of rows the restore would change; None for none of the kind."""
 
     table: str
@@ -34,7 +34,7 @@ class Change:
     restored: int | None
 
 
-def find(server: Server, db: str, source: Fingerprint | None, notes: list[str]) -> list[Change]:
+def find(server: Server, db: str, source: Fingerprint | None, notes: list[str]) -> list[RowChange]:
     """The tables whose number of rows differs now. Counting does not show rows that were only updated.
 
     `notes` names the tables that cannot be counted in time.
@@ -59,7 +59,7 @@ def find(server: Server, db: str, source: Fingerprint | None, notes: list[str]) 
         if name in now and now[name] is None:
             continue
         if now.get(name) != restored:
-            found.append(Change(name, now.get(name), restored))
+            found.append(RowChange(name, now.get(name), restored))
     return found
 
 

@@ -26,7 +26,7 @@ from .plan import StagePlan
 
 
 @dataclass(frozen=True)
-class Identity:
+class BackupIdentity:
     """Which backup it is: an id of the catalog, or the path of another dump and the SHA-256 of its content."""
 
     name: str
@@ -37,7 +37,7 @@ class Identity:
 class Source:
     """The backup to restore: an entry of the catalog, or another dump; and what a restore needs to know."""
 
-    identity: Identity
+    identity: BackupIdentity
     dump: load.Dump
     needs: RestoreRequirements
     manifest: Manifest | None
@@ -81,18 +81,18 @@ def choose(target: Target, session: Session, catalog: Catalog, plan: StagePlan) 
     return entry
 
 
-def identify(target: Target, subject: Entry | load.Dump, jobs: int) -> Identity:
+def identify(target: Target, subject: Entry | load.Dump, jobs: int) -> BackupIdentity:
     """Which backup it is. The next nightly dump has the same path, and is another one."""
     if isinstance(subject, Entry):
-        return Identity(subject.id)
+        return BackupIdentity(subject.id)
     found = target.files.info(subject.path)
     paths = [each.path for each in target.files.walk(subject.path)] if found and found.is_dir else [subject.path]
     digests = target.files.sha256(paths, jobs)
     text = "".join(f"{digests[path]} {path[len(subject.path) :]}\n" for path in sorted(paths))
-    return Identity(subject.path, hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest())
+    return BackupIdentity(subject.path, hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest())
 
 
-def read_source(target: Target, plan: StagePlan, subject: Entry | load.Dump, identity: Identity) -> Source:
+def read_source(target: Target, plan: StagePlan, subject: Entry | load.Dump, identity: BackupIdentity) -> Source:
     if isinstance(subject, Entry):
         manifest = subject.usable()
         damaged = verify.damage(target, subject, plan.jobs)

@@ -106,7 +106,7 @@ def _as_it_is(
 
 
 def _go_on(
-    server: Server, session: Session, plan: StagePlan, found: RestorePreflight, before: loaded_stage.Found
+    server: Server, session: Session, plan: StagePlan, found: RestorePreflight, before: loaded_stage.FoundStage
 ) -> LoadedStage:
     """The stage that an earlier run has loaded, as it was when the load came to its end."""
     name, mark = before.database.name, before.mark

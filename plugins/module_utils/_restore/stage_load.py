@@ -98,7 +98,7 @@ def load_stage(
                     jobs=plan.jobs, work_dir=home, before=nice, pause=_brake(session, plan),
                 )  # fmt: skip
         made = replace(made, oid=loaded.oid or made.oid)
-        loading = loaded_stage.Loading(way, plan.force, loaded, copy.notes, copy.doubts, _started(copy))
+        loading = loaded_stage.StageLoading(way, plan.force, loaded, copy.notes, copy.doubts, _started(copy))
         mark = loaded_stage.as_mark(begun, source.fingerprint, loading)
         if mark is not None:
             # The server writes it to disk after all that was loaded before.

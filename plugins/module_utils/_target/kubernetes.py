@@ -113,7 +113,7 @@ class KubernetesTarget:
         self._pod.refuse_replaced()
 
     @contextmanager
-    def beside(self, work: scratch_pod.Work, wanted: scratch_pod.Wanted) -> Iterator[KubernetesTarget]:
+    def beside(self, work: scratch_pod.Work, wanted: scratch_pod.ScratchPodOptions) -> Iterator[KubernetesTarget]:
         """A throwaway pod as a target, which sees `work.path` as this one does. Its $TMPDIR is its disk.
 
         Raises:
@@ -126,11 +126,11 @@ class KubernetesTarget:
             with target.kept():
                 yield target
 
-    def rehearse_beside(self, work: scratch_pod.Work, wanted: scratch_pod.Wanted) -> None:
+    def rehearse_beside(self, work: scratch_pod.Work, wanted: scratch_pod.ScratchPodOptions) -> None:
         """Raise what `beside` would raise at once, and make nothing."""
         scratch_pod.rehearse(self._pod.cluster, self._scratch_manifest(work, wanted))
 
-    def _scratch_manifest(self, work: scratch_pod.Work, wanted: scratch_pod.Wanted) -> dict[str, Any]:
+    def _scratch_manifest(self, work: scratch_pod.Work, wanted: scratch_pod.ScratchPodOptions) -> dict[str, Any]:
         cluster, container = self._pod.cluster, self._pod.container
         refuse_missing(cluster, [Right(("create",), "pods"), Right(("delete",), "pods")], "backup_verify")
         pod = cluster.get(cluster.path("pods", container.pod))

@@ -22,7 +22,7 @@ from .._kube.cluster import is_passing
 from .._kube.download import download
 from .._kube.lease import Lease
 from .._kube.pod import Pod
-from .._kube.shell import Ended
+from .._kube.shell import ScriptEnd
 from .base import FileInfo, Space
 
 _IS_ODD, _IS_TOO_LARGE, _EXISTS = 41, 42, 43
@@ -263,14 +263,14 @@ class PodFiles:
         self._check(what, subject, done)
         return output
 
-    def _check(self, what: str, subject: str, done: Ended) -> None:
+    def _check(self, what: str, subject: str, done: ScriptEnd) -> None:
         if done.returncode == 0:
             return
         if done.returncode == _EXISTS:
             raise FileProblem(what, subject=subject, why="File exists")
         raise self._problem(what, subject, done)
 
-    def _problem(self, what: str, subject: str, done: Ended) -> RunbookError:
+    def _problem(self, what: str, subject: str, done: ScriptEnd) -> RunbookError:
         why = detached.reason(done.stderr)
         if "No space left" in why or "quota exceeded" in why:
             return NotEnoughSpace(what, subject=subject, why=why, remedy="Free some space there, then run again.")

@@ -15,7 +15,7 @@ from .._errors import ConnectionFailed, InvalidInput, ManifestProblem, NotEnough
 from .._fingerprint import capture, definitions
 from .._fingerprint.definitions import Original
 from .._load import copies, load, source_database
-from .._load.copies import Copy, Wanted
+from .._load.copies import Copy, WantedCopy
 from .._load.refusals import Circumstances, blamed
 from .._load.sql import ROOM
 from .._plan import Plan
@@ -27,7 +27,7 @@ from .._target.base import Target
 from .._units import human_size
 from . import scratch_instance, sequences
 from .scratch_instance import Preload
-from .verdict import Loading, Restored
+from .verdict import CopyLoading, Restored
 
 PLACES = ("instance", "database")
 _SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
@@ -231,7 +231,7 @@ def compared(
     if loaded.cramped and (differences or refused):
         lacks = [_CRAMPED, *lacks]
     behind = sequences.behind(made.server, db, only_indexed=source is not None)
-    return Restored(figures, Loading(lacks, loaded, around), differences, behind)
+    return Restored(figures, CopyLoading(lacks, loaded, around), differences, behind)
 
 
 def circumstances(made: Copy, where: str, needs: RestoreRequirements) -> Circumstances:
@@ -273,7 +273,7 @@ def _empty(
                     source_database.missing_extensions(session, needs.extensions),
                     f"The scratch server ({programs.bin_dir})",
                 )
-            wanted = Wanted(needs.like, needs.roles, needs.name, needs.database, needs.encoding)
+            wanted = WantedCopy(needs.like, needs.roles, needs.name, needs.database, needs.encoding)
             made = copies.in_instance(scratch_server, wanted, lacks)
         yield made
 

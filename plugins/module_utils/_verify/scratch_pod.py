@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._errors import FileProblem
-from .._kube.scratch_pod import Wanted, Work
+from .._kube.scratch_pod import ScratchPodOptions, Work
 from .._target.base import Target
 from .._target.kubernetes import KubernetesTarget
 from .restore_copy import ScratchLocation
@@ -24,7 +24,7 @@ class ScratchPod:
     """A pod to create beside that of the server; `jobs` is None for as many as it has CPUs, at most 8."""
 
     beside: KubernetesTarget
-    wanted: Wanted
+    wanted: ScratchPodOptions
     jobs: int | None
 
     def rehearse(self, path: str, space_bytes: int | None) -> None:
@@ -64,9 +64,9 @@ def scratch_pod(target: Target, params: Mapping[str, Any]) -> ScratchPod | None:
     """The throwaway pod that a module may work in, as its parameters `scratch_pod` and `jobs` say; None on a host."""
     if not params.get("kubernetes"):
         return None
-    from .._kube.scratch_pod import Wanted
+    from .._kube.scratch_pod import ScratchPodOptions
     from .._target.kubernetes import KubernetesTarget
 
     if not isinstance(target, KubernetesTarget):
         raise AssertionError("create_target makes one, when kubernetes is given")
-    return ScratchPod(target, Wanted.from_params(params["scratch_pod"]), params["jobs"])
+    return ScratchPod(target, ScratchPodOptions.from_params(params["scratch_pod"]), params["jobs"])

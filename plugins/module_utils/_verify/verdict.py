@@ -39,7 +39,7 @@ _SEVERITIES = {"verified": "ok", "failed": "critical", "inconclusive": "warning"
 
 
 @dataclass(frozen=True)
-class Loading:
+class CopyLoading:
     """How a copy came to be.
 
     Attributes:
@@ -69,7 +69,7 @@ class Restored:
     """A restored copy: its figures, how it differs from its source, and its sequences that are behind their columns."""
 
     figures: Fingerprint
-    loading: Loading
+    loading: CopyLoading
     differences: list[Difference] = field(default_factory=list)
     behind: Sequence[Behind] = ()
 

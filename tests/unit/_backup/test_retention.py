@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._backup.retention import (
     CLOCK_SKEW_S,
-    Candidate,
     Decision,
     Policy,
+    RetentionCandidate,
     decide,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
@@ -22,10 +22,10 @@ NOW = datetime(2026, 3, 15, 12, 0, tzinfo=UTC)
 DAY_S = 86400.0
 
 
-def made(text: str, **over: object) -> Candidate:
+def made(text: str, **over: object) -> RetentionCandidate:
     """A backup taken at this time, for example `2026-03-14 03:00`, and called so."""
     taken = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    return replace(Candidate(text, taken), **over)  # type: ignore[arg-type]
+    return replace(RetentionCandidate(text, taken), **over)  # type: ignore[arg-type]
 
 
 def kept(decision: Decision) -> list[str]:
@@ -208,7 +208,7 @@ def test_a_wrong_clock_does_not_push_out_the_real_backups() -> None:
 
 
 def test_clocks_may_differ_a_little() -> None:
-    soon = Candidate("soon", NOW + timedelta(seconds=CLOCK_SKEW_S))
+    soon = RetentionCandidate("soon", NOW + timedelta(seconds=CLOCK_SKEW_S))
     assert reasons(decide([soon, made(DAYS[0])], Policy(keep_last=1), NOW), "soon") == ["keep_last: 1 of 1", "newest"]
 
 
@@ -233,7 +233,7 @@ def test_an_empty_catalog_is_no_problem() -> None:
 
 
 @st.composite
-def candidates(draw: st.DrawFn) -> list[Candidate]:
+def candidates(draw: st.DrawFn) -> list[RetentionCandidate]:
     # Quarters of a day: several on one day are common, and so are days, weeks and months without any.
     quarters = draw(st.sets(st.integers(-8, 400), max_size=25))
     cluster = draw(st.sampled_from([None, "1"]))
@@ -247,7 +247,7 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
         if kind in ("damaged", "unknown"):
             verdict = draw(st.sampled_from([None, "verified"]))
         found.append(
-            Candidate(
+            RetentionCandidate(
                 id=f"b{quarter}",
                 taken=NOW - timedelta(hours=6 * quarter),
                 verdict=verdict,
@@ -267,27 +267,27 @@ POLICIES = st.builds(
 ).filter(lambda each: any((each.keep_last, each.keep_daily, each.keep_weekly, each.keep_monthly)))
 
 
-def usable(backups: list[Candidate]) -> list[Candidate]:
+def usable(backups: list[RetentionCandidate]) -> list[RetentionCandidate]:
     """A second implementation on purpose: newest first, what a person would restore from today."""
     fine = [each for each in backups if each.readable and each.verdict != "failed" and each.taken <= NOW]
     return sorted(fine, key=lambda each: each.taken, reverse=True)
 
 
 @given(candidates(), POLICIES)
-def test_every_backup_is_judged_once_and_has_a_reason(backups: list[Candidate], policy: Policy) -> None:
+def test_every_backup_is_judged_once_and_has_a_reason(backups: list[RetentionCandidate], policy: Policy) -> None:
     decision = decide(backups, policy, NOW)
     assert sorted(kept(decision) + deleted(decision)) == sorted(each.id for each in backups)
     assert all(each.reasons and all(each.reasons) for each in decision.kept + decision.deleted)
 
 
 @given(candidates(), POLICIES)
-def test_the_newest_verified_backup_is_never_deleted(backups: list[Candidate], policy: Policy) -> None:
+def test_the_newest_verified_backup_is_never_deleted(backups: list[RetentionCandidate], policy: Policy) -> None:
     verified = [each for each in usable(backups) if each.verdict == "verified"]
     assert not {each.id for each in verified[:1]} & set(deleted(decide(backups, policy, NOW)))
 
 
 @given(candidates(), POLICIES)
-def test_the_last_backup_is_never_deleted(backups: list[Candidate], policy: Policy) -> None:
+def test_the_last_backup_is_never_deleted(backups: list[RetentionCandidate], policy: Policy) -> None:
     decision = decide(backups, policy, NOW)
     assert not {each.id for each in usable(backups)[:1]} & set(deleted(decision))
     assert bool(decision.kept) == bool(backups)
@@ -296,7 +296,7 @@ def test_the_last_backup_is_never_deleted(backups: list[Candidate], policy: Poli
 
 
 @given(candidates(), POLICIES)
-def test_protected_backups_are_never_deleted(backups: list[Candidate], policy: Policy) -> None:
+def test_protected_backups_are_never_deleted(backups: list[RetentionCandidate], policy: Policy) -> None:
     for each in decide(backups, policy, NOW).deleted:
         backup = each.backup
         assert (NOW - backup.taken).total_seconds() >= policy.min_age_s
@@ -307,7 +307,7 @@ def test_protected_backups_are_never_deleted(backups: list[Candidate], policy: P
 
 
 @given(candidates(), POLICIES)
-def test_as_many_usable_backups_stay_as_were_asked_for(backups: list[Candidate], policy: Policy) -> None:
+def test_as_many_usable_backups_stay_as_were_asked_for(backups: list[RetentionCandidate], policy: Policy) -> None:
     decision = decide(backups, policy, NOW)
     left = usable([each.backup for each in decision.kept])
     assert len(left) >= min(policy.keep_last or 0, len(usable(backups)))
@@ -321,7 +321,9 @@ def test_as_many_usable_backups_stay_as_were_asked_for(backups: list[Candidate],
 
 
 @given(candidates(), candidates(), POLICIES)
-def test_no_cluster_minds_another_one(some: list[Candidate], others: list[Candidate], policy: Policy) -> None:
+def test_no_cluster_minds_another_one(
+    some: list[RetentionCandidate], others: list[RetentionCandidate], policy: Policy
+) -> None:
     ours = [replace(each, id=f"a{each.id}", cluster="1") for each in some]
     theirs = [replace(each, id=f"z{each.id}", cluster="2") for each in others]
     assert set(deleted(decide(ours + theirs, policy, NOW))) == {
@@ -331,7 +333,7 @@ def test_no_cluster_minds_another_one(some: list[Candidate], others: list[Candid
 
 
 @given(candidates(), POLICIES)
-def test_what_failed_goes_only_after_a_proof(backups: list[Candidate], policy: Policy) -> None:
+def test_what_failed_goes_only_after_a_proof(backups: list[RetentionCandidate], policy: Policy) -> None:
     proofs = [each.taken for each in usable(backups) if each.verdict == "verified"]
     for each in decide(backups, policy, NOW).deleted:
         if each.backup.readable and each.backup.verdict == "failed":
@@ -339,7 +341,7 @@ def test_what_failed_goes_only_after_a_proof(backups: list[Candidate], policy: P
 
 
 @given(candidates(), POLICIES)
-def test_a_second_run_deletes_nothing(backups: list[Candidate], policy: Policy) -> None:
+def test_a_second_run_deletes_nothing(backups: list[RetentionCandidate], policy: Policy) -> None:
     first = decide(backups, policy, NOW)
     second = decide([each.backup for each in first.kept], policy, NOW)
     assert second.kept == first.kept
@@ -352,23 +354,25 @@ def test_a_second_run_deletes_nothing(backups: list[Candidate], policy: Policy) 
     st.sampled_from(["keep_last", "keep_daily", "keep_weekly", "keep_monthly"]),
     st.integers(1, 5),
 )
-def test_a_more_generous_rule_deletes_no_more(backups: list[Candidate], policy: Policy, rule: str, more: int) -> None:
+def test_a_more_generous_rule_deletes_no_more(
+    backups: list[RetentionCandidate], policy: Policy, rule: str, more: int
+) -> None:
     generous = replace(policy, **{rule: (getattr(policy, rule) or 0) + more})
     assert set(deleted(decide(backups, generous, NOW))) <= set(deleted(decide(backups, policy, NOW)))
 
 
 @given(candidates(), POLICIES, st.floats(0, 40 * DAY_S))
-def test_a_longer_min_age_deletes_no_more(backups: list[Candidate], policy: Policy, more: float) -> None:
+def test_a_longer_min_age_deletes_no_more(backups: list[RetentionCandidate], policy: Policy, more: float) -> None:
     generous = replace(policy, min_age_s=policy.min_age_s + more)
     assert set(deleted(decide(backups, generous, NOW))) <= set(deleted(decide(backups, policy, NOW)))
 
 
 @given(candidates(), POLICIES, st.integers(0, 400))
-def test_what_may_go_now_may_go_later(backups: list[Candidate], policy: Policy, hours: int) -> None:
+def test_what_may_go_now_may_go_later(backups: list[RetentionCandidate], policy: Policy, hours: int) -> None:
     later = NOW + timedelta(hours=hours)
     assert set(deleted(decide(backups, policy, NOW))) <= set(deleted(decide(backups, policy, later)))
 
 
 @given(candidates(), POLICIES)
-def test_the_order_of_the_list_makes_no_difference(backups: list[Candidate], policy: Policy) -> None:
+def test_the_order_of_the_list_makes_no_difference(backups: list[RetentionCandidate], policy: Policy) -> None:
     assert decide(reversed(backups), policy, NOW) == decide(backups, policy, NOW)

@@ -14,13 +14,13 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._backup.sta
     Incomplete,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._backup.status_judgement import (
-    Standards,
+    BackupStandards,
     describe,
     judge,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._catalog.verifications import Verification
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import Finding
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.cluster_id import Identity
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.cluster_id import ClusterIdentity
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import to_rfc3339
 
 NOW = datetime(2026, 3, 15, 12, 0, tzinfo=UTC)
@@ -52,7 +52,9 @@ def finding(
     check: str, found: DatabaseState, rpo_s: float | None = None, verified_within_s: float | None = None
 ) -> Finding:
     """The one finding of this kind."""
-    (only,) = [each for each in judge([found], Standards(rpo_s, verified_within_s), NOW, "/b") if each.check == check]
+    (only,) = [
+        each for each in judge([found], BackupStandards(rpo_s, verified_within_s), NOW, "/b") if each.check == check
+    ]
     return only
 
 
@@ -154,7 +156,7 @@ def test_the_last_verification_may_be_as_old_as_was_said(age_s: int, severity: s
 
 
 def test_without_a_readable_backup_there_is_no_verdict_to_judge() -> None:
-    findings = judge([state(made(60, problem="torn"))], Standards(), NOW, "/b")
+    findings = judge([state(made(60, problem="torn"))], BackupStandards(), NOW, "/b")
     assert [each.check for each in findings] == ["backup_rpo", "backup_unreadable"]
 
 
@@ -185,7 +187,7 @@ def test_a_backup_from_the_future_is_a_warning_about_the_clock() -> None:
     ids=["one", "moved", "moved, one says nothing", "side by side", "both"],
 )
 def test_clusters_that_share_a_directory_are_told(backups: list[Backup], severities: list[str]) -> None:
-    found = [each for each in judge([state(*backups)], Standards(), NOW, "/b") if each.check == "backup_clusters"]
+    found = [each for each in judge([state(*backups)], BackupStandards(), NOW, "/b") if each.check == "backup_clusters"]
     assert [each.severity for each in found] == severities
     for each in found:
         assert "app_10 of" in each.message
@@ -209,7 +211,9 @@ def test_what_is_being_written_is_no_warning() -> None:
 def test_each_database_is_judged_by_itself() -> None:
     other = replace(state(), database="other")
     found = [
-        each for each in judge([state(made(60)), other], Standards(HOUR_S), NOW, "/b") if each.check == "backup_rpo"
+        each
+        for each in judge([state(made(60)), other], BackupStandards(HOUR_S), NOW, "/b")
+        if each.check == "backup_rpo"
     ]
     assert [(each.subject, each.severity) for each in found] == [("app", "ok"), ("other", "critical")]
 
@@ -233,15 +237,15 @@ def test_the_sums_name_the_newest_of_each_kind() -> None:
 
 def test_the_message_counts_and_says_what_is_not_well() -> None:
     states = [state(made(60, "verified"))]
-    assert describe(states, judge(states, Standards(), NOW, "/b"), "/b") == "1 backup in /b, 1.0 KiB."
+    assert describe(states, judge(states, BackupStandards(), NOW, "/b"), "/b") == "1 backup in /b, 1.0 KiB."
     states = [state(made(60, problem="A."), made(61, problem="B."), made(62, problem="C."), made(63, problem="D."))]
-    text = describe(states, judge(states, Standards(), NOW, "/b"), "/b")
+    text = describe(states, judge(states, BackupStandards(), NOW, "/b"), "/b")
     assert text.startswith("4 backups in /b, 0 B. There is no usable backup of 'app'. Backup app_60 cannot be used: A.")
     assert text.endswith(" And 2 more.")
 
 
 def test_an_empty_catalog_is_critical() -> None:
-    [found] = judge([], Standards(60.0), NOW, "/b")
+    [found] = judge([], BackupStandards(60.0), NOW, "/b")
     assert (found.check, found.severity, found.subject) == ("backup_rpo", "critical", "/b")
 
 
@@ -253,9 +257,9 @@ def of_server(cluster: str, *backups: Backup, there: bool | None = True, named: 
     return replace(state(*backups), cluster=cluster, on_server=there, named=named)
 
 
-def checks(*states: DatabaseState, server: Identity | None = None) -> list[tuple[str, str, str]]:
+def checks(*states: DatabaseState, server: ClusterIdentity | None = None) -> list[tuple[str, str, str]]:
     """Check, severity and subject of all findings, verdicts aside."""
-    found = judge(states, Standards(HOUR_S), NOW, "/b", server)
+    found = judge(states, BackupStandards(HOUR_S), NOW, "/b", server)
     return [(each.check, each.severity, each.subject) for each in found if each.check != "backup_verified"]
 
 
@@ -265,7 +269,7 @@ def test_backups_of_another_cluster_do_not_count_for_a_server() -> None:
         only_theirs = of_server("1", *theirs, there=there, named=named)
         assert checks(only_theirs)[0] == ("backup_rpo", "critical", "app")
         assert (only_theirs.newest_usable, only_theirs.as_dict()["newest"]) == (None, None)
-        [rpo] = [each for each in judge([only_theirs], Standards(), NOW, "/b") if each.check == "backup_rpo"]
+        [rpo] = [each for each in judge([only_theirs], BackupStandards(), NOW, "/b") if each.check == "backup_rpo"]
         assert "of this server (cluster 1)" in rpo.message
         assert "2 backups here are of cluster 2" in rpo.message
     stale = of_server("1", *theirs, *of("1", 2 * HOUR_S))
@@ -294,24 +298,24 @@ def test_without_a_server_each_cluster_that_goes_on_is_judged_by_itself() -> Non
     assert (mixed.newest_usable, mixed.newest_verified) == (None, None)
     moved = state(*of("2", 10), *of("1", 2 * HOUR_S))
     assert checks(moved) == [("backup_rpo", "ok", "app"), ("backup_clusters", "warning", "app")]
-    [rpo] = [each for each in judge([moved], Standards(), NOW, "/b") if each.check == "backup_rpo"]
+    [rpo] = [each for each in judge([moved], BackupStandards(), NOW, "/b") if each.check == "backup_rpo"]
     assert "of cluster 2" in rpo.message
 
 
 def test_databases_of_the_server_without_a_backup_are_named_unless_one_was_asked_for() -> None:
-    server = Identity("1", frozenset({"app", "postgres", "sales", "crm"}))
-    found = judge([of_server("1", *of("1", 10))], Standards(), NOW, "/b", server)
+    server = ClusterIdentity("1", frozenset({"app", "postgres", "sales", "crm"}))
+    found = judge([of_server("1", *of("1", 10))], BackupStandards(), NOW, "/b", server)
     [missing] = [each for each in found if each.check == "backup_missing"]
     assert (missing.severity, missing.value) == ("info", 2)
     assert missing.message.endswith("crm, sales.")
-    named = judge([of_server("1", *of("1", 10), named=True)], Standards(), NOW, "/b", server)
+    named = judge([of_server("1", *of("1", 10), named=True)], BackupStandards(), NOW, "/b", server)
     assert "backup_missing" not in [each.check for each in named]
-    assert judge([], Standards(), NOW, "/b", server)[0].severity == "critical"
+    assert judge([], BackupStandards(), NOW, "/b", server)[0].severity == "critical"
 
 
 def test_another_clusters_unreadable_backup_is_no_alarm_here() -> None:
     torn = replace(made(10, problem="torn"), cluster="2")
-    found = judge([of_server("1", *of("1", 20), torn)], Standards(), NOW, "/b")
+    found = judge([of_server("1", *of("1", 20), torn)], BackupStandards(), NOW, "/b")
     assert [each.severity for each in found if each.check == "backup_unreadable"] == ["info"]
 
 

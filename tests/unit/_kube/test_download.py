@@ -13,7 +13,11 @@ from typing import IO
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import FileProblem
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.download import Part, _Arrival, next_part
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.download import (
+    DownloadPart,
+    _Arrival,
+    next_part,
+)
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.exec_stream import STDERR, STDOUT
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.shell import StreamCut
 from tests.support.processes import children, until
@@ -25,16 +29,16 @@ SHELLS = [name for name in ("dash", "bash", "busybox", "sh") if shutil.which(nam
 @pytest.mark.parametrize(
     ("done", "expected"),
     [
-        (0, Part(("/a", "/b", "/c"), 0, 60)),
-        (1, Part(("/a",), 1, 9)),
-        (10, Part(("/b", "/c"), 0, 50)),
-        (29, Part(("/b",), 19, 1)),
-        (30, Part(("/c",), 0, 30)),
-        (59, Part(("/c",), 29, 1)),
-        (60, Part((), 0, 0)),
+        (0, DownloadPart(("/a", "/b", "/c"), 0, 60)),
+        (1, DownloadPart(("/a",), 1, 9)),
+        (10, DownloadPart(("/b", "/c"), 0, 50)),
+        (29, DownloadPart(("/b",), 19, 1)),
+        (30, DownloadPart(("/c",), 0, 30)),
+        (59, DownloadPart(("/c",), 29, 1)),
+        (60, DownloadPart((), 0, 0)),
     ],
 )
-def test_what_comes_next_after_so_many_bytes(done: int, expected: Part) -> None:
+def test_what_comes_next_after_so_many_bytes(done: int, expected: DownloadPart) -> None:
     assert next_part(SIZES, done) == expected
 
 
@@ -58,7 +62,7 @@ class Sender(subprocess.Popen[bytes]):
 
 
 @contextmanager
-def sending(shell: str, part: Part) -> Iterator[Sender]:
+def sending(shell: str, part: DownloadPart) -> Iterator[Sender]:
     """A shell that has got the script."""
     argv = ["busybox", "sh", "-s", "download"] if shell == "busybox" else [shell, "-s", "download"]
     process = Sender(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -78,7 +82,7 @@ def sending(shell: str, part: Part) -> Iterator[Sender]:
 def test_the_sender_waits_for_the_receipt(tmp_path: Path, shell: str, skip: int) -> None:
     path = tmp_path / "a 'quoted' $(name)"
     path.write_bytes(b"content")
-    with sending(shell, Part((str(path),), skip, 7 - skip)) as process:
+    with sending(shell, DownloadPart((str(path),), skip, 7 - skip)) as process:
         assert os.read(process.stdout.fileno(), 100) == b"content"[skip:]
         assert os.read(process.stderr.fileno(), 100) == b"MARK 0\n"
         assert not until(lambda: process.poll() is not None, 0.3)
@@ -92,7 +96,7 @@ def test_the_sender_waits_for_the_receipt(tmp_path: Path, shell: str, skip: int)
 def test_the_sender_ends_when_nobody_listens_any_more(tmp_path: Path, shell: str) -> None:
     path = tmp_path / "large"
     path.write_bytes(b"0" * 1_000_000)  # more than a pipe holds
-    with sending(shell, Part((str(path),), 0, 1_000_000)) as process:
+    with sending(shell, DownloadPart((str(path),), 0, 1_000_000)) as process:
         assert until(lambda: bool(children(process.pid)), 10)
         [inner] = children(process.pid)
         assert until(lambda: bool(children(inner)), 10)
@@ -104,8 +108,8 @@ def test_the_sender_ends_when_nobody_listens_any_more(tmp_path: Path, shell: str
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_sender_that_fails_says_why(tmp_path: Path, shell: str) -> None:
-    with sending(shell, Part((f"{tmp_path}/nothing",), 0, 5)) as process:
-        arrival = _Arrival(Part(("/nothing",), 0, 5), "MARK", lambda data: None)
+    with sending(shell, DownloadPart((f"{tmp_path}/nothing",), 0, 5)) as process:
+        arrival = _Arrival(DownloadPart(("/nothing",), 0, 5), "MARK", lambda data: None)
         while not arrival.take(STDERR, os.read(process.stderr.fileno(), 4096)):
             pass
         with pytest.raises(FileProblem, match="No such file or directory"):
@@ -129,7 +133,7 @@ def test_only_all_bytes_and_the_mark_are_an_arrival(
     frames: list[tuple[int, bytes]], error: type[Exception] | None
 ) -> None:
     came = bytearray()
-    arrival = _Arrival(Part(("/a",), 0, 5), "MARK", came.extend)
+    arrival = _Arrival(DownloadPart(("/a",), 0, 5), "MARK", came.extend)
     for frame in frames:
         arrival.take(*frame)
     assert len(came) <= 5

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.scratch_pod import Wanted, Work, manifest
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.scratch_pod import (
+    ScratchPodOptions,
+    Work,
+    manifest,
+)
 
 MIB = 1024 * 1024
 
@@ -24,7 +28,7 @@ def server(volume: dict[str, Any] | None = None, mount: dict[str, Any] | None = 
 
 
 def made(pod: dict[str, Any], path: str = "/backups/x", space: int | None = None, **wanted: Any) -> Any:
-    return manifest(pod, "postgres", Work(path, space), Wanted(**wanted), 300)
+    return manifest(pod, "postgres", Work(path, space), ScratchPodOptions(**wanted), 300)
 
 
 def volumes(pod: Any) -> dict[str, Any]:

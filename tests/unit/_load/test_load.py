@@ -12,7 +12,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._load impor
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._load.archive_entries import in_pieces, passes
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._load.loaders import (
     Dump,
-    Ended,
+    LoaderEnd,
     RestoreRefused,
     Runner,
 )
@@ -52,32 +52,32 @@ THE_BACKUP = [
 
 @pytest.mark.parametrize("text", THE_PLACE)
 def test_the_place_is_to_blame(text: str) -> None:
-    assert Ended("pg_restore", 1, text).refused().place_to_blame
+    assert LoaderEnd("pg_restore", 1, text).refused().place_to_blame
 
 
 @pytest.mark.parametrize("text", THE_BACKUP)
 def test_the_backup_is_to_blame(text: str) -> None:
-    error = Ended("pg_restore", 1, text).refused()
+    error = LoaderEnd("pg_restore", 1, text).refused()
     assert not error.place_to_blame
     assert text.splitlines()[0] in error.message
 
 
 @pytest.mark.parametrize("text", [*THE_PLACE[1:4], THE_PLACE[0]])
 def test_a_server_that_is_gone_and_a_full_disk_end_a_load(text: str) -> None:
-    assert Ended("pg_restore", 1, f"{text}\npg_restore: warning: errors ignored on restore: 7").lost()
-    assert not any(Ended("pg_restore", 1, each).lost() for each in THE_BACKUP)
+    assert LoaderEnd("pg_restore", 1, f"{text}\npg_restore: warning: errors ignored on restore: 7").lost()
+    assert not any(LoaderEnd("pg_restore", 1, each).lost() for each in THE_BACKUP)
 
 
 def test_a_long_statement_does_not_hide_the_message() -> None:
     text = f"pg_restore: error: could not execute query: ERROR:  syntax error\nCommand was: {'x' * 100_000}"
-    error = Ended("pg_restore", 1, text).refused()
+    error = LoaderEnd("pg_restore", 1, text).refused()
     assert not error.place_to_blame
     assert "syntax error" in error.message
     assert len(error.message) < 5000
 
 
 def test_a_full_disk_is_to_blame_whatever_was_told() -> None:
-    assert Ended("pg_restore", 1, THE_BACKUP[0], cramped=True).refused().place_to_blame
+    assert LoaderEnd("pg_restore", 1, THE_BACKUP[0], cramped=True).refused().place_to_blame
 
 
 @pytest.mark.parametrize("status", [-9, 137, -15, 143])

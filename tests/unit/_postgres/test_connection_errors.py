@@ -9,8 +9,8 @@ import pytest
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection_errors import refused
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.login_failure import (
     Answer,
-    Failure,
-    Refusal,
+    LoginFailure,
+    LoginRefusal,
     classify,
     not_connected,
 )
@@ -23,20 +23,20 @@ SOCKET = 'connection to server on socket "/var/run/postgresql/.s.PGSQL.5432" fai
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (Answer(refusals=(Refusal("28000", "auth_failed"),)), "ansible_become: true"),
-        (Answer(refusals=(Refusal("28000", "auth_failed"),), password_used=True), "pg_hba.conf"),  # LDAP, PAM
-        (Answer(refusals=(Refusal("3D000", "InitPostgres"),)), "Did you mean 'shop'?"),
-        (Answer(refusals=(Refusal("28000", "InitializeSessionUserId"),)), "login_user"),
-        (Answer(refusals=(Refusal("28P01", "auth_failed"),)), "login_password"),
-        (Answer(refusals=(Refusal("28P01"),)), "login_password"),  # as a pooler answers
-        (Answer(refusals=(Refusal("58P01", "internal_load_library"),)), "session_preload_libraries"),
-        (Answer(refusals=(Refusal("XX000", "incompatible_module_error"),)), "session_preload_libraries"),
-        (Answer(refusals=(Refusal("P0001", "exec_stmt_raise"),)), "server's log"),  # an event trigger for logins
+        (Answer(refusals=(LoginRefusal("28000", "auth_failed"),)), "ansible_become: true"),
+        (Answer(refusals=(LoginRefusal("28000", "auth_failed"),), password_used=True), "pg_hba.conf"),  # LDAP, PAM
+        (Answer(refusals=(LoginRefusal("3D000", "InitPostgres"),)), "Did you mean 'shop'?"),
+        (Answer(refusals=(LoginRefusal("28000", "InitializeSessionUserId"),)), "login_user"),
+        (Answer(refusals=(LoginRefusal("28P01", "auth_failed"),)), "login_password"),
+        (Answer(refusals=(LoginRefusal("28P01"),)), "login_password"),  # as a pooler answers
+        (Answer(refusals=(LoginRefusal("58P01", "internal_load_library"),)), "session_preload_libraries"),
+        (Answer(refusals=(LoginRefusal("XX000", "incompatible_module_error"),)), "session_preload_libraries"),
+        (Answer(refusals=(LoginRefusal("P0001", "exec_stmt_raise"),)), "server's log"),  # an event trigger for logins
         (
-            Answer(refusals=(Refusal("28000", "ClientAuthentication"), Refusal("28P01", "auth_failed"))),
+            Answer(refusals=(LoginRefusal("28000", "ClientAuthentication"), LoginRefusal("28P01", "auth_failed"))),
             "login_password",
         ),
-        (Answer(refusals=(Refusal("08006"),)), "port-forward"),
+        (Answer(refusals=(LoginRefusal("08006"),)), "port-forward"),
         (Answer(succeeded=True), "Run this again"),
         (read("SSL SYSCALL error: EOF detected"), "the server runs"),
         (read(f"{SOCKET}Permission denied"), "ansible_become_user"),
@@ -48,7 +48,7 @@ SOCKET = 'connection to server on socket "/var/run/postgresql/.s.PGSQL.5432" fai
 )
 def test_a_failed_connection_has_a_step_that_helps(answer: Answer, said: str) -> None:
     reason = classify(answer, socket=True)
-    error = not_connected("database 'shpo'", "shpo", "postgres", Failure("x", reason), ["other", "shop"])
+    error = not_connected("database 'shpo'", "shpo", "postgres", LoginFailure("x", reason), ["other", "shop"])
     assert said in error.message
     assert error.details == {"sqlstate": "", "reason": reason.word}
 
@@ -61,8 +61,8 @@ DETAIL:  x
 HINT:  y
 MESTO:  ClientAuthentication, auth.c:543
 """
-    assert read(text).refusals == (Refusal("28P01", "auth_failed"), Refusal("28000", "ClientAuthentication"))
-    assert read("FATAL:  08P01: no such user\n").refusals == (Refusal("08P01"),)
+    assert read(text).refusals == (LoginRefusal("28P01", "auth_failed"), LoginRefusal("28000", "ClientAuthentication"))
+    assert read("FATAL:  08P01: no such user\n").refusals == (LoginRefusal("08P01"),)
 
 
 class _Refusal(Exception):

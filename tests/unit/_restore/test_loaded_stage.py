@@ -17,14 +17,14 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._load.refus
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._load.source_settings import Lack
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.connection import Login, Server
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore import loaded_stage
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.loaded_stage import Loading
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._restore.loaded_stage import StageLoading
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 
 WAY = {"tablespace": "pg_default", "keeps_tablespaces": False, "bin_dir": None, "login": "postgres"}
 BEGUN = Mark("staging", "shop", "shop_20260101T000000Z", "2026-01-01T00:00:00Z", name="shop_staged")
 PROOF = Fingerprint("content", "record-3", 15)
 REFUSED = Refusal("CREATE EXTENSION old", 'extension "old" is not available', "0A000", "Could not open it.", False)
-LOADING = Loading(
+LOADING = StageLoading(
     WAY,
     True,
     Loaded([REFUSED], 1, True),
@@ -87,7 +87,7 @@ def test_a_mark_that_was_written_by_hand_raises_nothing(name: str, value: Any) -
     known = databases._read(json.dumps(document))
     assert known is not None
     found = loaded_stage.read(known)
-    assert found is None or isinstance(found, Loading)
+    assert found is None or isinstance(found, StageLoading)
     for other in (None, 7, "text", [1]):
         assert loaded_stage.read(replace(known, loading=other)) is None  # type: ignore[arg-type]
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import FileProblem
-from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.scratch_pod import Wanted
+from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.scratch_pod import ScratchPodOptions
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.base import FileInfo
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._target.local import LocalTarget
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._verify.restore_copy import ScratchLocation
@@ -40,7 +40,7 @@ class _Pods(LocalTarget):
 
 def opened(tmp_path: Path, shift_s: float, jobs: int | None = None) -> ScratchLocation:
     (tmp_path / "manifest.json").write_text("{}")
-    pod = ScratchPod(cast("Any", _Pods(shift_s)), Wanted(), jobs)
+    pod = ScratchPod(cast("Any", _Pods(shift_s)), ScratchPodOptions(), jobs)
     with pod.opened(PLACE, str(tmp_path), None) as (dummy, place):
         return place
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..._errors import InvalidInput
 from ..._findings import Finding
 from ..._kube.cluster import Cluster
-from ..._kube.jobs import Job, find_cron_job, jobs_of, log_tail, telling, why_waiting
+from ..._kube.jobs import KubeJob, find_cron_job, jobs_of, log_tail, telling, why_waiting
 from ..._units import from_rfc3339, human_duration, read_zone, to_rfc3339
 from .cron import Cron
 
@@ -30,7 +30,7 @@ _NOW = "Run the playbook godel.postgres_runbook.backup now, with backup_from_sch
 class Run:
     """A Job of the schedule, with the end of its log when it failed, and what keeps it from starting when it runs."""
 
-    job: Job
+    job: KubeJob
     log: Sequence[str] = ()
     waiting: str = ""
 

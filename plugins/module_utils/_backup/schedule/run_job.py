@@ -23,7 +23,7 @@ from ..._kube.access import Right, refuse_missing
 from ..._kube.cluster import Cluster, patiently
 from ..._kube.jobs import (
     BATCH,
-    Job,
+    KubeJob,
     find_cron_job,
     instance_of,
     jobs_of,
@@ -67,7 +67,7 @@ class Start:
     """What a run begins with: the CronJob, and the Job of it that runs already."""
 
     cron_job: Mapping[str, Any]
-    running: Job | None
+    running: KubeJob | None
 
 
 def look(cluster: Cluster, name: str) -> Start:
@@ -90,7 +90,7 @@ def look(cluster: Cluster, name: str) -> Start:
     return Start(found, running[-1] if running else None)
 
 
-def run(cluster: Cluster, start: Start, now: datetime, wait_s: float) -> Job:
+def run(cluster: Cluster, start: Start, now: datetime, wait_s: float) -> KubeJob:
     """Start a Job, or join the one that runs, and wait until it has succeeded. An interrupt ends what this began.
 
     Raises:
@@ -109,7 +109,7 @@ def run(cluster: Cluster, start: Start, now: datetime, wait_s: float) -> Job:
         raise
 
 
-def _create(cluster: Cluster, body: Mapping[str, Any]) -> Job:
+def _create(cluster: Cluster, body: Mapping[str, Any]) -> KubeJob:
     """Create the Job once, over a connection that may be cut: its name is unique."""
     name = body["metadata"]["name"]
     try:
@@ -127,7 +127,7 @@ def _delete(cluster: Cluster, name: str) -> None:
         cluster.request("DELETE", cluster.path("jobs", name, api=BATCH), body=body)
 
 
-def _wait(cluster: Cluster, job: Job, wait_s: float) -> Job:
+def _wait(cluster: Cluster, job: KubeJob, wait_s: float) -> KubeJob:
     deadline = time.monotonic() + wait_s
     while True:
         job = _look_again(cluster, job)
@@ -153,7 +153,7 @@ def _wait(cluster: Cluster, job: Job, wait_s: float) -> Job:
         time.sleep(_POLL_S)
 
 
-def _look_again(cluster: Cluster, job: Job) -> Job:
+def _look_again(cluster: Cluster, job: KubeJob) -> KubeJob:
     try:
         path = cluster.path("jobs", job.name, api=BATCH)
         found = read_job(patiently(lambda: cluster.request("GET", path), _PATIENCE_S))
@@ -166,12 +166,12 @@ def _look_again(cluster: Cluster, job: Job) -> Job:
     return found
 
 
-def _failure(cluster: Cluster, job: Job, what: str, why: str, remedy: str, log: list[str]) -> JobFailed:
+def _failure(cluster: Cluster, job: KubeJob, what: str, why: str, remedy: str, log: list[str]) -> JobFailed:
     subject = f"job {cluster.namespace}/{job.name}"
     return JobFailed(what, subject=subject, why=why, remedy=remedy, details={"job": job.name, "log": log})
 
 
-def backup_of(catalog: Catalog, db: str, job: Job, known: Entry | None, now: datetime) -> Entry:
+def backup_of(catalog: Catalog, db: str, job: KubeJob, known: Entry | None, now: datetime) -> Entry:
     """The backup that a Job has added to the catalog; `known` was the newest one before.
 
     Raises:

@@ -68,7 +68,7 @@ class ActivityPlan(Plan):
 
 
 @dataclass(frozen=True)
-class Facts:
+class ActivityFacts:
     """What was read. Every mapping is a row as results show it.
 
     Sessions of running procedures are in `procedures` and `blocking`, and in none of the other lists.
@@ -102,7 +102,7 @@ class Facts:
         return [row for row in self.roots if not row["procedure"]]
 
 
-def read(session: Session, plan: ActivityPlan) -> Facts:
+def read(session: Session, plan: ActivityPlan) -> ActivityFacts:
     """Four statements."""
     [limits] = session.query(sql.SERVER, {"top": plan.top})
     limits = limits._asdict()
@@ -126,7 +126,7 @@ def read(session: Session, plan: ActivityPlan) -> Facts:
     blocking = _trees(session.query(sql.BLOCKING, values), plan)
     prepared = [_prepared(row) for row in limits.pop("prepared") or []]
     reported = session.backend_pid  # by the handshake: that of a pooler, if one is in between
-    return Facts(
+    return ActivityFacts(
         limits=limits,
         sums=sums,
         counts=counts,

@@ -15,7 +15,7 @@ from ..._findings import SEVERITIES, Finding
 from ..._postgres.procedures import Procedure, running
 from ..._units import counted, human_duration
 from .blocking import PREPARED
-from .facts import ActivityPlan, Facts, who
+from .facts import ActivityFacts, ActivityPlan, who
 
 _TERMINATE = "Run the playbook godel.postgres_runbook.terminate_sessions with"
 _BURST_S = 5.0  # many that wait are critical only when they have waited this long: locks come and go
@@ -23,7 +23,7 @@ FORMULA = "connections = (core_count * 2) + effective_spindle_count"
 SOURCE = "https://wiki.postgresql.org/wiki/Number_Of_Database_Connections"
 
 
-def judge(facts: Facts, plan: ActivityPlan) -> list[Finding]:
+def judge(facts: ActivityFacts, plan: ActivityPlan) -> list[Finding]:
     """All findings, the worst first."""
     found = [
         *_connections(facts, plan),
@@ -39,7 +39,7 @@ def judge(facts: Facts, plan: ActivityPlan) -> list[Finding]:
     return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 
-def _connections(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+def _connections(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[Finding]:
     count, usable = facts.sums["sessions"], facts.usable
     ratio = count / usable
     severity, limit = "ok", plan.connections_ratio_warning
@@ -58,14 +58,14 @@ def _connections(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     yield Finding("connections", severity, "max_connections", round(ratio, 4), limit, message, remedy)
 
 
-def _hidden(facts: Facts) -> Iterator[Finding]:
+def _hidden(facts: ActivityFacts) -> Iterator[Finding]:
     """Sessions that were not seen were not judged: a result without a problem would claim that they were."""
     if not facts.limits["sees_all"]:
         message = "This login cannot see what sessions of other roles do, so these were not checked."
         yield Finding("activity_rights", "info", "pg_monitor", False, True, message, "Grant the login pg_monitor.")
 
 
-def _blocking(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+def _blocking(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[Finding]:
     for row in facts.roots[: plan.top]:
         long = row["longest_wait_s"] >= plan.blocking_warning_s
         burst_s = min(_BURST_S, plan.blocking_warning_s)
@@ -92,7 +92,9 @@ def _blocking(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
         yield Finding("blocking", severity, subject, value, threshold, message, remedy)
 
 
-def _behind_a_procedure(root: dict[str, Any], facts: Facts, severity: str, value: float, threshold: float) -> Finding:
+def _behind_a_procedure(
+    root: dict[str, Any], facts: ActivityFacts, severity: str, value: float, threshold: float
+) -> Finding:
     """The lock belongs to a backup, say, which must end by itself; only the first session in the queue can give way."""
     procedure = next((each for each in running(facts.procedures) if root["pid"] in each.pids), None)
     procedure = procedure or running([root])[0]
@@ -117,7 +119,7 @@ def _aged(age: float, warning: float, critical: float | None) -> tuple[str, floa
     return ("critical", critical) if critical is not None and age >= critical else ("warning", warning)
 
 
-def _idle(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+def _idle(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[Finding]:
     count = facts.sums["idle_too_long"]
     if count and facts.idle:
         oldest = facts.idle[0]
@@ -133,7 +135,7 @@ def _idle(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
         yield Finding("idle_in_transaction", severity, f"pid {oldest['pid']}", age, limit, message, remedy)
 
 
-def _queries(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+def _queries(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[Finding]:
     count = facts.sums["queries_too_long"]
     if count and facts.queries:
         oldest = facts.queries[0]
@@ -147,7 +149,7 @@ def _queries(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
         yield Finding("long_query", severity, f"pid {oldest['pid']}", age, limit, message, remedy)
 
 
-def _transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+def _transactions(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[Finding]:
     """Long transactions that are neither idle nor in one long query, as of a batch job with many short ones."""
     reported = {row["pid"] for row in facts.idle if (row["state_age_s"] or 0.0) > plan.idle_in_transaction_warning_s}
     reported |= {row["pid"] for row in facts.queries if (row["query_age_s"] or 0.0) > plan.query_warning_s}
@@ -170,7 +172,7 @@ def _transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
     yield Finding("long_transaction", severity, f"pid {oldest['pid']}", age, limit, message, remedy)
 
 
-def _procedures(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+def _procedures(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[Finding]:
     for each in running(facts.procedures):
         yield procedure_finding(each, plan.procedure_warning_s)
 
@@ -191,7 +193,7 @@ def _sessions(count: int) -> str:
     return "1 session is" if count == 1 else f"{count} sessions are"
 
 
-def _prepared_transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+def _prepared_transactions(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[Finding]:
     for each in facts.prepared:
         if each["age_s"] < plan.prepared_warning_s:
             continue
@@ -208,7 +210,7 @@ def _prepared_transactions(facts: Facts, plan: ActivityPlan) -> Iterator[Finding
 # --- pools
 
 
-def pool(facts: Facts, plan: ActivityPlan) -> dict[str, object]:
+def pool(facts: ActivityFacts, plan: ActivityPlan) -> dict[str, object]:
     """How many connections a pool should have, and how that compares with what is seen now."""
     busy = max(0, facts.sums["active"] - 1) + facts.sums["idle_in_transaction"]  # one of the active is our own
     size = None if plan.cores is None else plan.cores * 2 + plan.spindles
@@ -237,7 +239,7 @@ def pool(facts: Facts, plan: ActivityPlan) -> dict[str, object]:
     }
 
 
-def _pool_finding(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
+def _pool_finding(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[Finding]:
     recommended = pool(facts, plan)
     busy, size = recommended["busy_now"], recommended["recommended_size"]
     if isinstance(size, int) and isinstance(busy, int) and busy > size:
@@ -247,7 +249,7 @@ def _pool_finding(facts: Facts, plan: ActivityPlan) -> Iterator[Finding]:
         yield Finding("pool_size", "info", "connections", busy, size, str(recommended["advice"]), remedy)
 
 
-def pooler(facts: Facts) -> dict[str, object]:
+def pooler(facts: ActivityFacts) -> dict[str, object]:
     """Whether a pooler such as PgBouncer stands between clients and server."""
     if facts.through_pooler:
         how = "This connection has another pid than its server process: it goes through a pooler such as PgBouncer."

@@ -12,7 +12,7 @@ from datetime import datetime
 from ..._findings import Finding
 from ..._postgres.connection import Session
 from ..._postgres.procedures import running
-from .facts import LISTS, ActivityPlan, Facts, read
+from .facts import LISTS, ActivityFacts, ActivityPlan, read
 from .judgement import judge, pool, pooler
 
 __all__ = ["ActivityPlan", "ActivityReport", "collect", "describe"]
@@ -22,7 +22,7 @@ __all__ = ["ActivityPlan", "ActivityReport", "collect", "describe"]
 class ActivityReport:
     """Facts, findings, and notes on what could not be read."""
 
-    facts: Facts
+    facts: ActivityFacts
     plan: ActivityPlan
     findings: list[Finding]
     notes: list[str]
@@ -68,7 +68,7 @@ def collect(session: Session, plan: ActivityPlan, now: datetime) -> ActivityRepo
     return ActivityReport(facts, plan, judge(facts, plan), list(_notes(facts, plan)))
 
 
-def _notes(facts: Facts, plan: ActivityPlan) -> Iterator[str]:
+def _notes(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[str]:
     if not facts.limits["sees_all"]:
         yield (
             "State, age, client and query of other roles' sessions are hidden from this login: grant it pg_monitor. "

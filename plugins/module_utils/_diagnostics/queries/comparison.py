@@ -12,7 +12,7 @@ from typing import Any
 
 from ..._errors import InvalidInput
 from ..._units import counted, from_rfc3339, to_rfc3339
-from .statistics import Facts, Query, Statistics
+from .statistics import Query, Statistics, StatisticsFacts
 
 _SPARE_S = 1e-6  # samples are rounded
 _SECOND = timedelta(seconds=1)  # and their times cut
@@ -63,7 +63,7 @@ def _number(given: Any) -> int | None:
 
 
 @dataclass(frozen=True)
-class Change:
+class QueryChange:
     """One statement in the interval between two samples."""
 
     query: Query
@@ -106,12 +106,12 @@ class Comparison:
 
     since: datetime | None = None
     reset: bool = False
-    changes: list[Change] = field(default_factory=list)
+    changes: list[QueryChange] = field(default_factory=list)
     new: list[Query] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def compare(facts: Facts, statistics: Statistics, scope: str, baseline: Baseline) -> Comparison:
+def compare(facts: StatisticsFacts, statistics: Statistics, scope: str, baseline: Baseline) -> Comparison:
     """The interval since the baseline. What cannot be compared is said instead."""
     since = to_rfc3339(baseline.collected_at)
     if baseline.scope is not None and baseline.scope != scope:
@@ -177,8 +177,8 @@ def _backwards(query: Query, before: tuple[int, float]) -> bool:
 
 def _changes(
     queries: Sequence[Query], baseline: Baseline, reset: bool, begun: Collection[int]
-) -> tuple[list[Change], list[Query]]:
-    changes: list[Change] = []
+) -> tuple[list[QueryChange], list[Query]]:
+    changes: list[QueryChange] = []
     new: list[Query] = []
     for query in queries:
         if query.queryid is None:
@@ -193,10 +193,10 @@ def _changes(
         made = query.calls - (0 if restarted else calls)
         spent = query.total_time_s - (0.0 if restarted else total_s)
         if made > 0 and calls > 0:
-            changes.append(Change(query, made, max(0.0, spent), total_s / calls, restarted))
+            changes.append(QueryChange(query, made, max(0.0, spent), total_s / calls, restarted))
     return changes, new
 
 
-def _with_ratio(change: Change, total_s: float) -> Change:
+def _with_ratio(change: QueryChange, total_s: float) -> QueryChange:
     ratio = change.total_time_s / total_s if total_s > 0 else 0.0
     return replace(change, time_ratio=min(1.0, ratio))

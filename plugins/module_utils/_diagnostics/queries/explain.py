@@ -16,7 +16,7 @@ from ..._errors import QueryFailed
 from ..._postgres.connection import Session
 from ..._postgres.query_texts import is_planned
 from . import sql
-from .statistics import Facts, Query
+from .statistics import Query, StatisticsFacts
 
 _FIRST_MAJOR = 16  # https://www.postgresql.org/docs/16/release-16.html: EXPLAIN (GENERIC_PLAN)
 
@@ -40,7 +40,7 @@ class Explained:
 
 
 def explain(
-    session: Session, facts: Facts, queries: Sequence[Query], timeout_ms: int
+    session: Session, facts: StatisticsFacts, queries: Sequence[Query], timeout_ms: int
 ) -> tuple[list[Explained], list[str]]:
     """The generic plans of statements of this database, and notes on all of them."""
     if facts.server_major < _FIRST_MAJOR:
@@ -62,7 +62,7 @@ def explain(
     return explained, []
 
 
-def left_out(query: Query, facts: Facts) -> str:
+def left_out(query: Query, facts: StatisticsFacts) -> str:
     """Why a statement must not be explained; empty when it may."""
     text = query.text or ""
     if query.queryid is None or not text:

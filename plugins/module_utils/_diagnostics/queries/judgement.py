@@ -13,7 +13,7 @@ from ..._findings import Finding
 from ..._plan import Plan, no_option
 from ..._units import counted, human_duration, human_size, to_rfc3339
 from .comparison import Comparison
-from .statistics import Facts, Query, Statistics
+from .statistics import Query, Statistics, StatisticsFacts
 
 _SHOWN = 80
 _CREATE = "CREATE EXTENSION pg_stat_statements;"
@@ -60,7 +60,7 @@ class QueriesPlan(Plan):
     most_findings: int = no_option(50)
 
 
-def of_extension(facts: Facts) -> Iterator[Finding]:
+def of_extension(facts: StatisticsFacts) -> Iterator[Finding]:
     """A finding when queries are not counted, with the commands that enable it; or when the extension is old."""
     where = "on the primary, " if facts.standby else ""
     create = f"{where}in the database {facts.database}: {_CREATE}"
@@ -119,11 +119,11 @@ def of_extension(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _of_server(check: str, facts: Facts, message: str, remedy: str) -> Finding:
+def _of_server(check: str, facts: StatisticsFacts, message: str, remedy: str) -> Finding:
     return Finding(check, "warning", facts.database, None, None, message, remedy)
 
 
-def _preload(facts: Facts) -> str:
+def _preload(facts: StatisticsFacts) -> str:
     """The command, with what is loaded already. Each library is a literal of its own: one for all would be one name."""
     known = facts.settings.get("shared_preload_libraries")
     if known is None:
@@ -140,7 +140,9 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def of_statistics(facts: Facts, statistics: Statistics, plan: QueriesPlan, now: datetime) -> Iterator[Finding]:
+def of_statistics(
+    facts: StatisticsFacts, statistics: Statistics, plan: QueriesPlan, now: datetime
+) -> Iterator[Finding]:
     """Evicted statements, because there was no room for them."""
     if not statistics.evictions or statistics.stats_reset is None:
         return

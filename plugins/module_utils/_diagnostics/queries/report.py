@@ -17,7 +17,7 @@ from ..._units import counted, human_duration, to_rfc3339
 from . import judgement
 from .comparison import Baseline, Comparison, compare
 from .judgement import QueriesPlan
-from .statistics import Facts, Query, Statistics, read, read_facts, sample, with_texts
+from .statistics import Query, Statistics, StatisticsFacts, read, read_facts, sample, with_texts
 
 __all__ = ["Baseline", "QueriesPlan", "QueriesReport", "collect", "describe"]
 
@@ -28,7 +28,7 @@ _NO_RIGHT = sqlstate.INSUFFICIENT_PRIVILEGE
 class QueriesReport:
     """Facts, findings, and notes on what could not be read."""
 
-    facts: Facts
+    facts: StatisticsFacts
     findings: list[Finding]
     notes: list[str]
     queries: list[Query] = field(default_factory=list)
@@ -132,7 +132,7 @@ def _with_texts(comparison: Comparison, told: Mapping[str, Query]) -> Comparison
     return replace(comparison, changes=changes, new=[told[each.key] for each in comparison.new])
 
 
-def _refused(facts: Facts) -> Finding:
+def _refused(facts: StatisticsFacts) -> Finding:
     return Finding(
         check="query_stats_refused",
         severity="warning",
@@ -144,7 +144,7 @@ def _refused(facts: Facts) -> Finding:
     )
 
 
-def _notes(facts: Facts, statistics: Statistics, plan: QueriesPlan, trouble: str) -> Sequence[str]:
+def _notes(facts: StatisticsFacts, statistics: Statistics, plan: QueriesPlan, trouble: str) -> Sequence[str]:
     notes = []
     if statistics.hidden_count:
         notes.append(

@@ -21,7 +21,7 @@ HIDDEN = "<insufficient privilege>"  # as the extension says it itself
 
 
 @dataclass(frozen=True)
-class Facts:
+class StatisticsFacts:
     """The extension and what this login may see of it. `settings` has those that the login may read."""
 
     version: str | None
@@ -152,14 +152,16 @@ class Statistics:
     evictions: int | None = None
 
 
-def read_facts(session: Session) -> Facts:
+def read_facts(session: Session) -> StatisticsFacts:
     """Whether the extension is there, and at work."""
     row = session.query(sql.FACTS)[0]._asdict()
     row["settings"] = row["settings"] or {}
-    return Facts(**row, server_major=session.server_version // 10000)
+    return StatisticsFacts(**row, server_major=session.server_version // 10000)
 
 
-def read(session: Session, facts: Facts, *, all_databases: bool, sort: str, top: int, sample: int) -> Statistics:
+def read(
+    session: Session, facts: StatisticsFacts, *, all_databases: bool, sort: str, top: int, sample: int
+) -> Statistics:
     """The figures: of the first `top` by `sort` and of the first `sample` by total time."""
     evictions = stats_reset = None
     if facts.has_info:
@@ -210,7 +212,7 @@ def _query(row: Any, block: int) -> Query:
 
 
 def with_texts(
-    session: Session, facts: Facts, queries: Sequence[Query], wanted: Iterable[Query], length: int
+    session: Session, facts: StatisticsFacts, queries: Sequence[Query], wanted: Iterable[Query], length: int
 ) -> tuple[list[Query], str]:
     """The same statements, those that are wanted with the beginning of their texts; and why not, if that failed."""
     known = [each for each in wanted if each.queryid is not None]
@@ -244,7 +246,7 @@ def _with_text(query: Query, texts: Mapping[tuple[str, int, int], tuple[str | No
     return replace(query, text=text, cut=cut)
 
 
-def sample(facts: Facts, statistics: Statistics, scope: str, size: int, now: datetime) -> dict[str, object]:
+def sample(facts: StatisticsFacts, statistics: Statistics, scope: str, size: int, now: datetime) -> dict[str, object]:
     """What a later run compares with: of the first `size` by total time only the counters."""
     largest = sorted(statistics.queries, key=lambda each: -each.total_time_s)
     kept = [each for each in largest if each.queryid is not None][:size]

@@ -89,7 +89,7 @@ class Standby:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReplicationFacts:
     """All that was read. `server` is None when not even that could be."""
 
     server: Mapping[str, Any] | None = None
@@ -144,7 +144,7 @@ def required_standbys(names: str) -> int:
     return int(match[2]) if match else 1
 
 
-def synchronous(facts: Facts) -> Synchronous | None:
+def synchronous(facts: ReplicationFacts) -> Synchronous | None:
     """What COMMIT waits for; None on a standby, and where nothing is synchronous."""
     names = facts.setting("synchronous_standby_names")
     if facts.server is None or facts.standby is not None or not names.strip():
@@ -161,7 +161,7 @@ def synchronous(facts: Facts) -> Synchronous | None:
     )
 
 
-def read(session: Session, limit: int) -> Facts:
+def read(session: Session, limit: int) -> ReplicationFacts:
     """Read all of it; what cannot be read is a gap, and nothing is read from a server that was lost."""
     gaps: list[Gap] = []
 
@@ -186,7 +186,7 @@ def read(session: Session, limit: int) -> Facts:
     standby = None
     if server and server["standby"]:
         standby = Standby(server, next((each["left_bytes"] for each in found["replay"]), None))
-    return Facts(server, standby, replicas, slots, found["subscription"], found["publication"], tuple(gaps))
+    return ReplicationFacts(server, standby, replicas, slots, found["subscription"], found["publication"], tuple(gaps))
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..._findings import SEVERITIES, Finding
 from ..._units import counted, human_duration, human_size
-from .facts import STAGES, Facts, Synchronous, synchronous
+from .facts import STAGES, ReplicationFacts, Synchronous, synchronous
 from .logical import judge_subscriptions
 from .plan import NEVER_TIMES_OUT_S, PLAYBOOK, ReplicationPlan
 from .slots import judge_capacity, judge_slot
@@ -29,7 +29,7 @@ _WHERE = {
 }
 
 
-def judge(facts: Facts, plan: ReplicationPlan) -> list[Finding]:
+def judge(facts: ReplicationFacts, plan: ReplicationPlan) -> list[Finding]:
     """All findings, the worst first."""
     found = [*_gaps(facts)]
     if facts.server is not None:
@@ -48,7 +48,7 @@ def judge(facts: Facts, plan: ReplicationPlan) -> list[Finding]:
     return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 
-def _gaps(facts: Facts) -> Iterator[Finding]:
+def _gaps(facts: ReplicationFacts) -> Iterator[Finding]:
     for gap in facts.gaps:
         if gap.lost:
             yield Finding(
@@ -75,12 +75,12 @@ def _gaps(facts: Facts) -> Iterator[Finding]:
 # --- replicas of this server
 
 
-def connected(facts: Facts) -> int:
+def connected(facts: ReplicationFacts) -> int:
     """How many replicas are connected; without rights, all that are no logical subscribers."""
     return sum(each["kind"] == "replica" for each in facts.replicas)
 
 
-def _expected(facts: Facts, plan: ReplicationPlan) -> Iterator[Finding]:
+def _expected(facts: ReplicationFacts, plan: ReplicationPlan) -> Iterator[Finding]:
     if plan.expected_replicas is None or any(gap.what == "replicas" for gap in facts.gaps):
         return
     there = connected(facts)
@@ -108,7 +108,7 @@ def name_of(replica: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> 
     return f"{name} ({which})"
 
 
-def _replica(replica: Mapping[str, Any], facts: Facts, plan: ReplicationPlan) -> Iterator[Finding]:
+def _replica(replica: Mapping[str, Any], facts: ReplicationFacts, plan: ReplicationPlan) -> Iterator[Finding]:
     if replica["kind"] == "backup":
         return
     name = name_of(replica, facts.replicas)
@@ -154,7 +154,7 @@ def worst_stage(replica: Mapping[str, Any]) -> str:
     return max(gaps, key=lambda stage: gaps[stage]) if gaps else "sent"
 
 
-def _synchronous(sync: Synchronous | None, facts: Facts, plan: ReplicationPlan) -> Iterator[Finding]:
+def _synchronous(sync: Synchronous | None, facts: ReplicationFacts, plan: ReplicationPlan) -> Iterator[Finding]:
     if sync is None:
         return
     waiting = f" Now waiting: {counted(sync.waiting, 'session')}." if sync.waiting else ""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..._findings import Finding
 from ..._units import human_duration
-from .facts import Facts
+from .facts import ReplicationFacts
 from .plan import NEVER_TIMES_OUT_S
 
 
@@ -20,7 +20,7 @@ def quoted(name: str) -> str:
     return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
 
 
-def judge_subscriptions(facts: Facts) -> Iterator[Finding]:
+def judge_subscriptions(facts: ReplicationFacts) -> Iterator[Finding]:
     """What is wrong with the subscriptions of a primary: those that a standby shows work elsewhere."""
     limit = float(facts.setting("wal_receiver_timeout") or 0) / 1000 or NEVER_TIMES_OUT_S
     for each in facts.subscriptions:

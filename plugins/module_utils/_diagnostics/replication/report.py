@@ -12,7 +12,7 @@ from datetime import datetime
 from ..._findings import Finding
 from ..._postgres.connection import Session
 from ..._units import counted, human_duration, human_size
-from .facts import Facts, Standby, read, receiver_values, replay_values, synchronous
+from .facts import ReplicationFacts, Standby, read, receiver_values, replay_values, synchronous
 from .judgement import connected, judge
 from .plan import ReplicationPlan
 from .standby import conflicts
@@ -24,7 +24,7 @@ __all__ = ["ReplicationPlan", "ReplicationReport", "collect", "describe"]
 class ReplicationReport:
     """Facts, findings, and notes on what could not be read."""
 
-    facts: Facts
+    facts: ReplicationFacts
     findings: list[Finding]
     notes: list[str]
 
@@ -62,7 +62,7 @@ def collect(session: Session, plan: ReplicationPlan, now: datetime) -> Replicati
     return ReplicationReport(facts, judge(facts, plan), [*_notes(facts, plan)])
 
 
-def _notes(facts: Facts, plan: ReplicationPlan) -> Iterator[str]:
+def _notes(facts: ReplicationFacts, plan: ReplicationPlan) -> Iterator[str]:
     if facts.server is None:
         return
     if not facts.sees_statistics:
@@ -84,7 +84,7 @@ def _notes(facts: Facts, plan: ReplicationPlan) -> Iterator[str]:
     yield f"Publications and the state of subscribed tables are shown for the database {facts.server['db']} only."
 
 
-def _notes_of_a_standby(facts: Facts, standby: Standby) -> Iterator[str]:
+def _notes_of_a_standby(facts: ReplicationFacts, standby: Standby) -> Iterator[str]:
     yield "A standby cannot see WAL that the primary has written but not sent: check the primary, too."
     if standby.lives_on_archive:
         yield "This standby restores WAL from an archive (restore_command): it lacks WAL that was not archived yet."

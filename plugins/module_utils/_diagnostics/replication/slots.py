@@ -10,13 +10,13 @@ from typing import Any
 
 from ..._findings import Finding
 from ..._units import human_duration, human_size
-from .facts import Facts
+from .facts import ReplicationFacts
 from .plan import MIB, ReplicationPlan
 
 _CLOSE_TO_THE_END = 0.2  # of max_slot_wal_keep_size
 
 
-def judge_slot(slot: Mapping[str, Any], facts: Facts, plan: ReplicationPlan) -> Iterator[Finding]:
+def judge_slot(slot: Mapping[str, Any], facts: ReplicationFacts, plan: ReplicationPlan) -> Iterator[Finding]:
     """A lost slot, one without a consumer, one that holds much, one that will be lost soon."""
     name, held = str(slot["name"]), slot["held_bytes"]
     drop = f"run the playbook godel.postgres_runbook.disk_space with -e disk_space_drop_slot={name}"
@@ -83,7 +83,7 @@ def judge_slot(slot: Mapping[str, Any], facts: Facts, plan: ReplicationPlan) -> 
         )  # fmt: skip
 
 
-def judge_capacity(facts: Facts) -> Iterator[Finding]:
+def judge_capacity(facts: ReplicationFacts) -> Iterator[Finding]:
     """Whether another replica, backup or subscription would still find a place."""
     for name, used, what in (
         ("max_wal_senders", len(facts.replicas), "connections for replication"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ..._findings import SEVERITIES, Finding
 from ..._units import counted, human_duration, human_size
-from .facts import Facts, Standby
+from .facts import ReplicationFacts, Standby
 from .plan import NEVER_TIMES_OUT_S, PLAYBOOK, ReplicationPlan
 
 _RESUME = (
@@ -18,7 +18,7 @@ _RESUME = (
 )
 
 
-def judge_receiver(standby: Standby, facts: Facts) -> Iterator[Finding]:
+def judge_receiver(standby: Standby, facts: ReplicationFacts) -> Iterator[Finding]:
     """Whether WAL comes in."""
     row = standby.row
     if row["receiver_pid"] is None:

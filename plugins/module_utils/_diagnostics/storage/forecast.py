@@ -29,7 +29,7 @@ _FAR_DAYS = 3650.0
 
 
 @dataclass(frozen=True)
-class Trend:
+class GrowthTrend:
     """Growth in bytes a day: what is likely, and between which limits it probably is."""
 
     per_day: float
@@ -43,7 +43,7 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class DiskForecast:
     """When it will be full.
 
     Attributes:
@@ -58,7 +58,7 @@ class Forecast:
 
     samples: int
     span_s: float
-    trend: Trend | None = None
+    trend: GrowthTrend | None = None
     full_at: datetime | None = None
     full_at_earliest: datetime | None = None
     full_at_latest: datetime | None = None
@@ -86,7 +86,7 @@ class Forecast:
         }
 
 
-def trend(points: Sequence[tuple[datetime, float]], min_span_s: float) -> tuple[Trend | None, str]:
+def trend(points: Sequence[tuple[datetime, float]], min_span_s: float) -> tuple[GrowthTrend | None, str]:
     """The growth by points in time, oldest first, and why there is none."""
     if len(points) < _LEAST_SAMPLES:
         return None, f"Growth is computed from at least {_LEAST_SAMPLES} samples. Samples so far: {len(points)}."
@@ -104,25 +104,25 @@ def trend(points: Sequence[tuple[datetime, float]], min_span_s: float) -> tuple[
     spread = _Z_95 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
     low = max(0, math.floor((len(slopes) - spread) / 2))
     high = min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2))
-    return Trend(median(slopes), slopes[low], slopes[high]), ""
+    return GrowthTrend(median(slopes), slopes[low], slopes[high]), ""
 
 
 def forecast(
     points: Sequence[tuple[datetime, float]], free_bytes: float | None, now: datetime, min_span_s: float
-) -> Forecast:
+) -> DiskForecast:
     """When `free_bytes` are used up by what has grown as the points say, oldest first."""
     span_s = (points[-1][0] - points[0][0]).total_seconds() if points else 0.0
     found, reason = trend(points, min_span_s)
     if found is None:
-        return Forecast(len(points), span_s, reason=reason)
+        return DiskForecast(len(points), span_s, reason=reason)
     if free_bytes is None:
-        return Forecast(len(points), span_s, found, reason="Free space is unknown.")
+        return DiskForecast(len(points), span_s, found, reason="Free space is unknown.")
     likely = _full(free_bytes, found.per_day, now)
     if found.per_day <= 0:
         reason = "It does not grow."
     elif likely is None:
         reason = f"It will take more than {_FAR_DAYS / 365:.0f} years."
-    return Forecast(
+    return DiskForecast(
         samples=len(points),
         span_s=span_s,
         trend=found,

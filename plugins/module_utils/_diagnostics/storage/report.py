@@ -18,7 +18,7 @@ from ..._postgres.connection import Session
 from ..._target.base import Space, Target
 from ..._units import counted, from_rfc3339, human_duration, human_size, to_rfc3339
 from . import sql
-from .forecast import DAY_S, Forecast, forecast, trend
+from .forecast import DAY_S, DiskForecast, forecast, trend
 
 _TABLES = "Run the playbook godel.postgres_runbook.storage on this database to see its largest tables."
 _ROOM = (
@@ -54,7 +54,7 @@ class StoragePlan(Plan):
 
 
 @dataclass(frozen=True)
-class Database:
+class DatabaseSize:
     """One database. `size_bytes` is None when the login may not see it; `growth` in bytes a day, None if not known."""
 
     name: str
@@ -102,12 +102,12 @@ class Sample:
 class StorageReport:
     """The sizes, the forecast, and the findings."""
 
-    databases: list[Database]
+    databases: list[DatabaseSize]
     tables: list[dict[str, object]]
     table_count: int
     tablespaces: list[dict[str, object]]
     sample: Sample
-    forecast: Forecast
+    forecast: DiskForecast
     basis: str
     findings: list[Finding]
     notes: list[str]
@@ -162,7 +162,7 @@ def collect(session: Session, plan: StoragePlan, now: datetime) -> StorageReport
     prediction = forecast(points, sample.free_bytes, now, plan.min_span_s)
     total = sum(sizes.values())
     databases = [
-        Database(
+        DatabaseSize(
             row.name,
             row.current,
             row.size_bytes,
@@ -255,7 +255,7 @@ def _notes(
 
 
 def _judge(
-    databases: Sequence[Database], prediction: Forecast, plan: StoragePlan, sample: Sample, now: datetime
+    databases: Sequence[DatabaseSize], prediction: DiskForecast, plan: StoragePlan, sample: Sample, now: datetime
 ) -> list[Finding]:
     findings = []
     if prediction.full_at is not None:
@@ -275,7 +275,7 @@ def _judge(
     return findings
 
 
-def _judge_forecast(prediction: Forecast, full_at: datetime, plan: StoragePlan, now: datetime) -> Finding:
+def _judge_forecast(prediction: DiskForecast, full_at: datetime, plan: StoragePlan, now: datetime) -> Finding:
     left_s = (full_at - now).total_seconds()
     certain = prediction.trend is not None and prediction.trend.certain
     severity, threshold = "ok", plan.full_warning_s
@@ -293,7 +293,7 @@ def _judge_forecast(prediction: Forecast, full_at: datetime, plan: StoragePlan, 
     return Finding("disk_forecast", severity, "data directory", round(left_s), threshold, message, remedy)
 
 
-def _range(prediction: Forecast) -> str:
+def _range(prediction: DiskForecast) -> str:
     def day(moment: datetime | None) -> str:
         return "never" if moment is None else f"{moment:%Y-%m-%d}"
 

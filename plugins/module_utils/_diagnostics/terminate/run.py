@@ -32,7 +32,7 @@ _HIDDEN = "its start and state are hidden from this login"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TerminateCandidate:
     """A session that matched, and its outcome. `refused`: it should end, but this login cannot end it."""
 
     row: Mapping[str, Any]
@@ -59,10 +59,10 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TerminateOutcome:
     """What was done, or would be."""
 
-    candidates: Sequence[Candidate]
+    candidates: Sequence[TerminateCandidate]
     signalled: frozenset[int]
     findings: list[Finding]
     notes: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Outcome:
         """Whether a session was signalled, or would be."""
         return bool(self.signalled)
 
-    def of(self, *outcomes: str) -> list[Candidate]:
+    def of(self, *outcomes: str) -> list[TerminateCandidate]:
         """Those with one of these outcomes."""
         return [each for each in self.candidates if each.outcome in outcomes]
 
@@ -129,7 +129,7 @@ class Outcome:
 
 def terminate(
     session: Session, plan: TerminatePlan, *, check_mode: bool, clock: Callable[[], float] = time.monotonic
-) -> Outcome:
+) -> TerminateOutcome:
     """End the sessions that match the plan.
 
     Raises:
@@ -155,20 +155,20 @@ def terminate(
         signalled = frozenset(work.cancelled | work.terminated)
         done = [_with(each, outcomes) for each in found]
     findings = [*_judge(done, plan), *_spared_blockers(done, plan), *_spared_procedures(done, plan)]
-    return Outcome(done, signalled, findings, _notes(done, plan, sees_all), check_mode)
+    return TerminateOutcome(done, signalled, findings, _notes(done, plan, sees_all), check_mode)
 
 
-def _with(each: Candidate, outcomes: Mapping[int, tuple[str, str]]) -> Candidate:
+def _with(each: TerminateCandidate, outcomes: Mapping[int, tuple[str, str]]) -> TerminateCandidate:
     if not each.chosen:
         return each
     outcome, why = outcomes[each.pid]
     return replace(each, outcome=outcome, why=why)
 
 
-def _candidate(row: Any, plan: TerminatePlan) -> Candidate:
+def _candidate(row: Any, plan: TerminatePlan) -> TerminateCandidate:
     shown = as_row(row, plan.query_length)
     kind = {"client backend": "client", None: ""}.get(row.backend_type, row.backend_type)
-    each = Candidate({**shown, "kind": kind}, row.backend_start, row.query_start)
+    each = TerminateCandidate({**shown, "kind": kind}, row.backend_start, row.query_start)
     named = [meant for meant in plan.sessions if meant.pid == row.pid]
     reason = _why_not_named(each, named) if plan.sessions else _why_spared(row, plan)
     if reason:
@@ -182,7 +182,7 @@ def _candidate(row: Any, plan: TerminatePlan) -> Candidate:
     return each
 
 
-def _why_not_named(each: Candidate, named: Iterable[SessionName]) -> str:
+def _why_not_named(each: TerminateCandidate, named: Iterable[SessionName]) -> str:
     if each.started is None or any(name.matches(each.started) for name in named):
         return ""
     return f"not the same session: this one was started at {each.row['backend_start']}"
@@ -202,12 +202,12 @@ def _why_spared(row: Any, plan: TerminatePlan) -> str:
     return reason
 
 
-def _not_found(found: Sequence[Candidate], names: Iterable[SessionName]) -> list[Candidate]:
+def _not_found(found: Sequence[TerminateCandidate], names: Iterable[SessionName]) -> list[TerminateCandidate]:
     there = {each.pid for each in found}
     empty = dict.fromkeys(_TEXTS, "")
     ages = dict.fromkeys(("session_age_s", "transaction_age_s", "state_age_s", "query_age_s"))
     return [
-        Candidate(
+        TerminateCandidate(
             {"pid": name.pid, "backend_start": None, **empty, **ages},
             outcome="gone",
             why="there is no session with this pid",
@@ -228,7 +228,7 @@ class _Work:
     cancelled: set[int] = field(default_factory=set)
     terminated: set[int] = field(default_factory=set)
 
-    def end(self, chosen: Sequence[Candidate]) -> dict[int, tuple[str, str]]:
+    def end(self, chosen: Sequence[TerminateCandidate]) -> dict[int, tuple[str, str]]:
         """The outcome of each, and its reason."""
         if self.plan.grace_s > 0 and any(each.active for each in chosen):
             self.cancelled |= self._signal(sql.CANCEL, chosen)
@@ -252,17 +252,17 @@ class _Work:
             return "cancelled", "its query was cancelled, and the session no longer matches the rule"
         return "spared", "the session no longer matches the rule"
 
-    def _signal(self, statement: str, chosen: Sequence[Candidate]) -> set[int]:
+    def _signal(self, statement: str, chosen: Sequence[TerminateCandidate]) -> set[int]:
         # Through query(): only the rows show which sessions were signalled. terminate() is not here in check mode.
         return {row.pid for row in self.session.query(statement, self._of(chosen)) if row.sent}
 
-    def _of(self, chosen: Sequence[Candidate]) -> dict[str, object]:
+    def _of(self, chosen: Sequence[TerminateCandidate]) -> dict[str, object]:
         return {**self.values, "chosen": [each.pid for each in chosen], "starts": [each.started for each in chosen]}
 
-    def _there(self, chosen: Sequence[Candidate]) -> set[int]:
+    def _there(self, chosen: Sequence[TerminateCandidate]) -> set[int]:
         return {row.pid for row in self.session.query(sql.THERE, self._of(chosen))} if chosen else set()
 
-    def _busy(self, cancelled: Sequence[Candidate]) -> bool:
+    def _busy(self, cancelled: Sequence[TerminateCandidate]) -> bool:
         """Whether one is still in the query that was cancelled."""
         began = {each.pid: each.query_started for each in cancelled}
         rows = self.session.query(sql.THERE, self._of(cancelled)) if cancelled else []
@@ -276,7 +276,7 @@ class _Work:
             pause = min(pause * 1.5, 0.5)
 
 
-def _judge(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
+def _judge(done: Sequence[TerminateCandidate], plan: TerminatePlan) -> list[Finding]:
     found = []
     for each in done:
         subject = f"pid {each.pid}"
@@ -302,7 +302,7 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _spared_procedures(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
+def _spared_procedures(done: Sequence[TerminateCandidate], plan: TerminatePlan) -> list[Finding]:
     """Procedures whose sessions match a rule. They are information: the rule was not written for them."""
     if plan.sessions or plan.include_procedures:
         return []
@@ -315,7 +315,7 @@ def _spared_procedures(done: Sequence[Candidate], plan: TerminatePlan) -> list[F
     ]  # fmt: skip
 
 
-def _spared_blockers(done: Sequence[Candidate], plan: TerminatePlan) -> list[Finding]:
+def _spared_blockers(done: Sequence[TerminateCandidate], plan: TerminatePlan) -> list[Finding]:
     """Sessions that block others, match the rule and were spared: the lock waits continue, too."""
     if plan.rule.blocking_over_s is None:
         return []
@@ -329,7 +329,7 @@ def _spared_blockers(done: Sequence[Candidate], plan: TerminatePlan) -> list[Fin
     ]  # fmt: skip
 
 
-def _notes(done: Sequence[Candidate], plan: TerminatePlan, sees_all: bool) -> list[str]:
+def _notes(done: Sequence[TerminateCandidate], plan: TerminatePlan, sees_all: bool) -> list[str]:
     notes = []
     if not sees_all and plan.judges_state:
         notes.append(

@@ -75,7 +75,7 @@ def _of_indexes(session: Session, tables: Sequence[int], plan: SchemaPlan) -> li
         return []
     known = indexes.read(session, tables=tables)
     keys = indexes.read_keys(session, tables=tables)
-    standards = advice.Standards(min_size_bytes=plan.index_min_bytes)
+    standards = advice.IndexStandards(min_size_bytes=plan.index_min_bytes)
     unknown = indexes.Counted(None, standby=False, replicas=0)
     return [each for each in advice.examine(known, keys, unknown, standards) if each.check in _OF_INDEXES]
 

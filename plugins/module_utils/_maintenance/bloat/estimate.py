@@ -15,7 +15,7 @@ from typing import Any
 
 from ..._units import to_rfc3339
 from . import layout, others
-from .layout import Column, Group
+from .layout import BloatColumn, Group
 from .relation import Relation
 
 _KINDS = {"r": "table", "m": "materialized view", "t": "toast", "i": "index"}
@@ -97,7 +97,7 @@ def heap(row: Any, page_size: int) -> Estimate:
     """Estimate a table, a TOAST table or a materialized view, from a row of `HEAPS`."""
     kept = [index for index, dropped in enumerate(row.dropped or []) if not dropped]
     columns = [
-        Column(row.lengths[i], row.aligns[i], row.widths[i], row.null_shares[i] or 0.0, row.storages[i] == "p")
+        BloatColumn(row.lengths[i], row.aligns[i], row.widths[i], row.null_shares[i] or 0.0, row.storages[i] == "p")
         for i in kept
     ]
     dropped = len(row.dropped or []) - len(kept)
@@ -166,7 +166,7 @@ def index(row: Any, page_size: int) -> Estimate:
     lengths: Sequence[int] = row.lengths or []
     nullable = any(row.null_shares or ())
     nulls = [0.0 if row.is_partial else (each or 0.0) for each in row.null_shares or ()]
-    columns = [Column(lengths[i], row.aligns[i], row.widths[i], nulls[i]) for i in range(len(lengths))]
+    columns = [BloatColumn(lengths[i], row.aligns[i], row.widths[i], nulls[i]) for i in range(len(lengths))]
     known = all(column.size is not None for column in columns) and bool(columns)
     table_rows = _rows(row)
     rows = table_rows
@@ -297,7 +297,7 @@ def _dead_entries(row: Any) -> float:
     return float(row.dead_tuples or 0) * (1 - min(1.0, row.hot_updates / ended) if ended else 1.0)
 
 
-def _with_groups(figures: Figures, row: Any, columns: Sequence[Column], table_rows: float) -> Figures:
+def _with_groups(figures: Figures, row: Any, columns: Sequence[BloatColumn], table_rows: float) -> Figures:
     """How often keys repeat. Of several columns it is known only that they repeat no more than each."""
     rows, size = figures.rows or 0.0, figures.row_bytes or 0.0
     if any(each is None for each in row.distincts):

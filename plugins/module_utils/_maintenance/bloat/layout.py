@@ -39,7 +39,7 @@ def default_fillfactor(access_method: str) -> int:
 
 
 @dataclass(frozen=True)
-class Column:
+class BloatColumn:
     """One column of a row or an index entry: what `pg_attribute` and `pg_stats` tell.
 
     `length` is that of the type, negative when it varies; `width` the mean stored size, or None without statistics.
@@ -63,7 +63,7 @@ class Column:
         return 1 if short else _ALIGNMENTS[self.align]
 
 
-def _data_size(columns: Iterable[Column]) -> float:
+def _data_size(columns: Iterable[BloatColumn]) -> float:
     """The mean size of the columns one after the other, padding between them included."""
     at = 0.0
     for column in columns:
@@ -75,11 +75,11 @@ def _data_size(columns: Iterable[Column]) -> float:
     return at
 
 
-def _is_exact(columns: Sequence[Column]) -> bool:
+def _is_exact(columns: Sequence[BloatColumn]) -> bool:
     return all(column.length >= 0 and column.null_share in (0.0, 1.0) for column in columns)
 
 
-def row_size(columns: Sequence[Column], *, some_dropped: bool = False) -> float:
+def row_size(columns: Sequence[BloatColumn], *, some_dropped: bool = False) -> float:
     """The mean aligned size of a row, its header included, its line pointer not.
 
     A dropped column is a NULL in every new row, and with a NULL comes the bitmap of all columns.
@@ -90,7 +90,7 @@ def row_size(columns: Sequence[Column], *, some_dropped: bool = False) -> float:
     return header + expected(_data_size(columns), _is_exact(columns))
 
 
-def entry_size(columns: Sequence[Column]) -> float:
+def entry_size(columns: Sequence[BloatColumn]) -> float:
     """The mean aligned size of an entry of a B-tree, its line pointer not included; a bitmap of NULLs takes 8 bytes."""
     with_nulls = 1 - math.prod(1 - column.null_share for column in columns)
     return 8 + 8 * with_nulls + expected(_data_size(columns), _is_exact(columns))

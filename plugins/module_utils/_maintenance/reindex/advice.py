@@ -23,7 +23,7 @@ from .workers import workers
 
 
 @dataclass(frozen=True)
-class Standards(Plan):
+class IndexStandards(Plan):
     """By what indexes are examined: smaller ones are left out; statistics younger than this say nothing of use."""
 
     min_size_bytes: int = 1024 * 1024
@@ -39,7 +39,7 @@ class ExaminedIndexes:
     findings: Sequence[Finding]
 
 
-def look(session: Session, schemas: Sequence[str], standards: Standards, now: datetime) -> ExaminedIndexes:
+def look(session: Session, schemas: Sequence[str], standards: IndexStandards, now: datetime) -> ExaminedIndexes:
     """Read the indexes and examine them."""
     known = read(session, schemas)
     counted = read_counted(session, now)
@@ -51,7 +51,7 @@ def examine(
     indexes: Sequence[Index],
     keys: Sequence[ForeignKey],
     counted: Counted,
-    standards: Standards,
+    standards: IndexStandards,
     busy: Iterable[int] = (),
 ) -> list[Finding]:
     """All findings, by check and then the largest first. `busy` are the tables on which an index is being built."""
@@ -150,7 +150,7 @@ def _covers(keeper: Index, index: Index) -> bool:
     return keeper.unique and keeper.immediate and keeper.nulls_equal == index.nulls_equal
 
 
-def _duplicates(twice: Sequence[tuple[Index, Index]], standards: Standards) -> Iterable[Finding]:
+def _duplicates(twice: Sequence[tuple[Index, Index]], standards: IndexStandards) -> Iterable[Finding]:
     for each, keeper in twice:
         if each.size_bytes < standards.min_size_bytes and not each.partitioned:
             continue
@@ -159,7 +159,7 @@ def _duplicates(twice: Sequence[tuple[Index, Index]], standards: Standards) -> I
         yield _sized(each, "index_duplicate", "warning", text, drop_command(each))
 
 
-def _twins(indexes: Sequence[Index], held: Mapping[int, str], standards: Standards) -> Iterable[Finding]:
+def _twins(indexes: Sequence[Index], held: Mapping[int, str], standards: IndexStandards) -> Iterable[Finding]:
     """Indexes that are the same and must all stay as things are: said, and without a command."""
     for group in _groups(indexes):
         bound = sorted((each for each in group if each.oid in held and each.parent is None), key=_worth)
@@ -193,7 +193,7 @@ def _beginnings(
     return found
 
 
-def _redundant(shorter: Sequence[tuple[Index, Index]], standards: Standards) -> Iterable[Finding]:
+def _redundant(shorter: Sequence[tuple[Index, Index]], standards: IndexStandards) -> Iterable[Finding]:
     for each, best in shorter:
         if each.size_bytes < standards.min_size_bytes and not each.partitioned:
             continue
@@ -217,7 +217,7 @@ def _begins_with(longer: Index, shorter: Index) -> bool:
 
 
 def _unused(
-    usable: Sequence[Index], stay: set[int], leaning: Mapping[int, Index], counted: Counted, standards: Standards
+    usable: Sequence[Index], stay: set[int], leaning: Mapping[int, Index], counted: Counted, standards: IndexStandards
 ) -> Iterable[Finding]:
     """Indexes without a scan. One that is to serve the queries of another that may go is used as much as that one."""
     reason = _why_not_known(counted, standards)
@@ -256,7 +256,7 @@ def _unused(
         yield Finding("index_unused", "info", each.identity, sizes[each.oid], None, text + elsewhere, remedy)
 
 
-def _why_not_known(counted: Counted, standards: Standards) -> str:
+def _why_not_known(counted: Counted, standards: IndexStandards) -> str:
     if not counted.counted:
         return "track_counts is off"
     if counted.age_s is None:
@@ -287,7 +287,7 @@ def _sums(usable: Sequence[Index]) -> tuple[dict[int, int], dict[int, str], dict
 # --- missing
 
 
-def _missing(keys: Sequence[ForeignKey], usable: Sequence[Index], standards: Standards) -> Iterable[Finding]:
+def _missing(keys: Sequence[ForeignKey], usable: Sequence[Index], standards: IndexStandards) -> Iterable[Finding]:
     by_table: dict[int, list[Index]] = defaultdict(list)
     for each in usable:
         by_table[each.table_oid].append(each)

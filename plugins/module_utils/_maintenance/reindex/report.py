@@ -103,7 +103,7 @@ def _not_known(unknown: Sequence[Relation]) -> list[Finding]:
 
 def _advice(work: WorkLoop, plan: ReindexPlan, now: datetime) -> list[Finding]:
     """Unused, duplicate and missing indexes. Invalid ones have been dealt with."""
-    standards = advice.Standards(unused_after_s=plan.unused_after_s)
+    standards = advice.IndexStandards(unused_after_s=plan.unused_after_s)
     try:
         found = advice.look(work.control, plan.schemas, standards, now).findings
     except QueryFailed as exc:  # what was done is reported all the same

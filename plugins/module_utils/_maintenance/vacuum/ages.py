@@ -11,7 +11,7 @@ from ..._findings import Finding
 from ..._postgres.connection import Server
 from .. import wraparound
 from ..work import WorkLoop
-from ..wraparound import Database
+from ..wraparound import DatabaseAge
 from .plan import VacuumPlan
 from .report import VacuumRecord
 from .tables import VacuumItem
@@ -80,10 +80,10 @@ class Ages:
         with self._server.connect(self._plan.db, timeout_s=_LOOK_S) as session:
             record.wraparound += wraparound.findings(session, others, _CHECK)
 
-    def _read(self) -> list[Database]:
+    def _read(self) -> list[DatabaseAge]:
         with self._server.connect(self._plan.db, timeout_s=_LOOK_S) as session:  # names of any encoding
             return wraparound.databases(session)
 
     @staticmethod
-    def _here(found: Sequence[Database]) -> Database | None:
+    def _here(found: Sequence[DatabaseAge]) -> DatabaseAge | None:
         return next((each for each in found if each.current), None)

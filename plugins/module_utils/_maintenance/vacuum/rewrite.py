@@ -120,7 +120,7 @@ def _dead_bytes(relation: Relation) -> int:
     return round(relation.size_bytes * dead / (dead + live)) if dead else 0
 
 
-class Forecast:
+class RewriteForecast:
     """How long rewrites take: by an assumed rate at first, then by what this run has measured."""
 
     def __init__(self) -> None:

@@ -99,7 +99,7 @@ class Vacuum(Subject[VacuumTask]):
         self._counts = causes.counts(work.control)
         if not self._counts:
             work.notes.append("track_counts is off: dead rows are not counted, so most tables seem to need nothing.")
-        self._forecast = rewrite.Forecast()
+        self._forecast = rewrite.RewriteForecast()
         self._room: rewrite.RewriteRoom | None = None
         self._holders: Sequence[xmin_horizon.XminHolder] = ()
         self._repack = Repack(target, server, work.session, plan) if plan.method == REPACK else None

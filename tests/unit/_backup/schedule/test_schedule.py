@@ -29,7 +29,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._backup.sch
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._findings import Finding
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.jobs import (
-    Job,
+    KubeJob,
     instance_of,
     read_job,
     telling,
@@ -47,7 +47,7 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
-def job(state: str, began_s: float = 600, **over: Any) -> Job:
+def job(state: str, began_s: float = 600, **over: Any) -> KubeJob:
     ended = ago(began_s - 60) if state in ("complete", "failed") else None
     reason = "BackoffLimitExceeded" if state == "failed" else ""
     values: dict[str, Any] = {
@@ -62,7 +62,7 @@ def job(state: str, began_s: float = 600, **over: Any) -> Job:
         "going": False,
         "reason": reason,
     }
-    return Job(**{**values, **over})
+    return KubeJob(**{**values, **over})
 
 
 def schedule(*runs: Run, **over: Any) -> Schedule:

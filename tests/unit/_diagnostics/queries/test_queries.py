@@ -16,15 +16,15 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostic
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.queries.explain import left_out
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.queries.judgement import QueriesPlan
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.queries.statistics import (
-    Facts,
     Query,
     Statistics,
+    StatisticsFacts,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._postgres.query_texts import without_secrets
 
 NOW = datetime(2026, 2, 6, 3, 4, 5, tzinfo=UTC)
-FACTS = Facts(
+FACTS = StatisticsFacts(
     version="1.10", schema="public", columns=[], has_info=True, available="1.10",
     settings={"pg_stat_statements.max": "5000"}, pending_restart=False, sees_all=True, standby=False, login="postgres",
     database="app", encoding="UTF8", block_size=8192, server_major=16,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._diagnostics.replication.facts import (
-    Facts,
+    ReplicationFacts,
     Standby,
     required_standbys,
 )
@@ -31,10 +31,10 @@ def replica(**over: Any) -> dict[str, Any]:
     return {**known, **lags, "reply_age_s": 0.1, **over}
 
 
-def facts(*replicas: dict[str, Any], standby: Standby | None = None, **settings: str) -> Facts:
+def facts(*replicas: dict[str, Any], standby: Standby | None = None, **settings: str) -> ReplicationFacts:
     """A server with these replicas and settings."""
     server = {"sees_statistics": True, "waiting": 0, "longest_wait_s": None, "settings": settings}
-    return Facts(server, standby, replicas)
+    return ReplicationFacts(server, standby, replicas)
 
 
 def standby(**over: Any) -> Standby:

@@ -10,7 +10,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenanc
     finding,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.bloat.layout import (
-    Column,
+    BloatColumn,
     Group,
     btree_pages,
     entry_size,
@@ -21,7 +21,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenanc
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.bloat.relation import Relation
 
 PAGE = 8192
-INT, BIGINT, BOOL = Column(4, "i", None), Column(8, "d", None), Column(1, "c", None)
+INT, BIGINT, BOOL = BloatColumn(4, "i", None), BloatColumn(8, "d", None), BloatColumn(1, "c", None)
 
 
 @pytest.mark.parametrize(
@@ -34,21 +34,21 @@ INT, BIGINT, BOOL = Column(4, "i", None), Column(8, "d", None), Column(1, "c", N
         ([INT] * 9, True, 72),  # the bitmap of NULLs that a dropped column brings has two bytes
     ],
 )
-def test_a_row_is_as_large_as_its_layout(columns: list[Column], dropped: bool, size: int) -> None:
+def test_a_row_is_as_large_as_its_layout(columns: list[BloatColumn], dropped: bool, size: int) -> None:
     assert row_size(columns, some_dropped=dropped) == size
 
 
 def test_values_of_varying_length_are_aligned_only_when_they_are_long() -> None:
-    short, long, plain = Column(-1, "i", 33), Column(-1, "i", 200), Column(-1, "i", 33, plain=True)
+    short, long, plain = BloatColumn(-1, "i", 33), BloatColumn(-1, "i", 200), BloatColumn(-1, "i", 33, plain=True)
     assert row_size([BOOL, short]) == 24 + 34 + 3.5
     assert row_size([BOOL, long]) == 24 + 4 + 200 + 3.5
     assert row_size([BOOL, plain]) == 24 + 4 + 33 + 3.5
 
 
 def test_nulls_take_no_room_but_that_of_their_bitmap() -> None:
-    assert row_size([INT, Column(8, "d", None, null_share=1.0)]) == 24 + 8
+    assert row_size([INT, BloatColumn(8, "d", None, null_share=1.0)]) == 24 + 8
     assert entry_size([INT]) == 16
-    assert entry_size([Column(4, "i", None, null_share=1.0)]) == 16
+    assert entry_size([BloatColumn(4, "i", None, null_share=1.0)]) == 16
 
 
 @pytest.mark.parametrize(
