@@ -26,7 +26,7 @@ def test_sizes_are_kept_and_the_day_the_disk_is_full_is_foretold(site: Site) -> 
     assert (artifact["failed"], artifact["full_at"]) == (False, None)
     assert artifact["free_bytes"] > 0
     report = site.report("storage")
-    assert "there are 1" in report["forecast"]["why"]
+    assert "Samples so far: 1" in report["forecast"]["why"]
     assert "sample" not in report
 
     [path] = (site.reports / "db1" / "history").glob("storage*")
