@@ -269,7 +269,7 @@ def test_pg_monitor_is_enough_to_measure(zoo: Zoo, role: Callable[..., dict[str,
     for name in NOT_BLOATED:
         assert found[name]["bloat_ratio"] < 0.05
     assert found["ten_times_both"]["confidence"] == "medium"
-    assert "at least" in found["ten_times_both"]["note"]
+    assert "minimum" in found["ten_times_both"]["note"]
 
 
 def test_without_any_right_there_are_sizes_and_the_reason(zoo: Zoo, role: Callable[..., dict[str, Any]]) -> None:
@@ -342,7 +342,7 @@ def test_rows_that_nobody_has_counted_make_no_index_bloated(zoo: Zoo) -> None:
 def test_a_short_statement_timeout_is_told(zoo: Zoo, role: Callable[..., dict[str, Any]]) -> None:
     result = expect_failure(NAME, role("ALTER ROLE {} SET statement_timeout = 1"))
     assert result["error"]["kind"] == "QueryFailed"
-    assert "statement timeout" in result["msg"]
+    assert re.search("statement.timeout", result["msg"])
 
 
 def test_it_estimates_without_extensions_and_samples_with_one_on_every_major(any_server: Server) -> None:

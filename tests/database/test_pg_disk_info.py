@@ -201,7 +201,7 @@ def test_files_that_no_relation_has(any_database: Database) -> None:
     ]
     [found] = findings(result, "orphaned_files")
     assert (found["severity"], found["value"]) == ("info", 10000)
-    assert "by hand" in found["remedy"]
+    assert "Do not remove them manually" in found["remedy"]
     assert info(any_database, orphan_age="3h")["orphans"]["files"] == 0
     assert info(any_database, orphans=False)["orphans"] is None
     assert (folder / "987654321").exists()
@@ -334,7 +334,7 @@ def test_a_base_backup_that_runs_is_named(server: Server, backup_dir: Path) -> N
 
 def test_a_backup_dir_that_is_not_there_and_a_share_that_is_none(database: Database) -> None:
     result = info(database, backup_dir="/nonexistent/backups")
-    assert "/nonexistent/backups (backup) is not there" in " ".join(result["notes"])
+    assert "/nonexistent/backups (backup) does not exist" in " ".join(result["notes"])
     refused = expect_failure("pg_disk_info", {**database.login(), "used_ratio_warning": 80})
     assert "Invalid used_ratio_warning (80.0)" in refused["msg"]
 

@@ -132,7 +132,7 @@ def test_what_a_login_may_not_see_is_said(counted: Database) -> None:
     assert plain["available"]
     assert checks(plain)["query_texts_hidden"]["remedy"] == 'GRANT pg_read_all_stats TO "plain";'
     assert "secret_of_postgres" not in json.dumps(plain)
-    assert any("are hidden from plain" in note for note in plain["notes"])
+    assert any("plain cannot see" in note for note in plain["notes"])
     assert any(each["queryid"] is None and each["calls"] == 3 for each in plain["queries"])
     refused = expect_failure("pg_query_stats_reset", counted.login(login_user="plain"))
     assert "GRANT EXECUTE ON FUNCTION" in refused["msg"]

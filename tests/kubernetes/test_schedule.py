@@ -77,7 +77,7 @@ def test_its_whole_life_by_somebody_with_the_rights_that_are_documented(site: Si
     would = site.run("backup_schedule", "--check", "--diff", **words)
     assert would.ok, would.output
     assert would.changed() == 1
-    assert "30 3 * * 6" in would.output.partition("TASK [godel.postgres_runbook.backup_schedule : Make")[2]
+    assert "30 3 * * 6" in would.output.partition("TASK [godel.postgres_runbook.backup_schedule : Create")[2]
     assert spec_of(place)["schedule"] == "0 2 * * *"
     run = site.run("backup_schedule", **words)
     assert run.ok, run.output
@@ -135,7 +135,7 @@ def test_a_shared_service_account_stays_and_without_rbac_none_is_made(place: Pla
     ("words", "told"),
     [
         ({"cron": "0 2 * *"}, ["Invalid cron", "4 fields"]),
-        ({"cron": "0 2 * * 7"}, ["Invalid cron", "'7' is not a day of the week"]),
+        ({"cron": "0 2 * * 7"}, ["Invalid cron", "'7' is invalid as day of the week"]),
         ({"time_zone": "Mars/Olympus"}, ["Invalid time_zone ('Mars/Olympus')"]),
         ({"image": None}, ["Invalid image"]),
         ({"image": "two words"}, ["Invalid image"]),
@@ -164,7 +164,7 @@ def test_bad_input_is_named(place: Place, catalog: str, words: dict[str, Any], t
 def test_bad_input_changes_nothing(site: Site, place: Place) -> None:
     run = site.run("backup_schedule", report=True, backup_schedule_cron="61 * * * *")
     assert run.returncode == 2
-    assert "'61' is not a minute, 0 to 59" in run.output
+    assert "'61' is invalid as minute, 0 to 59" in run.output
     assert there(place) == []
     assert site.report("backup_schedule")["severity"] == "critical"
     assert run.stats["backup_schedule_result"]["db1"]["failed"]
