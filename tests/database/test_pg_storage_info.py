@@ -81,7 +81,7 @@ def test_sizes_are_those_of_the_server(any_database: Database) -> None:
     assert {"pg_default", "pg_global"} <= {each["name"] for each in result["tablespaces"]}
     assert result["sample"]["databases"][any_database.name] == database["size_bytes"]
     assert 0 < result["free_bytes"] <= result["total_bytes"]
-    assert "there are 1" in result["forecast"]["why"]
+    assert "Samples so far: 1" in result["forecast"]["why"]
     first = expect_success("pg_storage_info", {**any_database.login(), "top": 1})
     assert [each["identity"] for each in first["tables"]] == [largest]
     assert first["table_count"] == result["table_count"]

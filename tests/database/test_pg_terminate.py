@@ -228,7 +228,7 @@ def test_without_the_right_it_says_so_and_fails_after_the_others(database: Datab
             for check in (True, False):
                 failed = expect_failure("pg_terminate", database.login(**login), check=check)
                 assert (outcomes(failed), failed["changed"]) == ({mine.pid: "terminated", peer.pid: "spared"}, True)
-                assert "GRANT pg_signal_backend" in failed["msg"]
+                assert "Grant pg_signal_backend to the login" in failed["msg"]
                 assert [each["check"] for each in failed["findings"]] == ["terminate_rights"]
             assert (mine.alive(), peer.alive()) == (False, True)
             database.execute(f"GRANT pg_signal_backend TO {name}")

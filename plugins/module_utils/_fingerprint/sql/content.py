@@ -68,7 +68,8 @@ _UNREAD = "c.relpersistence = 'u' AND pg_is_in_recovery()"
 # a user may have made a cast to text. Columns stand in
 # the order of their names: a restored child of an inheritance may have them in another order. `counts_for`: where rows are
 # distributed by the hash of an enum, a restore distributes them again (pg_dump loads them through the root), so that the
-# partitions can only be compared as a whole. `blocks`: how many there are now, where rows can be read by ranges of them.
+# partitions can only be compared as a whole. `blocks`: about how many there are, where rows can be read by
+# ranges of them (not by pg_relation_size(), which waits for an exclusive lock).
 TABLES = f"""
 WITH RECURSIVE base AS (
   SELECT oid AS typid, oid AS baseid FROM pg_type WHERE typtype <> 'd'
@@ -101,8 +102,7 @@ SELECT format('%I.%I', n.nspname, c.relname) AS identity,
           JOIN pg_partitioned_table p ON p.partrelid = ancestor AND p.partstrat = 'h'
           JOIN pg_opclass o ON o.oid = ANY (p.partclass) AND o.opcname = 'enum_ops')) AS counts_for,
        {_UNREAD} AS unread,
-       CASE WHEN a.amname = 'heap' AND config.condition IS NULL
-            THEN pg_relation_size(c.oid) / current_setting('block_size')::bigint ELSE 0 END AS blocks
+       CASE WHEN a.amname = 'heap' AND config.condition IS NULL THEN c.relpages ELSE 0 END AS blocks
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_am a ON a.oid = c.relam
