@@ -171,7 +171,7 @@ def test_what_is_no_dump_is_refused(source: Database, backup_dir: Path, scratch:
     path.write_bytes(content)
     result = expect_failure(MODULE, params(source, backup_dir, scratch, backup=str(path)))
     assert result["error"]["kind"] == "InvalidInput"
-    assert "no dump" in result["msg"]
+    assert "Invalid dump file" in result["msg"]
 
 
 def test_a_dump_of_a_whole_cluster_is_refused(source: Database, backup_dir: Path, scratch: Path) -> None:
