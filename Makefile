@@ -19,7 +19,7 @@ PYTEST := $(RUN) --dist loadfile -m "not majors" --ignore=tests/standin/tests $(
 TESTS ?= tests
 
 # The slowest first: two run at a time.
-GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-imports lint-payloads lint-roles lint-yaml lint-workflows lint-changelog lint-environment
+GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-imports lint-payloads lint-roles lint-prose lint-yaml lint-workflows lint-changelog lint-environment
 CORES := 2.16 2.17 2.18 2.19
 
 .PHONY: help
@@ -104,6 +104,9 @@ lint-payloads: setup ## No module ships more than it may
 
 lint-roles: setup ## What `make roles` writes is as it would write it
 	@tools/gate.sh roles $(bin)/python tools/roles.py --check
+
+lint-prose: setup ## Words and openings that hide who acts (CONTRIBUTING.md, "Prose")
+	@tools/gate.sh prose $(bin)/python tools/prose.py
 
 lint-yaml: setup ## yamllint
 	@tools/gate.sh yamllint yamllint --strict .

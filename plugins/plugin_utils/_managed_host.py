@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the godel.postgres_runbook authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host that a procedure works on: what runs modules there, and how their failures are told."""
+"""The host that a procedure works on: it runs modules there, and describes their failures."""
 
 from __future__ import annotations
 

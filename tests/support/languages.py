@@ -43,9 +43,11 @@ def rewritten(server: Server) -> Iterator[Foreign]:
     """A port before a server, without TLS, through which no text of an error passes. All else of it does."""
     with socket.create_server((_HOST, 0)) as listener:
         threading.Thread(target=_accept, args=(listener, server), daemon=True).start()
-        yield Foreign(server, listener.getsockname()[1])
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
+        try:
+            yield Foreign(server, listener.getsockname()[1])
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
 
 
 def _accept(listener: socket.socket, server: Server) -> None:
