@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from tests.kubernetes import place as places
 from tests.kubernetes.applications import REMEMBERED, app, application, deployment, named, pods, wait_until_ready
 from tests.kubernetes.place import Place
-from tests.kubernetes.standin import Standin
+from tests.standin import Standin
 from tests.support.modules import expect_failure, expect_success, start_module
 
 pytestmark = pytest.mark.cluster
