@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -83,7 +84,7 @@ class Controller:
 
     def command(self, playbook: str, extra: Mapping[str, object] | None = None) -> list[str]:
         """Return the command as a user in the folder types it."""
-        options = [f"{name}={value}" for name, value in (extra or {}).items()]
+        options = [f"{name}={shlex.quote(str(value))}" for name, value in (extra or {}).items()]
         return [
             "ansible-playbook",
             playbook,
