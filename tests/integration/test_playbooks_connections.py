@@ -43,8 +43,8 @@ def test_the_report_names_the_blocker_and_its_remedy_ends_it(site: Site) -> None
 
 
 def test_without_a_rule_and_without_a_server_the_play_fails(site: Site) -> None:
-    nobody = site.run("terminate_sessions")
-    assert (nobody.returncode, "neither says which sessions to end" in nobody.output) == (2, True)
+    unnamed = site.run("terminate_sessions")
+    assert (unnamed.returncode, "neither says which sessions to end" in unnamed.output) == (2, True)
     for condition, empty in (("application", ""), ("database", None)):
         words = {"terminate_sessions_idle_in_transaction_over": "0", f"terminate_sessions_{condition}": empty}
         wide = site.run("terminate_sessions", "--check", **words)
