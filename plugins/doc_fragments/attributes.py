@@ -54,3 +54,18 @@ attributes:
     description: Runs on the controller, and runs modules on the managed host.
     support: full
 """
+
+    CONTROLLER = r"""
+options: {}
+attributes:
+  action:
+    description: Runs on the controller, and connects to no host.
+    support: full
+  diff_mode:
+    description: Shows no difference.
+    support: none
+  platform:
+    description: Where it can run.
+    platforms: posix
+    support: full
+"""

@@ -30,20 +30,11 @@ options:
     type: list
     elements: str
     default: []
+extends_documentation_fragment: [godel.postgres_runbook.attributes.controller]
 attributes:
-  action:
-    description: Runs on the controller, and connects to no host.
-    support: full
   check_mode:
     description: Does the same in check mode.
     support: full
-  diff_mode:
-    description: Shows no difference.
-    support: none
-  platform:
-    description: Runs on the controller.
-    support: full
-    platforms: posix
 """
 
 EXAMPLES = r"""

@@ -57,19 +57,10 @@ options:
       - The JSON has everything.
     type: dict
     default: {}
+extends_documentation_fragment: [godel.postgres_runbook.attributes.controller]
 attributes:
-  action:
-    description: Runs on the controller, and connects to no host.
-    support: full
   check_mode:
     description: Sets the statistics, writes no files, and returns their paths.
-    support: full
-  diff_mode:
-    description: Shows no difference.
-    support: none
-  platform:
-    description: Where it can run.
-    platforms: posix
     support: full
 notes:
   - The module never reports a change, because each report has the time of its run.

@@ -51,19 +51,10 @@ options:
     description: The maximum number of RV(samples) to return, for example V(100). They are spread evenly, and include the oldest and the
       newest. By default all are returned.
     type: int
+extends_documentation_fragment: [godel.postgres_runbook.attributes.controller]
 attributes:
-  action:
-    description: Runs on the controller, and connects to no host.
-    support: full
   check_mode:
     description: Reads the history, and writes nothing.
-    support: full
-  diff_mode:
-    description: Shows no difference.
-    support: none
-  platform:
-    description: Where it can run.
-    platforms: posix
     support: full
 notes:
   - The module never reports a change, because a new sample does not change the database.

@@ -57,19 +57,10 @@ options:
       - A run drops no more samples of storage and queries than it adds, because another playbook may keep more of them.
     type: int
     default: 400
+extends_documentation_fragment: [godel.postgres_runbook.attributes.controller]
 attributes:
-  action:
-    description: Runs on the controller, and connects to no host.
-    support: full
   check_mode:
     description: Writes nothing, and returns the paths.
-    support: full
-  diff_mode:
-    description: Shows no difference.
-    support: none
-  platform:
-    description: Where it can run.
-    platforms: posix
     support: full
 notes:
   - The module never reports a change, although each page has the time of its run.
