@@ -19,7 +19,7 @@ PYTEST := $(RUN) --dist loadfile -m "not majors" --ignore=tests/standin/tests $(
 TESTS ?= tests
 
 # The slowest first: two run at a time.
-GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-imports lint-payloads lint-roles lint-prose lint-yaml lint-workflows lint-changelog lint-environment
+GATES := sanity-pylint sanity-others lint-galaxy lint-ansible lint-docs lint-python lint-types lint-imports lint-payloads lint-roles lint-prose lint-spelling lint-yaml lint-workflows lint-changelog lint-environment
 CORES := 2.16 2.17 2.18 2.19
 
 .PHONY: help
@@ -107,6 +107,9 @@ lint-roles: setup ## What `make roles` writes is as it would write it
 
 lint-prose: setup ## Words and openings that hide who acts (CONTRIBUTING.md, "Prose")
 	@tools/gate.sh prose $(bin)/python tools/prose.py
+
+lint-spelling: setup ## codespell: common misspellings
+	@tools/gate.sh codespell codespell
 
 lint-yaml: setup ## yamllint
 	@tools/gate.sh yamllint yamllint --strict .

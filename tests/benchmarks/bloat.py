@@ -22,7 +22,7 @@ from tests.support.modules import expect_success
 from tests.support.servers import Server
 
 Ratios = dict[str, float]
-_PAGES = re.compile(r"(?:table|index) (?:bloat_zoo\.)?(\w+) rows:\S+ pages:(\d+) shouldbe:(\d+)")
+_PAGES = re.compile(r"(?:table|index) (?:bloat_zoo\.)?(\w+) rows:\S+ pages:(\d+) shouldbe:(\d+)")  # codespell:ignore
 OURS, ALONE, SURE = "measured", "estimate", "estimate-sure"
 FEW, MANY = 5_000, 50_000
 ROUNDS = 2

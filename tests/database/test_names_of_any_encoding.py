@@ -14,7 +14,7 @@ from tests.support.modules import expect_success
 from tests.support.queries import PRELOADED, counting_installations
 from tests.support.servers import Server
 
-SHOWN = "caf\ufffd"
+SHOWN = "caf\ufffd"  # codespell:ignore
 BYTES = "SELECT oid, datname::text AS name FROM pg_database WHERE datname::bytea = 'caf\\351'"
 
 
@@ -31,7 +31,7 @@ def latin(new_server: Callable[..., Server]) -> Server:
     with contextlib.closing(server.connect("lat")) as connection, connection.cursor() as cursor:
         cursor.execute("SET client_encoding = 'LATIN1'")
         cursor.execute(b'CREATE ROLE "r\xe9" SUPERUSER; SET ROLE "r\xe9"; SELECT 1 AS theirs')
-        cursor.execute(b'RESET ROLE; ALTER DATABASE cafe RENAME TO "caf\xe9"')
+        cursor.execute(b'RESET ROLE; ALTER DATABASE cafe RENAME TO "caf\xe9"')  # codespell:ignore
     return server
 
 

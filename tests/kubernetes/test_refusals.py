@@ -249,7 +249,7 @@ INVALID: list[tuple[Object, str, str]] = [
 UNREADABLE: list[tuple[Object, str]] = [
     (named(deployment(), annotations={"a": 3}), "cannot unmarshal number into Go struct field ObjectMeta.metadata."),
     (container(resources={"limits": {"cpu": "much"}}), QUANTITY),
-    (container(resources={"limits": {"memory": "1Gib"}}), "quantit"),
+    (container(resources={"limits": {"memory": "1Gib"}}), "quantit"),  # codespell:ignore
     (pod(volumes=[{"name": "v", "emptyDir": {"sizeLimit": "big"}}]), QUANTITY),
     (plain("Secret", data={"a": "not base64"}), "illegal base64 data at input byte"),
 ]

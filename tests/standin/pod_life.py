@@ -136,7 +136,8 @@ class PodLife:
         name = state.spec["image"]
         repository = name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
         if repository != repository.lower():
-            told = f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": '
+            told = f'Failed to apply default image tag "{name}": '
+            told += f'couldn\'t parse image name "{name}": '  # codespell:ignore
             told += f"invalid reference format: repository name ({repository}) must be lowercase"
             await self._wait_for_good(state, "InvalidImageName", told)
         if name not in self._kubelet.images:

@@ -105,7 +105,7 @@ def test_what_stands_outside_of_the_marks_is_the_authors(tree: Path, roles: Role
     [
         ("    options: {min_changes: {default: 50}}", "min_changes has this default in the module"),
         ("    options: {min_change: {default: 60}}", "no key min_change"),
-        ("    options: {min_changes: {defualt: 60}}", "no key defualt"),
+        ("    options: {min_changes: {defualt: 60}}", "no key defualt"),  # codespell:ignore
         ("    hide: [min_change]", "no key min_change"),
         ("options: {min_changes: {description: Own., type: int}}", "is an option of a module as well"),
         ("option: {}", "no key option"),

@@ -100,11 +100,11 @@ def test_an_option_of_another_role_on_the_command_line_gets_a_warning() -> None:
         ("backup", {"postgres_kubernetes": {"namespace": "a", "worklaod": "b"}}, "Did you mean 'workload'?"),
         (
             "restore",
-            {"restore_smoke_queries": [{"query": "a"}, {"query": "b", "expct": "c"}]},
+            {"restore_smoke_queries": [{"query": "a"}, {"query": "b", "expct": "c"}]},  # codespell:ignore
             "Did you mean 'expect'?",
         ),
         ("restore", {"restore_application": {"stop_comand": ["x"]}}, "Did you mean 'stop_command'?"),
-        ("maintenance", {"maintenance_window": {"strat": "1"}}, "Did you mean 'start'?"),
+        ("maintenance", {"maintenance_window": {"strat": "1"}}, "Did you mean 'start'?"),  # codespell:ignore
         ("backup_schedule", {"backup_schedule_backup_options": {"backup_formt": 1}}, "Did you mean 'backup_format'?"),
         ("backup_schedule", {"backup_schedule_resources": {"anything": 1}}, ""),
         ("backup", {"postgres_login": "host=x"}, ""),

@@ -14,8 +14,8 @@ WORDS = ["backup", "jobs", "top", "db", "max_age", "kubernetes", "keep_last", "l
     [
         ("a", "a", 0),
         ("", "ab", 2),
-        ("backup", "bakcup", 1),
-        ("backup", "bakup", 1),
+        ("backup", "bakcup", 1),  # codespell:ignore
+        ("backup", "bakup", 1),  # codespell:ignore
         ("abc", "cba", 2),
         ("ab", "xyz", 3),
     ],
@@ -30,9 +30,9 @@ def test_the_distance_counts_letters_and_swaps(one: str, other: str, steps: int)
 @pytest.mark.parametrize(
     ("word", "right"),
     [
-        ("bakcup", "backup"), ("backupp", "backup"), ("Backup", "backup"), ("job", "jobs"), ("tpo", "top"),
+        ("bakcup", "backup"), ("backupp", "backup"), ("Backup", "backup"), ("job", "jobs"), ("tpo", "top"),  # codespell:ignore
         ("bd", "db"), ("age_max", "max_age"), ("max-age", "max_age"), ("maxage", "max_age"), ("kube", "kubernetes"),
-        ("kubernets", "kubernetes"), ("login_hots", "login_host"),
+        ("kubernets", "kubernetes"), ("login_hots", "login_host"),  # codespell:ignore
     ],
 )  # fmt: skip
 def test_a_misspelt_word_is_told(word: str, right: str) -> None:
