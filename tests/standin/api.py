@@ -83,7 +83,7 @@ class Api:
             return _json(described)
         place = place_of(path)
         wish = wish_of(place, record)
-        if place.kind is not kinds.ACCESS_REVIEW or identity.anonymous:  # which everybody may ask for
+        if place.kind is not kinds.ACCESS_REVIEW or identity.anonymous:  # every identity with a token may ask
             self._access.demand(identity, place.kind, wish)
         record.body = await request.read() if request.method != "GET" else b""
         if place.kind is kinds.ACCESS_REVIEW:

@@ -134,7 +134,7 @@ class Container:
         return Process(await request.started, request.exited)
 
     def park(self, process: Process, descriptors: list[int]) -> None:
-        """Keep descriptors open until a process has ended: nobody reads them, and it must not notice."""
+        """Keep descriptors open until a process has ended. They are not read, and the process must not notice."""
 
         def close(dummy: object) -> None:
             while descriptors:
@@ -218,7 +218,7 @@ class Container:
         if told["error"]:
             del self._requests[told["id"]]
             request.exited.cancel()
-        if request.started.done():  # who asked has gone
+        if request.started.done():  # the client that asked has disconnected
             return
         if told["error"]:
             request.started.set_exception(StartError(told["error"]))

@@ -48,7 +48,7 @@ def asked_ports(record: Request) -> list[int]:
 
 
 def refused(port: int) -> str:
-    """Return what the runtime says when nobody listens."""
+    """Return what the runtime says when no process listens on the port."""
     sandbox = secrets.token_hex(32)
     return (
         f"error forwarding port {port} to pod {sandbox}, uid : failed to execute portforward in network namespace "
@@ -59,8 +59,8 @@ def refused(port: int) -> str:
 
 
 async def connect(pod: PodRunner, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-    """Connect to a port of a pod; None when nobody listens."""
-    # What a script started in a pod knows nothing of the pod's address: there localhost is that of the machine.
+    """Connect to a port of a pod; None when no process listens."""
+    # A process that a script started in a pod does not know the pod's address: it listens on localhost of the machine.
     for host in (pod.address(port)[0], "127.0.0.1"):
         with contextlib.suppress(OSError):
             return await asyncio.open_connection(host, pod.address(port)[1], limit=2 * FRAME)

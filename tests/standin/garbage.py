@@ -63,7 +63,7 @@ def finish(store: Store, kind: Kind, item: Object) -> None:
 
 
 def finish_owners(store: Store, event: Event) -> None:
-    """When a dependent has gone: its owner may have waited for that."""
+    """After a dependent was removed: remove its owner, if that has waited for it."""
     if event.after is not None or event.before is None:
         return
     for owner in event.before["metadata"].get("ownerReferences") or []:
@@ -93,7 +93,7 @@ def empty_namespace(store: Store, namespace: Object) -> Object:
 
 
 def finish_namespace(store: Store, namespace: Object) -> None:
-    """Remove a namespace that is terminating when its last pod has gone."""
+    """Remove a namespace that is terminating once its last pod was removed."""
     terminating = namespace["status"]["phase"] == "Terminating"
     if terminating and not store.select(kinds.POD, namespace["metadata"]["name"]):
         store.remove(kinds.NAMESPACE, namespace)

@@ -34,7 +34,7 @@ class Kubelet:
         timing: Timing,
         blame: Callable[[str], None],
     ) -> None:
-        """``blame`` is told of failures of our own."""
+        """``blame`` is called with failures of the stand-in itself."""
         self.store = store
         self.access = access
         self.root = root
@@ -99,7 +99,7 @@ class PodRunner:
         self._grace_s = 0.0
 
     def notice(self, pod: Object | None) -> None:
-        """Take in a new state of the pod: perhaps it is to end, at once when it is gone already."""
+        """Take in a new state of the pod: it may have to end, and at once if the pod was removed already."""
         if pod is None:
             self._force = True
             self._grace_s = 0.0

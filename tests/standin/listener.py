@@ -1,4 +1,4 @@
-"""The listening socket: TLS, dropping everybody, and being away."""
+"""The listening socket: TLS, dropping all connections, and refusing new ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Listener:
     ) -> None:
         async def remember(request: web.Request) -> web.StreamResponse:
             connection = request.transport.get_extra_info("socket") if request.transport is not None else None
-            if connection is not None:  # else the client has gone already
+            if connection is not None:  # else the client has disconnected already
                 self._sockets.append(connection)
             return await handle(request)
 
@@ -80,7 +80,7 @@ class Listener:
         self._sockets.clear()
 
     def leave(self, seconds: float) -> None:
-        """Drop everybody and refuse connections for so long."""
+        """Drop all connections and refuse new ones for this many seconds."""
         if self._server is not None:
             self._server.close()
             self._server = None

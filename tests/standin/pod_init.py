@@ -117,7 +117,7 @@ def spawn(request: dict[str, Any], streams: list[int]) -> tuple[int, int]:
 
 
 def take_request(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return what is asked for, and the streams for it; end when nobody asks any more."""
+    """Return what is asked for, and the streams for it; end when the stand-in has closed the channel."""
     message, descriptors, dummy, dummy = socket.recv_fds(channel, 16, 4)
     if not message:
         os._exit(0)
@@ -129,7 +129,7 @@ def take_request(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def serve(channel: socket.socket) -> None:
-    """Start what is asked for and report what ended, until nobody asks any more."""
+    """Start what is asked for and report what ended, until the stand-in closes the channel."""
     ended = child_signals()
     known: dict[int, int] = {}
     while True:
@@ -205,7 +205,7 @@ def end_all() -> None:
 
 
 def abandon(process_one: int) -> int:
-    """Nobody is there any more: give process 1 a moment to clean up (to PostgreSQL, SIGQUIT is "at once")."""
+    """After the end of the stand-in: give process 1 a moment to clean up (PostgreSQL shuts down at once on SIGQUIT)."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process_one, signal.SIGQUIT)
     for dummy in range(100):

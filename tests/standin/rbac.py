@@ -64,7 +64,7 @@ class Access:
         self._secrets: dict[str, tuple[str, str, str]] = {}
 
     def mint(self, identity: Identity, end: float | None = None, secret: tuple[str, str, str] | None = None) -> str:
-        """Return a new token of this identity; with a Secret (namespace, name, uid) it ends when that is gone."""
+        """Return a new token of this identity; with a Secret (namespace, name, uid) it ends when that is removed."""
         token = f"standin.{secrets.token_urlsafe(24)}"
         self._tokens[token] = identity, end
         if secret is not None:
@@ -118,7 +118,7 @@ class Access:
             raise errors.forbidden(kind, wish.name, identity.user, wish.verb, wish.subresource, wish.namespace)
 
     def demand_to_grant(self, identity: Identity, kind: Kind, item: dict[str, Any]) -> None:
-        """Raise 403 when somebody gives what he has not: only who may `escalate`, or `bind` the role, can do that."""
+        """Raise 403 when an identity grants rights that it lacks, unless it may `escalate` or may `bind` the role."""
         namespace, name = item["metadata"].get("namespace", ""), item["metadata"]["name"]
         special, rules = Wish("escalate", kind.group, kind.plural, "", name, namespace), item.get("rules") or []
         if kind in (kinds.ROLE_BINDING, kinds.CLUSTER_ROLE_BINDING):

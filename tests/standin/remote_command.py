@@ -166,7 +166,7 @@ async def _relay(
     faults: StreamFaults,
     protocol: str,
 ) -> int | None:
-    """Carry the streams until the process has ended (its exit code) or the client has gone (None)."""
+    """Carry the streams until the process has ended (its exit code) or the client has disconnected (None)."""
     delivering = asyncio.create_task(session.deliver(sink))
     receiving = asyncio.create_task(_receive(request, socket, session, faults, protocol))
     try:

@@ -24,7 +24,7 @@ class StatefulSet:
         self._pods = {pod["metadata"]["name"]: pod for pod in store.owned(kinds.POD, item)}
 
     def reconcile(self) -> None:
-        """Do the next step, one pod at a time unless it is told otherwise, and report."""
+        """Do the next step, one pod at a time unless the policy says otherwise, and report."""
         self._report()
         in_parallel = self._item["spec"]["podManagementPolicy"] == "Parallel"
         for number in range(self._replicas):

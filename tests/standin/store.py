@@ -42,7 +42,7 @@ class Event:
 
 
 class Watcher:
-    """Somebody who follows one kind, from now on."""
+    """A client that follows one kind, from now on."""
 
     def __init__(self, kind: Kind, namespace: str | None, matches: Predicate) -> None:
         self.kind = kind
@@ -57,7 +57,7 @@ class Watcher:
             self.events.put_nowait(told)
 
     def translate(self, event: Event) -> tuple[str, Object] | None:
-        """Return what the watcher is told: an object that stops matching is DELETED for it."""
+        """Return the event that the watcher gets: an object that stops matching is DELETED for it."""
         if event.kind is not self.kind:
             return None
         was = event.before is not None and self._concerns(event.before)
@@ -143,7 +143,7 @@ class Store:
         return self._put(kind, key, before, item)
 
     def change(self, kind: Kind, item: Object, edit: Callable[[Object], None]) -> Object | None:
-        """Edit the newest state of an object; None when it (the very same one, by uid) is gone."""
+        """Edit the newest state of an object; None when this object (by its uid) no longer exists."""
         meta = item["metadata"]
         newest = self.find(kind, meta.get("namespace", ""), meta["name"])
         if newest is None or newest["metadata"]["uid"] != meta["uid"]:

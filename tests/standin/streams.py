@@ -42,7 +42,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Command:
-    """What to start, and which of its streams somebody wants."""
+    """What to start, and which of its streams the client wants."""
 
     argv: Sequence[str]
     env: dict[str, str]
@@ -54,7 +54,7 @@ class Command:
 
 
 class Gone(Exception):
-    """The client has gone."""
+    """The client has disconnected."""
 
 
 class ExecSession:
@@ -121,7 +121,7 @@ class ExecSession:
     # --- to the process
 
     async def feed(self, data: bytes) -> None:
-        """Give bytes to the process; returns when they are in its pipe, or nobody wants them any more."""
+        """Give bytes to the process; returns when they are in its pipe, or the process does not read any more."""
         limit = self._faults.stdin_ends_after
         if limit is not None and self._received + len(data) >= limit:
             data = data[: limit - self._received]

@@ -49,7 +49,7 @@ def template(field: str, found: dict[str, Any], *policies: str) -> Iterator[Caus
     yield from spec(f"{field}.spec", inner)
     policy, where = inner.get("restartPolicy") or "Always", f"{field}.spec.restartPolicy"
     if policy in policies or policy not in POLICIES:
-        return  # what is none at all was told above
+        return  # an unknown policy was reported above
     if "Always" in policies:
         yield unsupported(where, policy, *policies)
     else:

@@ -139,6 +139,6 @@ async def sever(transport: asyncio.Transport | None) -> None:
 
 def cut_off(transport: asyncio.Transport) -> None:
     """End a TCP connection without a word, at once."""
-    with contextlib.suppress(OSError, AttributeError):  # it has gone, or TLS has let go of it
+    with contextlib.suppress(OSError, AttributeError):  # it is closed already, or TLS has let go of it
         transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
     transport.abort()

@@ -318,7 +318,7 @@ class Deployment:
         return self._new is not None and all(status.get(name, 0) == self._replicas for name in counts)
 
     def overdue_in(self, status: Object | None = None) -> float:
-        """Return after how many seconds without progress the deadline is missed; infinite when all is well."""
+        """Return after how many seconds without progress the deadline is missed; infinite when no deadline applies."""
         current = _condition(status or self._item.get("status") or {}, "Progressing")
         if current is None or current["status"] == "False" or current["reason"] == "NewReplicaSetAvailable":
             return math.inf

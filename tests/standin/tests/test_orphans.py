@@ -23,7 +23,7 @@ ROWS = lab.recording("exec-orphans-under-postgres.json")["rows"]
 AFTERWARDS = {
     "gzip": "kill -KILL $(cat sh.pid); sleep 0.1; pkill -TERM -x gzip -u $(id -u) -g $(cat sh.pid)",
     "traps": "kill -TERM -$(cat sh.pid)",
-    "nobody waits": "kill -TERM -$(cat sh.pid)",
+    "plain exec'd pipeline shell": "kill -TERM -$(cat sh.pid)",
     "SIGKILL, it has a running child": "kill -KILL $(cat sh.pid); sleep 0.1; kill -TERM -$(cat sh.pid)",
 }
 DATABASE = """
@@ -69,7 +69,7 @@ def postmaster(standin: Standin) -> int:
 
 
 def parentage(stat: Path) -> tuple[str, int]:
-    """Return a process's name and the number of its parent; nothing, once it is gone."""
+    """Return a process's name and the number of its parent; nothing, once it has ended."""
     try:
         name, dummy, rest = stat.read_text().partition("(")[2].rpartition(")")
     except OSError:

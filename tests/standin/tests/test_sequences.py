@@ -68,7 +68,7 @@ class Follower:
         self._answer.release_conn()
 
     def objects(self) -> list[Any]:
-        """Return the states that were told."""
+        """Return the states that the events had."""
         return [event["object"] for event in self.events if event["type"] in ("ADDED", "MODIFIED")]
 
 
