@@ -99,16 +99,19 @@ class _Procedure:
         yield self._in_production()
         self._application.start()
         if self._application.has_health:
-            yield "With it, the application is healthy."
+            yield "The application was started again and is healthy."
 
     def _in_production(self) -> str:
         """Which database is in production after a failure."""
         db = self._options.db
         if self.swapped.get("live"):
-            return f"The restored database is in production as {db}: there was no former one to put back."
+            return f"The restored database stays in production as {db}: there is no previous database to swap back."
         if not self.swapped or _is_known_not_swapped(self.swapped):
-            return "Nothing was swapped: production is what it was."
-        return f"Whether it was swapped is not known: one of the two is in production as {db}, whole. Run this again."
+            return "Nothing was swapped: production is unchanged."
+        return (
+            f"It is unknown whether the databases were swapped: one of the two, complete, is in production as {db}. "
+            "Run this again."
+        )
 
 
 def _is_known_not_swapped(result: Result) -> bool:
@@ -140,29 +143,29 @@ class Restore(_Procedure):
         yield Step(
             self._stop,
             undo=self._start_with_what_is_there,
-            undo_fails="With it, this failed, too",
+            undo_fails="Starting the application again failed, too",
             keeps_earlier=True,
         )
         yield Step(
             lambda: self._swap("Swap the staged database into production", self.staged["stage"]["name"]),
             undo=self._swap_back,
-            undo_fails="The former database could not be swapped back",
+            undo_fails="The previous database could not be swapped back",
         )
         yield Step(
             application.start,
             undo=self._stop_again,
-            undo_fails="Before the swap back the application could not be stopped",
+            undo_fails="The application could not be stopped before the swap back",
         )
 
     def _stage(self) -> None:
-        what = "Stage the backup beside production, and prove it"
+        what = "Restore the backup next to production and verify it"
         self.staged = self._execute(what, RESTORE, self._options.restore)
         refuse_failure(what, self.staged)
         for text in _remarks(self.staged):
             self._host.say(text)
 
     def _back_up(self) -> None:
-        what = "Take a safety backup of what is about to be replaced"
+        what = "Take a safety backup of the current database"
         refuse_failure(what, self._execute(what, BACKUP, self._options.backup or {}))
 
     @property
@@ -178,7 +181,7 @@ class Restore(_Procedure):
 
     def _swap_back(self) -> Iterable[str]:
         if self._former:
-            what = "Swap the former database back"
+            what = "Swap the previous database back"
             args = {**self._options.swap, "replacement": self._former, "grace": "0"}
             self.returned = self._execute(what, SWAP, args)
             refuse_failure(what, self.returned)
@@ -186,8 +189,9 @@ class Restore(_Procedure):
 
     def _point_to_rollback(self) -> Iterable[str]:
         yield (
-            "In production is what an earlier run has restored. If that is to blame, the playbook "
-            "godel.postgres_runbook.restore_rollback puts the former database back."
+            "An earlier run restored the database that is in production. If this database is the cause, run the "
+            "playbook "
+            "godel.postgres_runbook.restore_rollback to swap the previous database back."
         )
 
     def _in_production(self) -> str:
@@ -197,11 +201,15 @@ class Restore(_Procedure):
         if self.returned.get("live"):
             kept = self.returned.get("replaced")
             return (
-                f"The former database was swapped back: production is what it was. The restored one is kept as {kept}."
+                "The previous database was swapped back: production is as it was before the restore. "
+                f"The restored database is kept as {kept}."
             )
         if _is_known_not_swapped(self.returned):
-            return f"The restored database is still in production as {db}; the former one is {self._former}."
-        return f"Whether it was swapped back is not known: one of the two is in production as {db}, whole."
+            return f"The restored database is still in production as {db}; the previous database is {self._former}."
+        return (
+            "It is unknown whether the databases were swapped back: one of the two, complete, is in production as "
+            f"{db}."
+        )
 
     def _result(self, failure: str) -> dict[str, Any]:
         said = [self.staged.get("msg"), self.swapped.get("msg")]
@@ -229,13 +237,11 @@ def _remarks(staged: Result) -> Iterator[str]:
             yield str(finding["message"])
     stage = staged.get("stage") or {}
     if stage.get("lost"):
-        yield (
-            f"{stage['backup']} goes into production without what follows, as accept allows: {'; '.join(stage['lost'])}"
-        )
+        yield f"{stage['backup']} is restored although it lacks definitions (option accept): {'; '.join(stage['lost'])}"
 
 
 class Rollback(_Procedure):
-    """Swap the former database back."""
+    """Swap the previous database back."""
 
     def __init__(self, host: ManagedHost, application: Application, options: ModuleOptions) -> None:
         super().__init__(host, application, options)
@@ -253,17 +259,17 @@ class Rollback(_Procedure):
             yield Step(
                 self._stop,
                 undo=self._start_with_what_is_there,
-                undo_fails="With it, this failed, too",
+                undo_fails="Starting the application again failed, too",
                 keeps_earlier=True,
             )
-            yield Step(lambda: self._swap("Swap the former database back", "replaced"))
+            yield Step(lambda: self._swap("Swap the previous database back", "replaced"))
             yield Step(application.start, keeps_earlier=True)
         elif application.is_managed:
             yield Step(application.start_again, keeps_earlier=True)
 
     def _expect(self) -> None:
         """See whether there is anything to do."""
-        what = "See which database would be swapped back"
+        what = "Find the database to swap back"
         args = {**self._options.swap, "replacement": "replaced"}
         self.expected = self._execute(what, SWAP, args, check_mode=True)
         refuse_failure(what, self.expected)

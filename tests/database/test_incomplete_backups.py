@@ -153,7 +153,7 @@ def test_rows_and_sequences_that_differ_fail_a_backup_whatever_is_accepted(
     forge(entry, add_object)
     forge(entry, change)
     error = refused(prod, backup_dir, entry, accept=["definitions"], accept_unproven=True)
-    assert error.what == "The restored copy is not proven"
+    assert error.what == "The staged copy is not verified"
     result = verify(prod, backup_dir, scratch)
     assert result["verdict"] == "failed", result["reason"]
     assert "take a new one" in result["findings"][0]["remedy"]
@@ -217,7 +217,7 @@ def test_without_a_fingerprint_a_refused_statement_decides(prod: Database, backu
     assert (result["verdict"], "does not restore completely" in result["reason"]) == ("failed", True), result["reason"]
     (entry / "verifications").rename(backup_dir / "aside")
     error = refused(prod, backup_dir, entry, accept_unproven=True, accept=["definitions"], jobs=1)
-    assert error.what == "The backup does not restore as a whole"
+    assert error.what == "The backup does not restore completely"
     assert "violates check constraint" in error.why
 
 

@@ -219,7 +219,7 @@ def test_a_sample_of_losses_is_in_the_backup_and_before_the_swap(database: Datab
     )  # fmt: skip
     told = [each["message"] for each in outlook["findings"] if each["check"] == "lost_comment"]
     assert [message.rsplit(". ", 1)[1] for message in told] == [
-        "This was so when the backup was taken.", "This is so in production now.",
+        "This was the state when the backup was taken.", "This is the state of production now.",
     ]  # fmt: skip
     rows = [each for each in outlook["findings"] if each["check"] == "lost_rows"]
     assert [(each["severity"], each["value"]) for each in rows] == [("critical", 5)]

@@ -60,7 +60,7 @@ def test_a_stage_goes_into_production_and_back_and_is_discarded(staged: Database
     former = digest(staged)
     rehearsal = swap(staged, check=True, diff=True)
     assert rehearsal["changed"]
-    assert f"{staged.name}: what it always was" in rehearsal["diff"]["before"]
+    assert f"{staged.name}: not from a restore" in rehearsal["diff"]["before"]
     assert rows(staged) == 250
 
     first = swap(staged)
@@ -222,7 +222,7 @@ def test_a_lock_that_is_not_to_be_had_is_tried_for_and_then_told(staged: Databas
         cursor.execute("LOCK TABLE pg_database IN SHARE MODE")  # no session can rename a database
         over = {"block": "200ms", "attempts": 2, "grace": "0"}
         told = expect_failure("pg_database_swap", {**staged.login(), **over})["msg"]
-        assert "could not be exchanged" in told
+        assert "could not be swapped" in told
         assert "Nothing was changed" in told
         assert rows(staged) == 250
         running = start_module("pg_database_swap", {**staged.login(), "block": "200ms", "grace": "0", "attempts": 100})
@@ -308,7 +308,7 @@ def test_a_server_that_goes_in_the_middle_leaves_one_of_the_two(
         server.restart("immediate")
     result = running.finish()
     assert "The connection was lost during the swap" in result["msg"]
-    assert "The former database is in production, whole" in result["msg"]
+    assert "The swap was not done" in result["msg"]
     assert result["error"]["swapped"] is False
     assert rows(prod) == 0
     swap(prod)
@@ -350,9 +350,9 @@ def test_one_that_goes_on_at_the_server_after_the_connection_is_lost_is_waited_f
 def test_a_database_that_was_not_made_for_it_is_refused(prod: Database) -> None:
     other = production(prod.server, CONTENT, f"{prod.name}_other")
     for replacement, told in (
-        (other.name, "was not made to be swapped in"),
-        ("nothing_here", "There is no such database to swap in"),
-        (prod.name, "There is no such database to swap in"),
+        (other.name, "cannot be swapped in"),
+        ("nothing_here", "The database to swap in does not exist"),
+        (prod.name, "The database to swap in does not exist"),
         ("template1", "cannot be replaced"),
         ("staged", "There is no staged database"),
         ("replaced", "There is no replaced database"),

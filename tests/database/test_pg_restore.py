@@ -164,7 +164,7 @@ def test_check_mode_says_what_would_change_and_makes_nothing(prod: Database, bac
     assert changes == {("public.newer", 1, None), ('public."Or ders"', 10, 500)}
     assert 'public."Or ders": 10 rows' in result["diff"]["before"]
     assert 'public."Or ders": 500 rows' in result["diff"]["after"]
-    assert "data of 20" in result["diff"]["after"]
+    assert "backup of 20" in result["diff"]["after"]
 
 
 # --- which backup ---------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_a_copy_that_differs_is_dropped(prod: Database, backup_dir: Path) -> Non
     forge(entry, lambda document: tables_of(document)["public.users"].update(rows=1001))
     before = digest(prod)
     result = expect_failure("pg_restore", params(prod, backup_dir))
-    assert "The restored copy is not proven" in result["msg"]
+    assert "The staged copy is not verified" in result["msg"]
     assert result["error"]["difference_count"] == 1
     assert family(prod) == [prod.name]
     assert digest(prod) == before
@@ -309,7 +309,7 @@ def test_what_the_server_lacks_is_named(
 
 def test_too_little_space_and_too_few_connections_are_told(prod: Database, backup_dir: Path) -> None:
     verified_backup(prod, backup_dir)
-    assert "connections are free" in expect_failure("pg_restore", params(prod, backup_dir, jobs=900))["msg"]
+    assert "connections, and" in expect_failure("pg_restore", params(prod, backup_dir, jobs=900))["msg"]
     [entry] = backup_dir.glob("*/*Z")
     forge(entry, lambda document: document.update(database_size_bytes=10**16))
     assert "not enough space" in expect_failure("pg_restore", params(prod, backup_dir))["msg"]
@@ -420,7 +420,7 @@ def test_smoke_queries_are_asked_and_may_not_write(prod: Database, backup_dir: P
     assert [answer["value"] for answer in result["stage"]["smoke"]] == ["1000", "1000"]
     for query, told in (
         ({"query": "SELECT count(*) FROM users", "expect": "7"}, "it says 1000, not 7"),
-        ({"query": "SELECT FROM users WHERE false"}, "it returns no row"),
+        ({"query": "SELECT FROM users WHERE false"}, "it returned no row"),
         ({"query": "SELECT * FROM nothing"}, "does not exist"),
         ({"query": "DELETE FROM users RETURNING 1"}, "read-only transaction"),
     ):

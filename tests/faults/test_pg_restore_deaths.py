@@ -151,7 +151,7 @@ def test_one_that_is_killed_after_the_load_is_gone_on_with(
 
     # It may not get into production as it is, and is kept for the next run.
     told = expect_failure("pg_database_swap", {**prod.login(), "replacement": name})["msg"]
-    assert "was not made to be swapped in" in told
+    assert "cannot be swapped in" in told
     assert "There is no staged database" in expect_failure("pg_database_swap", prod.login())["msg"]
     kept = expect_success("pg_database_discard", prod.login())
     assert (kept["dropped"], kept["kept"][0]["state"]) == ([], "loaded")
@@ -225,8 +225,8 @@ def test_a_loaded_stage_that_was_changed_fails_its_proof(prod: Database, backup_
     name = killed_after_the_load(prod, backup_dir)
     named(prod, name).execute("UPDATE accounts SET balance = 10 WHERE id = 7")
     result = expect_failure("pg_restore", params(prod, backup_dir, keep_failed=keep_failed))
-    assert "The restored copy is not proven" in result["msg"]
-    assert "a session may have changed it since. Run this again: it loads the backup again." in result["msg"]
+    assert "The staged copy is not verified" in result["msg"]
+    assert "a session may have changed it since. Run this again to load the backup again." in result["msg"]
     assert "Production was not touched." in result["msg"]
     assert family(prod) == ([prod.name, name] if keep_failed else [prod.name])
     assert "There is no staged database" in expect_failure("pg_database_swap", prod.login())["msg"]
@@ -254,7 +254,7 @@ def test_one_that_is_stopped_after_the_load_says_what_it_leaves(prod: Database, 
         told = running.finish()["msg"]
     name = stage_of(prod)
     assert "Stopped by SIGTERM. Production was not touched." in told
-    assert f"The backup is loaded as {name}: the next run of this backup goes on from there." in told
+    assert f"The backup is loaded as {name}: the next restore of this backup continues with it." in told
     assert stage(prod, backup_dir)["stage"]["name"] == name
 
 
@@ -270,7 +270,7 @@ def test_a_server_that_restarts_after_the_load_keeps_what_is_loaded(
         told = running.finish()
     name = stage_of(prod)
     assert told["failed"]
-    assert f"The backup is loaded as {name}: the next run of this backup goes on from there." in told["msg"]
+    assert f"The backup is loaded as {name}: the next restore of this backup continues with it." in told["msg"]
     assert "Production was not touched." in told["msg"]
     # A crash empties unlogged tables, in production as well.
     result = stage(prod, backup_dir)
@@ -304,7 +304,7 @@ def test_a_loaded_stage_that_goes_away_is_not_loaded_without_a_look_at_the_space
         return found
 
     monkeypatch.setattr(outlook, "preflight", overtaken)
-    with pytest.raises(Locked, match=r"The stage no longer exists.*Nothing was done"):
+    with pytest.raises(Locked, match=r"The staged copy no longer exists.*Nothing was done"):
         attempt(pg_restore, prod, **params(prod, backup_dir))
     assert family(prod) == [prod.name]
 

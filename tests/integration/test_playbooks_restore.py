@@ -83,7 +83,7 @@ def test_check_mode_a_restore_nothing_to_do_a_rollback_and_the_removal(restorabl
     report = site.report("restore")
     assert report["swap"]["downtime_s"] == artifact["downtime_s"]
     assert (
-        "1 table has another number of rows in production now than in the backup: public.users 250 -> 100."
+        "1 table has a different number of rows in production than in the backup: public.users 250 -> 100."
         in first.output
     )
     assert "not touched" not in artifact["message"]
@@ -97,7 +97,7 @@ def test_check_mode_a_restore_nothing_to_do_a_rollback_and_the_removal(restorabl
     assert rehearsal.ok, rehearsal.output
     assert rows(prod) == 100
     assert rehearsal.stats["restore_rollback_result"]["db1"]["changed"] is True
-    for changed, left, told in ((1, 250, "The former database is"), (0, 250, "already in the requested state")):
+    for changed, left, told in ((1, 250, "The previous database is"), (0, 250, "already in the requested state")):
         back = site.run("restore_rollback", report=True, restore_rollback_keep_old="0")
         assert back.ok, back.output
         assert (back.changed(), rows(prod)) == (changed, left)
@@ -185,7 +185,11 @@ def test_an_application_that_never_becomes_well_gets_its_former_database_back(
     assert rows(restorable.database) == 250
     artifact = run.stats["restore_result"]["db1"]
     assert artifact["failed"] is True
-    for text in ("The former database was swapped back", "the application is healthy", "The restored one is kept as"):
+    for text in (
+        "The previous database was swapped back",
+        "the application is healthy",
+        "The restored database is kept as",
+    ):
         assert text in artifact["message"], artifact["message"]
     assert "swapped back" in run.output
     assert restorable.report("restore")["severity"] == "critical"
@@ -216,7 +220,7 @@ def test_an_application_that_died_of_the_restored_data_gets_its_former_database_
         "could not be stopped",
         "No such file",
         "was swapped back",
-        "With it, the application is healthy",
+        "The application was started again and is healthy",
     ):
         assert text in message
 
@@ -310,7 +314,7 @@ def test_what_a_restored_database_lacks_is_said_before_the_swap(restorable: Site
     run = restorable.run("restore", restore_backup=entry.name, restore_accept=["definitions"])
     assert run.ok, run.output
     said, swapped = (
-        run.output.index(words) for words in ("without what follows", "Swap the staged database into production")
+        run.output.index(words) for words in ("although it lacks", "Swap the staged database into production")
     )
     assert said < swapped
     assert "view public.more is missing" in run.output
@@ -322,7 +326,7 @@ def test_a_duration_that_cannot_be_understood_is_refused_before_anything_is_done
     run = site.run("restore", restore_keep_old="7x")
     assert run.returncode == 2
     assert "Invalid keep_old" in run.stats["restore_result"]["db1"]["message"]
-    assert "Stage the backup" not in run.output
+    assert "Restore the backup next to production" not in run.output
 
 
 def test_defaults_of_a_play_reach_the_modules_that_the_procedure_runs(site: Site) -> None:

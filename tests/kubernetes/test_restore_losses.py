@@ -117,7 +117,7 @@ def test_what_is_loaded_when_the_connection_is_lost_for_good_is_not_loaded_again
     [(name, oid)] = stages(place).items()
     told = caught.value.message
     assert "Production was not touched." in told
-    assert f"The backup is loaded as {name}: the next run of this backup goes on from there." in told
+    assert f"The backup is loaded as {name}: the next restore of this backup continues with it." in told
     if event == "container":
         assert "The container was restarted" in told
     place.until(lambda: ask(place, OURS)[0][0] == 0)

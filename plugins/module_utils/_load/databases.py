@@ -38,7 +38,7 @@ _WORKING = {
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _STAMP = "%Y%m%dT%H%M%SZ"
 _REMEDIES = {
-    "prepared_transaction": "COMMIT PREPARED or ROLLBACK PREPARED it.",
+    "prepared_transaction": "End it with COMMIT PREPARED or ROLLBACK PREPARED.",
     "replication_slot": "Stop its consumer and drop the slot; create it again after the swap, with a new initial copy.",
     "subscription": "Drop it with DROP SUBSCRIPTION, and create it again after the swap.",
     "publication": "Check that it is in the backup as well, and give its subscribers a new initial copy.",

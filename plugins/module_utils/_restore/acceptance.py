@@ -19,7 +19,7 @@ _LOST_SHOWN, _LOST_CHARS = 50, 200  # they go into a setting of the database
 _UNTOUCHED = "Production was not touched."
 _ANOTHER = f"Name another backup. {_UNTOUCHED}"
 _SAY_SO = (
-    "Restore it with restore_accept: [definitions] (accept of the module), and make by hand what it lacks; "
+    "Restore it with restore_accept: [definitions] (accept of the module), and create manually what it lacks; "
     f"or name another backup. {_UNTOUCHED}"
 )
 
@@ -75,7 +75,7 @@ def loss(name: str, reason: str, what: Sequence[str]) -> Finding:
         value=len(what),
         threshold=0,
         message=reason,
-        remedy=f"Make by hand after the swap: {'; '.join(what)}." if what else "",
+        remedy=f"Create manually after the swap: {'; '.join(what)}." if what else "",
     )
 
 
@@ -88,11 +88,11 @@ def refuse_unproven(
     """
     serious = copy.loading.serious()
     rows = any(each.group != "definitions" for each in copy.differences)
-    what, remedy = "The restored copy is not proven", _ANOTHER
+    what, remedy = "The staged copy is not verified", _ANOTHER
     if not has_proof:
         if not serious:
             return
-        what = "The backup does not restore as a whole"
+        what = "The backup does not restore completely"
     elif verdict.verdict == "verified" or (verdict.verdict == "inconclusive" and _may_be(copy, accept_unproven)):
         return
     elif copy.differences and not rows:

@@ -51,7 +51,7 @@ class Discarded:
         for item in self.kept:
             said.append(_why_kept(item))
         if not self.dropped and not self.kept:
-            said = ["There is no former database to drop."]
+            said = ["There is no previous database to drop."]
         return " ".join([*said, *self.notes])
 
 
@@ -81,9 +81,9 @@ def _why_kept(item: Database) -> str:
     mark = item.mark
     if mark and mark.keep_until:
         return f"{item.name} is kept until {mark.keep_until}."
-    done = "was staged and is not in production"
+    done = "was staged but is not in production"
     if mark and mark.state == "loaded":
-        done = f"is loaded and not proven, and the next restore of {mark.backup} goes on from it"
+        done = f"is loaded but not verified; the next restore of {mark.backup} continues with it"
     return f"{item.name} {done}; restore_discard_due_only=false drops it."
 
 

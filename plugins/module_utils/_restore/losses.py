@@ -30,9 +30,9 @@ def find(server: Server, production: str | None, manifest: Manifest | None, tool
     now = _of(server, production, tool_major) if production else []
     same = {(each.check, each.subject) for each in then} & {(each.check, each.subject) for each in now}
     return [
-        *(_dated(each, "This was so when the backup was taken.", same) for each in then),
+        *(_dated(each, "This was the state when the backup was taken.", same) for each in then),
         *(
-            _dated(each, "This is so in production now.", same)
+            _dated(each, "This is the state of production now.", same)
             for each in now
             if (each.check, each.subject) not in same
         ),
@@ -50,5 +50,5 @@ def _of(server: Server, db: str, tool_major: int) -> list[Finding]:
         with server.connect(db, settings=_SETTINGS) as session:
             return losses.find(session, tool_major)
     except (ConnectionFailed, QueryFailed) as exc:  # it takes no connections, say
-        message = f"It is not known what of production a restored database will lack: {exc.why}"
+        message = f"The check for what a restored database would lack failed: {exc.why}"
         return [Finding("lost_unknown", "warning", db, None, None, message, exc.remedy)]

@@ -129,9 +129,10 @@ def _refuse_cramped(session: Session, plan: StagePlan, source: Source, where: st
         raise NotEnoughSpace(
             "There is not enough space for a second copy of the database",
             subject=where,
-            why=f"it takes about {human_size(needed)}, and {human_size(free)} are free",
-            remedy="Free some space there (the playbook godel.postgres_runbook.restore_discard drops former copies)."
-            " check_space: false tries it all the same.",
+            why=f"it needs about {human_size(needed)}, and {human_size(free)} are free",
+            remedy="Free some space there (the playbook godel.postgres_runbook.restore_discard drops previous "
+            "databases)."
+            " check_space: false skips this check.",
             details={"estimate_bytes": needed, "free_bytes": free},
         )
 
@@ -148,29 +149,32 @@ def _refuse(plan: StagePlan, session: Session, source: Source, room: Any, *, loa
     roles = [role for role in source.needs.roles if role not in there]
     extensions = source_database.missing_extensions(session, source.needs.extensions)
     why = source_database.unfit_for(session, source.needs.extensions) if loads else ""
-    remedy = "Put this right on the server, or move the extension to a database of its own." if why else ""
+    remedy = "Correct this on the server, or move the extension to a separate database." if why else ""
     if room.standby:
-        why, remedy = "the server is a standby", "Run this against the primary."
+        why, remedy = "the server is a standby", "Run this on the primary."
     elif not room.superuser:
-        why = f"{session.value('SELECT current_user::text')} is no superuser, and owners and rights are restored, too"
-        remedy = "Use a superuser's login in postgres_login."
+        why = (
+            f"{session.value('SELECT current_user::text')} is not a superuser, but the restore also sets owners and "
+            "privileges"
+        )
+        remedy = "Log in as a superuser (postgres_login)."
     elif source.needs.database is not None:
-        why = f"the script creates and enters a database of its own ({source.needs.database})"
+        why = f"the script creates a database and connects to it ({source.needs.database})"
         remedy = "Make a new dump without pg_dump's option --create."
     elif source.needs.subscribes:
-        why = "the script creates subscriptions, which may take the changes that another server waits to send"
+        why = "the script creates subscriptions, which would receive changes that another server holds for production"
         remedy = "Make a new dump with pg_dump's option --no-subscriptions."
     elif source.manifest and source.manifest.server_major > server_major:
-        why = f"it is of PostgreSQL {source.manifest.server_major}, and the server is {server_major}"
+        why = f"it is from PostgreSQL {source.manifest.server_major}, and the server has version {server_major}"
         remedy = "Restore it on a server of that version or newer."
     elif roles:
         why = f"roles are missing: {', '.join(roles)}"
-        remedy = "Create them. Beside a backup of the catalog, globals.sql has their definitions."
+        remedy = "Create them. Each backup of the catalog has their definitions in globals.sql."
     elif extensions:
         why = f"extensions are not installed: {', '.join(extensions)}"
         remedy = "Install their packages on the server."
     elif proves and room.free < plan.jobs + _SPARE_CONNECTIONS:
-        why = f"{max(room.free, 0)} connections are free, and it takes {plan.jobs + _SPARE_CONNECTIONS}"
+        why = f"it needs {plan.jobs + _SPARE_CONNECTIONS} connections, and {max(room.free, 0)} are free"
         remedy = "Lower jobs, or raise max_connections."
     if why:
         raise InvalidInput(
@@ -184,7 +188,7 @@ def _refuse(plan: StagePlan, session: Session, source: Source, room: Any, *, loa
 def _free_bytes(target: Target, data_directory: str | None, notes: list[str]) -> int | None:
     if data_directory and target.files.info(data_directory) is not None:
         return target.files.space(data_directory).free_bytes
-    notes.append("The space of the server is not known: its data directory is not on this host.")
+    notes.append("The free space of the server is unknown: its data directory is not on this host.")
     return None
 
 
@@ -196,7 +200,7 @@ def summary(outlook: RestorePreflight) -> str:
     shown = [f"{each.table} {_rows(each.now)} -> {_rows(each.restored)}" for each in changed[:_CHANGES_NAMED]]
     more = f" and {len(changed) - _CHANGES_NAMED} more" if len(changed) > _CHANGES_NAMED else ""
     tables = "1 table has" if len(changed) == 1 else f"{len(changed)} tables have"
-    return f"{tables} another number of rows in production now than in the backup: {', '.join(shown)}{more}."
+    return f"{tables} a different number of rows in production than in the backup: {', '.join(shown)}{more}."
 
 
 def _rows(count: int | None) -> str:
@@ -208,12 +212,12 @@ def difference(outlook: RestorePreflight, now: datetime) -> dict[str, str]:
     before, after = [], []
     for change in outlook.changes[:_CHANGES_SHOWN]:
         if change.now is not None:
-            before.append(f"{change.table}: {change.now} rows")
+            before.append(f"{change.table}: {change.now:,} rows")
         if change.restored is not None:
-            after.append(f"{change.table}: {change.restored} rows")
+            after.append(f"{change.table}: {change.restored:,} rows")
     taken = outlook.source.manifest
     if taken:
         age_s = (now - taken.started_at).total_seconds()
-        after.append(f"data of {taken.started}, {max(age_s, 0) / 3600:.1f} h old")
-        before.append("data of now")
+        after.append(f"backup of {taken.started}, {max(age_s, 0) / 3600:.1f} h old")
+        before.append("production now")
     return {"before": "\n".join([*before, ""]), "after": "\n".join([*after, ""])}

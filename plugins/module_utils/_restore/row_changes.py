@@ -50,7 +50,7 @@ def find(server: Server, db: str, source: Fingerprint | None, notes: list[str]) 
     if uncounted:
         more = f" and {len(uncounted) - _NAMED} more" if len(uncounted) > _NAMED else ""
         notes.append(
-            f"The rows of these tables of production were not counted, since they are locked or large: "
+            f"The rows of these production tables were not counted because the tables are locked or large: "
             f"{', '.join(uncounted[:_NAMED])}{more}."
         )
     found = []

@@ -116,11 +116,11 @@ def read_source(target: Target, plan: StagePlan, subject: Entry | load.Dump, ide
         raise ProofFailed(
             "The backup is damaged",
             subject=subject.path,
-            why="it ends early: what pg_dump writes last is not there",
+            why="it is truncated: the end mark of pg_dump is missing",
             remedy="Name another one. Production was not touched.",
         )
     _refuse_unproven(
-        plan, subject.path, "it was not taken by this collection, and what its source held was not recorded"
+        plan, subject.path, "it was not taken by this collection, so it has no record of the content of its source"
     )
     return Source(identity, found.dump, verify.requirements_of_external(found), None, None, None)
 
@@ -128,8 +128,8 @@ def read_source(target: Target, plan: StagePlan, subject: Entry | load.Dump, ide
 def _refuse_unproven(plan: StagePlan, name: str, why: str) -> None:
     if not plan.accept_unproven:
         raise ProofFailed(
-            "This backup cannot be proven",
+            "This backup cannot be verified",
             subject=name,
             why=why,
-            remedy="Name a backup with a fingerprint, or say accept_unproven: true. Production was not touched.",
+            remedy="Name a backup with a fingerprint, or set accept_unproven: true. Production was not touched.",
         )

@@ -17,6 +17,7 @@ from .._postgres import own_sessions
 from .._postgres.connection import Server, Session
 from .._postgres.reconnect import persist
 from .._target.base import Target
+from .._units import counted
 from .._verify.restore_copy import StepTimer
 from . import acceptance, existing, loaded_stage, stage_cleanup, stage_load, stage_steps, waits
 from .exclusive_session import exclusive
@@ -27,12 +28,12 @@ from .stage_load import UNTOUCHED, LoadedStage, UnprovenStage
 _DROP_PATIENCE_S = 60.0
 _LAG_PATIENCE_S = 3600.0
 _LAG_EVERY_S = 1.0
-_NAME_WAY_OUT = "Say accept_unproven: true, and refresh what is computed from the name once it is in production."
+_NAME_WAY_OUT = "Set accept_unproven: true, and after the swap refresh what is computed from the name."
 _CHANGED_SINCE = (
-    "An earlier run loaded this stage, and a session may have changed it since. "
-    "Run this again: it loads the backup again."
+    "An earlier run loaded this staged copy, and a session may have changed it since. "
+    "Run this again to load the backup again."
 )
-_SETTINGS_WAY_OUT = "Install on the server what is missing, or say accept_unproven: true if nothing depends on it."
+_SETTINGS_WAY_OUT = "Install on the server what is missing, or set accept_unproven: true if nothing depends on it."
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _go_on(
     name, mark = before.database.name, before.mark
     session.query(sql.END_SESSIONS, (before.database.oid,))  # that run's, which the server may not have ended yet
     copy = before.loading.on(persist(server, lambda: stage_load.settle(server, session, plan, found, name)))
-    said = f"{name} was not loaded again: an earlier run has loaded it, which began at {mark.at}."
+    said = f"{name} was not loaded again: the run that began at {mark.at} has loaded it."
     found.notes.extend([*copy.notes, said])
     return LoadedStage(copy, before.database, replace(mark, loading=None), before.loading.loaded)
 
@@ -189,5 +190,5 @@ def report(staged: Staged) -> dict[str, object]:
         "stage": {**about, "smoke": list(staged.smoke)},
         "removed": list(staged.removed),
         "resumed": staged.resumed,
-        "msg": f"{mark.backup} {done} {staged.name}: {mark.verdict}, {mark.rows} rows.",
+        "msg": f"{mark.backup} {done} {staged.name}: {mark.verdict}, {counted(mark.rows, 'row')}.",
     }

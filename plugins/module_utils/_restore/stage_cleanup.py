@@ -26,7 +26,7 @@ def give_up(server: Server, session: Session, plan: StagePlan, half: UnprovenSta
     told = [UNTOUCHED]
     if half.remembered and not failed:
         if not isinstance(exc, Locked):  # else another run has it, or has removed it
-            told.append(f"The backup is loaded as {half.name}: the next run of this backup goes on from there.")
+            told.append(f"The backup is loaded as {half.name}: the next restore of this backup continues with it.")
         if isinstance(exc, Interrupted):
             exc.left = " ".join(told)
     elif half.remembered:

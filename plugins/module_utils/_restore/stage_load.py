@@ -30,8 +30,8 @@ from .preflight import RestorePreflight
 UNTOUCHED = "Production was not touched."
 _LAG_PATIENCE_S = 3600.0
 _LAG_EVERY_S = 1.0
-_NAME_WAY_OUT = "Say accept_unproven: true, and refresh what is computed from the name once it is in production."
-_SETTINGS_WAY_OUT = "Install on the server what is missing, or say accept_unproven: true if nothing depends on it."
+_NAME_WAY_OUT = "Set accept_unproven: true, and after the swap refresh what is computed from the name."
+_SETTINGS_WAY_OUT = "Install on the server what is missing, or set accept_unproven: true if nothing depends on it."
 
 
 @dataclass
@@ -76,10 +76,10 @@ def load_stage(
     """
     if not found.loads:
         raise Locked(
-            "The stage no longer exists",
+            "The staged copy no longer exists",
             subject=repr(plan.db),
-            why="another run has swapped it in or removed it meanwhile",
-            remedy="Nothing was done. See which run that was, then run this again.",
+            why="another run has swapped it in or dropped it",
+            remedy="Nothing was done. Find that run, then run this again.",
         )
     source, now = found.source, utc_now()
     at = half.name = databases.unique_name(session, plan.db, "staged", now)
@@ -159,8 +159,9 @@ def _brake(session: Session, plan: StagePlan) -> Callable[[], None] | None:
                 raise InvalidInput(
                     "A replica does not catch up",
                     subject=f"{human_size(lag)} behind",
-                    why=f"at most {human_size(most)} are allowed by max_replica_lag",
-                    remedy="See pg_stat_replication for the reason, or allow more. Production was not touched.",
+                    why=f"max_replica_lag allows at most {human_size(most)}",
+                    remedy="See pg_stat_replication for the reason, or raise max_replica_lag. Production was not "
+                    "touched.",
                 )
             time.sleep(_LAG_EVERY_S)
 
@@ -176,9 +177,9 @@ def same(session: Session, made: Database) -> Database:
     found = databases.list_databases(session).get(made.name)
     if found is None or found.oid != made.oid:
         raise Locked(
-            "Another run has removed what this one restored",
+            "Another run has dropped the staged copy of this run",
             subject=repr(made.name),
-            why="the connection was lost, and with it the lock on the database's name",
-            remedy=f"{UNTOUCHED} See which run that was, wait for it to end, then run this again.",
+            why="the connection was lost, and with it the lock on the database",
+            remedy=f"{UNTOUCHED} Find that run, wait for it to end, then run this again.",
         )
     return found

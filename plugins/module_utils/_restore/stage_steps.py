@@ -88,7 +88,7 @@ def dress(session: Session, stage: Database, found: RestorePreflight) -> bool:
         return False
     wanted = database_properties.of_source(session, now, like, found.notes)
     for why in database_properties.apply_each(session, stage.name, now, wanted).values():
-        found.notes.append(f"The restored database is not in all as the source was: {why}")
+        found.notes.append(f"The restored database differs from its source: {why}")
     return True
 
 
@@ -125,15 +125,17 @@ def _answers(server: Server, at: str, queries: Sequence[SmokeQuery]) -> list[dic
                 raise _wrong(asked, exc.why) from None
             found = str(rows[0][0]) if rows else None
             if found is None or (asked.expect is not None and found != asked.expect):
-                raise _wrong(asked, "it returns no row" if found is None else f"it says {found}, not {asked.expect}")
+                raise _wrong(
+                    asked, "it returned no row" if found is None else f"it returned {found} instead of {asked.expect}"
+                )
             answers.append({"query": asked.query, "value": found})
     return answers
 
 
 def _wrong(asked: SmokeQuery, why: str) -> ProofFailed:
     return ProofFailed(
-        "A smoke query is not answered as it should be",
+        "A smoke query failed",
         subject=asked.query,
         why=why,
-        remedy="See whether the backup or the query is wrong. Production was not touched.",
+        remedy="Check whether the backup or the query is wrong. Production was not touched.",
     )

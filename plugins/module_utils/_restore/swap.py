@@ -95,18 +95,19 @@ def choose(session: Session, plan: SwapPlan) -> Pair | None:
                 why=" ".join(databases.renamed(session, plan.db)),
                 remedy="Stage one with the playbook godel.postgres_runbook.restore."
                 if plan.replacement == "staged"
-                else "It was discarded, or never was: restore a backup with the playbook restore.",
+                else "It was dropped, or no restore has replaced a database. Restore a backup with the playbook "
+                "restore.",
             )
         return Pair(production, found[0])
     databases.refuse_maintenance_db(plan.replacement)
     other = there.get(plan.replacement)
     if other is None or other.name == plan.db:
-        raise ObjectNotFound("There is no such database to swap in", subject=repr(plan.replacement))
+        raise ObjectNotFound("The database to swap in does not exist", subject=repr(plan.replacement))
     if other.mark is None or other.mark.database != plan.db or other.mark.state not in ("staged", "replaced"):
         raise InvalidInput(
-            "This database was not made to be swapped in",
+            "This database cannot be swapped in",
             subject=repr(other.name),
-            why=f"it has no mark that says that it is a proven or a former {plan.db}",
+            why=f"it is not marked as a verified copy or a previous database of {plan.db}",
             remedy="Stage a backup with the playbook godel.postgres_runbook.restore.",
         )
     return Pair(production, other)
@@ -119,8 +120,8 @@ def preflight(server: Server, session: Session, plan: SwapPlan, pair: Pair) -> l
         raise InvalidInput(
             "This login cannot swap databases",
             subject=server.login.user,
-            why="the server is a standby" if room.standby else "it is no superuser",
-            remedy="Use a superuser's login at the primary.",
+            why="the server is a standby" if room.standby else "it is not a superuser",
+            remedy="Log in as a superuser on the primary.",
         )
     findings = databases.dependents(server, session, pair.production) if pair.production else []
     databases.refuse_blocking(findings, plan.db, plan.allow)
@@ -293,10 +294,10 @@ def _after_refusal(session: Session, plan: SwapPlan, pair: Pair, exc: QueryFaile
     stayed = session.query(sql.SESSIONS, (_oid(pair),))
     who = "; ".join(f"{row.backend_type} of {row.user or 'the server'}" for row in stayed[:5])
     raise SwapFailed(
-        "The databases could not be exchanged",
+        "The databases could not be swapped",
         subject=repr(plan.db),
         why=exc.why + (f" (still connected: {who})" if who else ""),
-        remedy="Nothing was changed. Stop what keeps connecting, or allow more in grace, block and attempts.",
+        remedy="Nothing was changed. Stop the clients that keep connecting, or raise grace, block or attempts.",
     )
 
 
@@ -311,9 +312,11 @@ def _after_loss(server: Server, plan: SwapPlan, pair: Pair, exc: QueryFailed) ->
         "The connection was lost during the swap",
         subject=repr(plan.db),
         why=exc.why,
-        remedy="See which database has the name when the server is back: it is one of the two, whole. Run this again."
+        remedy="It is unknown which of the two databases is in production; each is complete. Run this again when the "
+        "server "
+        "accepts connections."
         if there is None
-        else "The former database is in production, whole. Run this again.",
+        else "The swap was not done: the database in production is the same as before, complete. Run this again.",
         details={"swapped": None if there is None else False},
     )
 
@@ -339,13 +342,13 @@ def origin(database: Database | None) -> str:
     """Where a database came from, for people."""
     if database is None:
         return "none"
-    return database.mark.backup if database.mark and database.mark.backup else "what it always was"
+    return database.mark.backup if database.mark and database.mark.backup else "not from a restore"
 
 
 def describe(plan: SwapPlan, swapped: Swapped) -> str:
     """One sentence for people."""
-    what = "The former database" if swapped.mark.rolled_back else f"Backup {swapped.mark.backup}"
-    text = f"{what} is {plan.db} now, after {human_duration(swapped.downtime_s)} without connections"
+    what = "The previous database" if swapped.mark.rolled_back else f"Backup {swapped.mark.backup}"
+    text = f"{what} is in production as {plan.db}, after {human_duration(swapped.downtime_s)} without connections"
     if swapped.ended:
-        text += f"; {len(swapped.ended)} {'session was' if len(swapped.ended) == 1 else 'sessions were'} ended"
-    return f"{text}. The database that it replaced is kept as {swapped.replaced}." if swapped.replaced else f"{text}."
+        text += f"; {len(swapped.ended)} {'session was' if len(swapped.ended) == 1 else 'sessions were'} terminated"
+    return f"{text}. The replaced database is kept as {swapped.replaced}." if swapped.replaced else f"{text}."

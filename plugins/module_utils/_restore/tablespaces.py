@@ -42,9 +42,9 @@ def choose(
     default = wanted if wanted in there else DEFAULT
     others = like.tablespaces if like and named else []
     missing = [name for name in others if name not in there]
-    findings = [_missing(name, f"relations that lie in it go to {default}") for name in missing]
+    findings = [_missing(name, f"its relations are restored to {default}") for name in missing]
     if default != wanted:
-        findings.append(_missing(wanted, f"the database goes to {default}"))
+        findings.append(_missing(wanted, f"the database is restored to {default}"))
     return Choice(default, bool(others) and not missing, findings)
 
 
@@ -56,7 +56,7 @@ def _missing(name: str, what: str) -> Finding:
         value="missing",
         threshold="present",
         message=f"The server has no tablespace {name}: {what}.",
-        remedy="Create the tablespace before the restore, or move what it held after the swap.",
+        remedy="Create the tablespace before the restore, or move its relations after the swap.",
     )
 
 
@@ -71,7 +71,7 @@ def refuse_full(data_directory: str, free_bytes: int) -> None:
         raise NotEnoughSpace(
             "There is not enough space for the WAL of a restore",
             subject=data_directory,
-            why=f"it takes about {human_size(_WAL_BYTES)} at a time, and {human_size(free_bytes)} are free",
-            remedy="Free some space there. check_space: false tries it all the same.",
+            why=f"it needs about {human_size(_WAL_BYTES)} at a time, and {human_size(free_bytes)} are free",
+            remedy="Free some space there. check_space: false skips this check.",
             details={"estimate_bytes": _WAL_BYTES, "free_bytes": free_bytes},
         )

@@ -92,8 +92,8 @@ def bounded(server: Server, session: Session, *, lock_s: float = LOCK_S, other_s
 def _too_long(wait: Wait, waited_s: float) -> QueryFailed:
     return QueryFailed(
         "A statement waited too long",
-        why=f"for {waited_s:.0f} s it waited for {wait}",
-        remedy="Wait until that has ended, or end the session with the playbook "
+        why=f"it waited {waited_s:.0f} s for {wait}",
+        remedy="Wait until this has ended, or terminate the session with the playbook "
         "godel.postgres_runbook.terminate_sessions, then run this again. Production was not touched.",
         details={"sqlstate": sqlstate.QUERY_CANCELED, "lost": False, "waited_for": str(wait)},
     )

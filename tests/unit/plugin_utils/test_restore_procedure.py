@@ -91,11 +91,11 @@ def ran(run: Callable[[World], dict[str, Any]], make: Callable[[], World], fault
 
 def assert_the_message_is_true(world: World, result: Mapping[str, Any], before: str = FORMER) -> None:
     message = result["msg"]
-    if "production is what it was" in message:
+    if "production is unchanged" in message or "production is as it was before" in message:
         assert world.production == before
     if "neither stopped nor started" in message:
         assert not {"command stop", "command start"} & set(world.calls)
-    if "is still in production" in message or "The restored database is in production" in message:
+    if "is still in production" in message or "The restored database stays in production" in message:
         assert world.production == RESTORED
     if "the application is healthy" in message:
         assert world.is_healthy
@@ -161,7 +161,7 @@ def test_after_one_fault_the_application_runs_with_a_whole_database(kind: str, o
             and kind in (DIED_AFTER, LOST_AFTER)
             and at == world.calls.index("pg_database_swap shop_staged")
         ):
-            assert "Whether it was swapped is not known" in result["msg"]
+            assert "It is unknown whether the databases were swapped" in result["msg"]
         else:
             assert world.production == FORMER, (faults, world.calls, result["msg"])
         # A host that is unreachable before anything was stopped or swapped counts as one; later it is a failure.
@@ -206,9 +206,9 @@ def test_an_unhealthy_application_gets_its_former_database_back(options: Applica
     assert around[-len([call for call in expected if call]) :] == [call for call in expected if call]
     for text in (
         "The application is unhealthy: http://shop/health answers with status 503.",
-        "The former database was swapped back: production is what it was.",
-        "The restored one is kept as shop_replaced.",
-        "With it, the application is healthy.",
+        "The previous database was swapped back: production is as it was before the restore.",
+        "The restored database is kept as shop_replaced.",
+        "The application was started again and is healthy.",
     ):
         assert text in result["msg"]
 
@@ -217,14 +217,14 @@ def test_one_that_is_unhealthy_with_either_database_is_reported() -> None:
     world = World(healthy_with=())
     result = restore(world, APPLICATIONS["scaled"])
     assert (result["failed"], world.production, world.runs) == (True, FORMER, True)
-    assert "With it, this failed, too: The application is unhealthy" in result["msg"]
+    assert "Starting the application again failed, too: The application is unhealthy" in result["msg"]
 
 
 def test_without_a_former_database_the_restored_one_stays() -> None:
     world = World(databases={}, healthy_with=())
     result = restore(world, APPLICATIONS["scaled"])
     assert (result["failed"], world.production, world.runs) == (True, RESTORED, True)
-    assert "there was no former one to put back" in result["msg"]
+    assert "there is no previous database to swap back" in result["msg"]
     assert world.calls.count("workload_scale stopped") == 2  # to look, and to stop; it is not stopped again
 
 
@@ -305,7 +305,7 @@ def test_an_application_that_is_unhealthy_with_what_an_earlier_run_restored_is_l
     world = World(databases={"shop": RESTORED, "shop_replaced": FORMER}, healthy_with=(FORMER,))
     result = restore(world, APPLICATIONS["scaled"])
     assert (result["failed"], world.production) == (True, RESTORED)
-    assert "restore_rollback puts the former database back" in result["msg"]
+    assert "restore_rollback to swap the previous database back" in result["msg"]
 
 
 @pytest.mark.parametrize(("why", "down", "refused"), [
@@ -347,11 +347,11 @@ def test_each_step_and_what_the_database_will_lack_are_said_before_the_swap() ->
     assert not restore(world, SCALED)["failed"]
     assert world.lines == [
         "Check that the application can be stopped and started",
-        "Stage the backup beside production, and prove it",
+        "Restore the backup next to production and verify it",
         "It is staged. The backup is of 2026-01-01.",
         "rows of v are not in it",
-        "b goes into production without what follows, as accept allows: view v is missing",
-        "Take a safety backup of what is about to be replaced",
+        "b is restored although it lacks definitions (option accept): view v is missing",
+        "Take a safety backup of the current database",
         "Stop the application",
         "Swap the staged database into production",
         "Start the application",
