@@ -11,21 +11,21 @@ class ModuleDocFragment:
 options:
   backup:
     description:
-      - V(latest) is the newest backup whose verification found it V(verified). Or the id of a backup in the catalog, or the absolute path
-        of a dump not taken by this collection, which needs O(accept_unproven).
-      - Such a dump is recognized by its SHA-256, not by its path. It is read for that.
+      - V(latest) restores the newest backup with the verdict V(verified). To restore another backup, set its ID, or the absolute path of a
+        dump not taken by this collection. Such a dump needs O(accept_unproven).
+      - The module reads the dump and recognizes it by its SHA-256, not by its path.
     type: str
     default: latest
   force:
     description:
-      - Restore even if production came from this backup, or a stage of it exists.
-      - With V(true), a stage that is loaded and not yet proven is used only if a run with V(true) loaded it.
+      - Whether to restore even if the database in production already came from this backup, or if a staged copy of the backup exists.
+      - With V(true), a staged copy that is loaded but not yet verified is used only if a run with V(true) loaded it.
     type: bool
     default: false
   jobs:
     description:
-      - How many tables and indexes to restore, and to compare, at the same time, 1 to 1000.
-      - By default, the number of CPUs where PostgreSQL's programs run, at most 4, because production works beside it.
+      - The number of tables and indexes to restore, and to compare, at the same time, 1 to 1000.
+      - The default is the number of CPUs where PostgreSQL's programs run, but at most 4, because production runs on the same server.
     type: int
   nice:
     description: How much to lower the priority of C(pg_restore), 0 to 19.
@@ -33,53 +33,54 @@ options:
     default: 0
   max_replica_lag:
     description:
-      - How far replicas may be behind, for example V(64MB). The backup is then loaded in pieces, with a wait of up to an hour between
-        them. One table is one piece.
+      - How far replicas may be behind, for example V(64MB). The backup is then loaded table by table. Before the next table, the load waits
+        up to one hour until the replicas have caught up.
       - By default, the load does not wait for replicas.
     type: str
   analyze:
-    description: Whether to gather statistics, so that production is fast from the first query.
+    description: Whether to run C(ANALYZE) on the restored database, so that queries have good plans from the start.
     type: bool
     default: true
   smoke_queries:
-    description: Queries of the restored database, each in a read-only session. A wrong answer fails the restore.
+    description: Queries to run in the restored database before the swap, in a read-only session. A wrong result fails the restore.
     type: list
     elements: dict
     default: []
     suboptions:
       query:
-        description: One statement. It has to return a row.
+        description: One statement. It must return at least one row.
         type: str
         required: true
       expect:
-        description: The expected text of the first column of the first row. By default, any text will do.
+        description: The expected value of the first column of the first row, as text. By default, any value is accepted.
         type: str
   accept:
     description:
       - Parts that the restored database may lack.
-      - V(definitions) accepts a backup that is V(incomplete). All of its rows and sequences are there, but not all definitions,
-        comments or privileges. The results list what it lacks, and so does the mark of the database.
-      - Without it such a backup is refused, before it is loaded if its last verification found that.
+      - V(definitions) accepts a backup with the verdict V(incomplete). It has all rows and sequences of its source, but not all definitions,
+        comments or privileges. The result and the mark of the database list what is missing.
+      - By default, such a backup is refused. If its last verification had this verdict, it is refused before the load.
     type: list
     elements: str
     choices: [definitions]
     default: []
   accept_unproven:
     description:
-      - Whether to accept a backup that cannot be proven, because this collection did not take it, because it has no fingerprint, or
-        because this server cannot make a database like the source. One that is proven to be different is never accepted.
+      - Whether to accept a backup that cannot be verified. The reason may be that this collection did not take it, that it has no
+        fingerprint, or that this server cannot create a database with the settings of the source.
+      - A backup with the verdict V(failed) is never accepted.
     type: bool
     default: false
   keep_failed:
-    description: Whether to keep a stage that failed, for inspection. The next run for this database drops it.
+    description: Whether to keep a staged copy that failed, for inspection. The next run for this database drops it.
     type: bool
     default: false
   scratch_dir:
-    description: Directory for lists and logs of the programs.
+    description: Directory for temporary files and logs of PostgreSQL's programs.
     type: path
     default: /var/tmp
   check_space:
-    description: Whether to refuse when a second copy of the database will probably not fit.
+    description: Whether to fail, before anything is loaded, when a second copy of the database will probably not fit.
     type: bool
     default: true
 """
@@ -87,11 +88,11 @@ options:
     SWAP = r"""
 options:
   keep_old:
-    description: How long to keep what is replaced, from now, for example V(7d). M(godel.postgres_runbook.pg_database_discard) goes by it.
+    description: How long to keep the replaced database, for example V(7d). M(godel.postgres_runbook.pg_database_discard) drops it after that.
     type: str
     default: 7d
   grace:
-    description: How long running transactions may go on before their sessions are terminated.
+    description: How long running transactions may continue before their sessions are terminated.
     type: str
     default: 5s
 """
@@ -100,8 +101,8 @@ options:
 options:
   allow:
     description:
-      - Objects of the database in production that the swap may break, logical replication slots or subscriptions. By default, a database
-        that has one is not replaced.
+      - Objects of the database in production that the swap may break. By default, a database that has a logical replication slot or a
+        subscription is not replaced.
       - M(godel.postgres_runbook.pg_restore) checks this before it loads the backup, M(godel.postgres_runbook.pg_database_swap) before
         the swap.
     type: list

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_database_discard
-short_description: Drop what a swap of PostgreSQL databases has replaced, once its time is over
+short_description: Drop the previous databases of PostgreSQL restores, once their retention has expired
 version_added: 0.1.0
 description:
-  - Drops the databases that M(godel.postgres_runbook.pg_database_swap) has replaced, once the time to keep them is over, and stages that
-    interrupted runs of M(godel.postgres_runbook.pg_restore) have left. A stage that is loaded stays, since the next restore of that backup goes on
-    from it.
-  - Only databases that are marked so are ever dropped, and only under the name that they were given with the mark. A database that was
-    renamed since stays, and RV(notes) names it.
+  - Drops databases that M(godel.postgres_runbook.pg_database_swap) replaced, once their retention has expired.
+  - Drops staged copies of interrupted runs of M(godel.postgres_runbook.pg_restore). A staged copy whose load is complete is kept, because the
+    next restore of that backup continues with it.
+  - Only databases with a mark are dropped, and only if they still have the name in the mark. A database that was renamed is kept, and
+    RV(notes) lists it.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   due_only:
     description:
-      - Whether to drop only what need not be kept any longer. With V(false) all that was replaced is dropped, and stages that were never
-        swapped in as well, proven or only loaded.
+      - Whether to drop only databases whose retention has expired. With V(false) all replaced databases are dropped, and all staged copies
+        that were not swapped in, whether verified or only loaded.
     type: bool
     default: true
 extends_documentation_fragment:
@@ -34,7 +34,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Drop what was replaced long ago
+- name: Drop the previous databases whose retention has expired
   godel.postgres_runbook.pg_database_discard:
     db: godel_production
 """
@@ -46,19 +46,19 @@ dropped:
   type: list
   elements: str
 kept:
-  description: The databases that stay for now, with their state (C(replaced), C(staged) or C(loaded)) and until when they are kept;
-    null until they are discarded at once.
+  description: The databases that are kept, with their state (C(replaced), C(staged) or C(loaded)) and the end of their retention. The end
+    is null for databases that are dropped only with O(due_only=false).
   returned: success
   type: list
   elements: dict
   sample: [{"name": "shop_replaced_20260206T030405Z", "state": "replaced", "keep_until": "2026-02-13T03:04:05Z"}]
 notes:
-  description: Databases that are marked and were renamed since, which were not touched. The same texts are warnings.
+  description: Databases that have a mark but were renamed, so that they are kept. The module also issues each note as a warning.
   returned: success
   type: list
   elements: str
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """

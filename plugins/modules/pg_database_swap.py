@@ -7,33 +7,33 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_database_swap
-short_description: Exchange a PostgreSQL database in production with a proven one, in a moment
+short_description: Swap a PostgreSQL database in production with a verified one
 version_added: 0.1.0
 description:
-  - Gives the database in O(db) another name, and its name to the database in O(replacement), in one transaction. At every moment
-    one of the two is in production, and whole, whatever dies.
-  - Sessions are terminated. A client that connects meanwhile waits for the moment that the swap takes, gets the error that the database
-    was renamed, and reaches the other database when it connects again.
+  - Renames the database O(db), and renames the database O(replacement) to O(db), in one transaction. One of the two databases is in
+    production, and complete, at every moment, even if the module or the server is killed.
+  - The module terminates the sessions of both databases. A client that connects during the swap waits until it ends. The client then gets an
+    error that the database was renamed, and reaches the new database when it connects again.
   - The replaced database is kept under another name, so that it can be swapped back.
-  - If the swap would break replication slots, subscriptions or prepared transactions, nothing is done, and the message names them.
+  - If the swap would break replication slots, subscriptions or prepared transactions, the module changes nothing and names them.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   replacement:
     description:
-      - V(staged) is the newest database that M(godel.postgres_runbook.pg_restore) has staged for O(db). If there is none, and the one in
-        production came from a stage, nothing is done.
-      - V(replaced) is the newest database that a swap has replaced, to roll back. If production was rolled back already, nothing is
-        done.
-      - Or the name of a database that is marked as one of these.
+      - V(staged) swaps in the newest staged copy that M(godel.postgres_runbook.pg_restore) restored for O(db). If there is no staged copy, and
+        the database in production came from one, the module does nothing.
+      - V(replaced) rolls back. It swaps in the newest database that a swap has replaced. If production was rolled back already, the module
+        does nothing.
+      - Any other value is the name of a database that is marked as staged or replaced.
     type: str
     default: staged
   block:
-    description: How long new connections may be kept waiting at a time. If sessions do not end within it, the swap is tried again.
+    description: How long one attempt may make new connections wait. If the sessions have not ended by then, the swap is tried again.
     type: str
     default: 2s
   attempts:
-    description: How many times to try, 1 to 1000.
+    description: The maximum number of attempts, 1 to 1000.
     type: int
     default: 10
 extends_documentation_fragment:
@@ -44,20 +44,20 @@ extends_documentation_fragment:
   - godel.postgres_runbook.kubernetes
   - godel.postgres_runbook.attributes
 notes:
-  - The login has to be a superuser.
+  - The login must be a superuser.
 seealso:
   - module: godel.postgres_runbook.pg_restore
   - module: godel.postgres_runbook.pg_database_discard
 """
 
 EXAMPLES = r"""
-- name: Put the staged database into production
+- name: Swap the staged copy into production
   godel.postgres_runbook.pg_database_swap:
     db: godel_production
     keep_old: 3d
   register: swap
 
-- name: Put the former one back
+- name: Swap the previous database back
   godel.postgres_runbook.pg_database_swap:
     db: godel_production
     replacement: replaced
@@ -65,34 +65,34 @@ EXAMPLES = r"""
 
 RETURN = r"""
 downtime_s:
-  description: Seconds in which no session could connect to the database.
-  returned: when databases were exchanged
+  description: The time in seconds during which no session could connect to the database.
+  returned: when the databases were swapped
   type: float
   sample: 0.112
 replaced:
-  description: The name that the former database has now; null if there was none.
-  returned: when databases were exchanged
+  description: The name under which the previous database is kept; null if there was none.
+  returned: when the databases were swapped
   type: str
 live:
-  description: The database in production, with the backup that it came from, its number of rows, and since when it is in production.
-  returned: when databases were exchanged
+  description: The database in production, with its backup, its number of rows, and the time of the swap.
+  returned: when the databases were swapped
   type: dict
 attempts:
-  description: How many attempts it took.
-  returned: when databases were exchanged
+  description: The number of attempts.
+  returned: when the databases were swapped
   type: int
 ended_sessions:
   description: The sessions that were terminated, with user, application, state and the age of their transaction.
-  returned: when databases were exchanged
+  returned: when the databases were swapped
   type: list
   elements: dict
 findings:
-  description: Objects that are tied to the database and need attention.
+  description: Objects that are tied to the database and need attention before the swap.
   returned: in check mode
   type: list
   elements: dict
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_restore
-short_description: Restore a backup of a PostgreSQL database beside production, and prove it
+short_description: Restore a backup of a PostgreSQL database next to production, and verify it
 version_added: 0.1.0
 description:
-  - Restores a backup as a database of its own on the production server, with owners, rights, extensions, encoding and collation
-    of the source, and with the owner, settings, grants and comment that the database in production has, or when there is none, that
-    the source had. Proves it against the backup's fingerprint, runs C(ANALYZE), and asks O(smoke_queries).
-  - Production is not touched. M(godel.postgres_runbook.pg_database_swap) puts the proven database in its place.
-  - A stage that fails is dropped. If the module is killed, or its connection is lost for good, while it loads, the next run drops what
-    it left.
-  - If that happens after the load, the next run for the same backup loads nothing. It compares the stage in full, and goes on from
-    there. A run for another backup, or with another O(bin_dir), O(login_user) or tablespace, drops the stage.
-  - A backup is loaded again in any case if its content cannot be compared (not taken by this collection, or taken without a fingerprint of its content),
-    or if statements were refused whose texts may have values in them. Every role of the server could read these in the mark.
-  - Nothing is done when production came from this very backup. When a proven stage of it is there already, it is made like
-    production again and asked again, but not loaded.
+  - Restores a backup into a new database on the production server, the staged copy. The copy gets the object owners, privileges, extensions,
+    encoding and collation of the source. It gets the owner, settings, privileges and comment of the database in production, or of the source
+    if there is no database in production.
+  - Compares the staged copy with the fingerprint of the backup, runs C(ANALYZE), and runs O(smoke_queries).
+  - The module does not change the database in production. M(godel.postgres_runbook.pg_database_swap) replaces it with the staged copy.
+  - If a step fails, the module drops the staged copy. If the module is killed or loses its connection during the load, the next run drops
+    the staged copy.
+  - If this happens after the load, the next run for the same backup does not load it again. It compares the whole staged copy and continues
+    from there. A run for another backup, or with another O(bin_dir), O(login_user) or tablespace, drops the staged copy.
+  - A backup is always loaded again if its content cannot be compared, because this collection did not take it or because it has no
+    fingerprint of its content. It is also loaded again if the server refused statements whose text may contain values, because every role of
+    the server could read these values in the mark.
+  - If the database in production came from this backup, the module does nothing. If a verified staged copy of this backup exists, the module
+    updates its owner, settings and privileges and runs the smoke queries again, without another load.
 author:
   - The godel.postgres_runbook authors (@godel)
 extends_documentation_fragment:
@@ -34,15 +36,14 @@ extends_documentation_fragment:
   - godel.postgres_runbook.programs
   - godel.postgres_runbook.attributes
 notes:
-  - The login has to be a superuser.
-  - Tablespaces of the source are not used. All goes to the default tablespace.
+  - The login must be a superuser.
 seealso:
   - module: godel.postgres_runbook.pg_database_swap
   - module: godel.postgres_runbook.pg_restore_verify
 """
 
 EXAMPLES = r"""
-- name: Stage the newest verified backup beside production
+- name: Restore the newest verified backup next to production
   godel.postgres_runbook.pg_restore:
     db: godel_production
     backup_dir: /backups
@@ -55,7 +56,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 stage:
-  description: The proven database; null when there is nothing to do, and in check mode.
+  description: The staged copy; null when there is nothing to do, and in check mode.
   returned: success
   type: dict
   contains:
@@ -64,13 +65,13 @@ stage:
       type: str
       sample: godel_production_staged_20260206T030405Z
     backup:
-      description: The backup that it came from.
+      description: The backup from which it was restored.
       type: str
     verdict:
       description: V(verified); V(incomplete) when O(accept) allowed it; V(inconclusive) when O(accept) or O(accept_unproven) did.
       type: str
     lost:
-      description: Parts of its source that it lacks, at most 50 texts. Empty unless O(accept) allowed it.
+      description: Parts of its source that it lacks, at most 50 entries. Empty unless O(accept) allowed them.
       type: list
       elements: str
     rows:
@@ -82,36 +83,38 @@ stage:
       elements: dict
 preflight:
   description:
-    - Findings before anything was done, with the tables whose number of rows will change.
-    - C(loaded_as) is the name of a stage that an earlier run has loaded and not proven, from which this one goes on; null without one.
+    - The results of the checks before the load, with the tables whose number of rows will change.
+    - C(loaded_as) is the name of a staged copy that an earlier run loaded but did not verify, and with which this run continues. It is null
+      if there is none.
   returned: when production did not come from this backup
   type: dict
 findings:
   description:
     - Objects that are tied to the database in production and need attention before the swap.
-    - Parts that the restored database lacks (C(restore_incomplete)), and sequences that stand behind their columns (C(sequence_position)).
+    - Parts that the restored database lacks (C(restore_incomplete)).
+    - Sequences that are behind the largest value of their column (C(sequence_position)).
   returned: success
   type: list
   elements: dict
 removed:
-  description: Databases that earlier runs had left half-way, and that were dropped.
-  returned: when a stage was made or found
+  description: Staged copies of interrupted runs that this run dropped.
+  returned: when a staged copy was created or found
   type: list
   elements: str
 resumed:
-  description: Whether an earlier run has loaded the stage. This run has compared it, and has done what comes after.
-  returned: when a stage was made or found
+  description: Whether an earlier run loaded the staged copy, so that this run only did the steps after the load.
+  returned: when a staged copy was created or found
   type: bool
 staged_s:
-  description: Seconds that it took in all.
-  returned: when a stage was made
+  description: The total duration in seconds.
+  returned: when a staged copy was created
   type: float
 steps:
-  description: Seconds that each step took. C(create_s) and C(restore_s) are missing when an earlier run has loaded the stage.
-  returned: when a stage was made
+  description: The duration of each step in seconds. C(create_s) and C(restore_s) are absent when an earlier run loaded the staged copy.
+  returned: when a staged copy was created
   type: dict
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
 """
@@ -158,9 +161,9 @@ def operation(call: Call) -> Result:
             }
             diff = preflight.difference(found, utc_now())
             if call.check_mode:
-                text = f"{found.source.name} would be restored beside {plan.db}. {preflight.summary(found)}".rstrip()
+                text = f"{found.source.name} would be restored next to {plan.db}. {preflight.summary(found)}".rstrip()
                 if found.loaded_as:
-                    text = f"{text} It is loaded already, as {found.loaded_as}: only what comes after would be done."
+                    text = f"{text} An earlier run has loaded it as {found.loaded_as}; only the steps after the load would run."
                 return Result(True, {**values, "stage": None, "msg": text}, diff)
             clock = StepTimer()
             with clock.step("all"):

@@ -9,23 +9,23 @@ module: restore_procedure
 short_description: Restore a PostgreSQL database, or roll the restore back, while its application is stopped
 version_added: 0.1.0
 description:
-  - With O(state=restored), restores a backup beside production and proves it (M(godel.postgres_runbook.pg_restore)), stops the application,
+  - With O(state=restored), restores a backup next to production and verifies it (M(godel.postgres_runbook.pg_restore)), stops the application,
     swaps the databases (M(godel.postgres_runbook.pg_database_swap)), starts the application, and checks its health.
   - If a step fails, the steps before it are undone in reverse order. If the health check fails, the application is stopped, the previous
     database is swapped back, and the application is started and checked again. The task then fails with a message that names the failure,
     the database that is in production, and the state of the application. An undo that fails is added to the message and does not
     keep the others from running.
-  - With O(state=rolled_back), swaps the previous database back, with the same steps around the swap. It is not swapped again if the
-    application's health check fails then.
+  - With O(state=rolled_back), swaps the previous database back, with the same steps before and after the swap. If the health check fails
+    after that, the databases are not swapped again.
   - If there is nothing to swap, an application that an earlier run stopped is started.
-  - An interrupted run undoes nothing. The next run goes on from what it left, from any controller, because the state is in the server and in
-    the cluster. See the modules for what that is.
+  - An interrupted run undoes nothing. The next run continues from there, also from another controller, because the state is kept in the
+    server and in the Kubernetes cluster. The documentation of the modules describes this state.
   - Each step writes a line to the standard error of C(ansible-playbook) when it begins.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   state:
-    description: V(restored) restores a backup, V(rolled_back) swaps the database back that a restore has replaced.
+    description: V(restored) restores a backup, V(rolled_back) swaps the previous database back.
     type: str
     choices: [restored, rolled_back]
     required: true
@@ -33,7 +33,7 @@ options:
     description: Absolute path of the directory that holds the backups of all databases, the catalog. Required with O(state=restored).
     type: path
   safety_backup:
-    description: Whether to take a backup of the database that is about to be replaced, before the application is stopped.
+    description: Whether to take a backup of the current database before the application is stopped.
     type: bool
     default: false
   application:
@@ -61,7 +61,7 @@ options:
         elements: str
       start_command:
         description:
-          - A program and its arguments that start the application. It has to succeed if the application runs already, because it may
+          - A program and its arguments that start the application. It must also succeed when the application is already running, because it may
             run again when there is nothing to swap.
         type: list
         elements: str
@@ -124,7 +124,7 @@ options:
     type: int
     default: 30
   health_delay_s:
-    description: Seconds between two attempts.
+    description: Seconds to wait before each repetition.
     type: int
     default: 2
 extends_documentation_fragment:
@@ -138,7 +138,7 @@ extends_documentation_fragment:
   - godel.postgres_runbook.attributes
   - godel.postgres_runbook.attributes.action
 notes:
-  - The login has to be a superuser.
+  - The login must be a superuser.
   - The modules that it runs get their own C(module_defaults), too.
 seealso:
   - module: godel.postgres_runbook.pg_restore

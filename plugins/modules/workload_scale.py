@@ -79,7 +79,7 @@ workload:
       description: How many replicas it had before it was stopped. It is null when it was not stopped, or was started since.
       type: int
 msg:
-  description: One sentence for people.
+  description: A summary in one sentence.
   returned: success
   type: str
   sample: Deployment godel is stopped. It had 3 replicas.

@@ -245,7 +245,7 @@ def test_a_copy_that_differs_is_dropped(prod: Database, backup_dir: Path) -> Non
 @pytest.mark.parametrize("arguments", [(), ("--format=custom",), ("--format=directory",)])
 def test_a_backup_made_by_hand_has_to_be_accepted(prod: Database, backup_dir: Path, arguments: tuple[str, ...]) -> None:
     path = str(hand_made(prod, backup_dir / "by_hand", *arguments))
-    assert "cannot be proven" in expect_failure("pg_restore", params(prod, backup_dir, backup=path))["msg"]
+    assert "cannot be verified" in expect_failure("pg_restore", params(prod, backup_dir, backup=path))["msg"]
     result = stage(prod, backup_dir, backup=path, accept_unproven=True)
     assert (result["stage"]["verdict"], result["stage"]["rows"]) == ("inconclusive", 1500)
     assert rows(named(prod, result["stage"]["name"])) == 1000

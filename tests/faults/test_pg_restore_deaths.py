@@ -155,10 +155,10 @@ def test_one_that_is_killed_after_the_load_is_gone_on_with(
     assert "There is no staged database" in expect_failure("pg_database_swap", prod.login())["msg"]
     kept = expect_success("pg_database_discard", prod.login())
     assert (kept["dropped"], kept["kept"][0]["state"]) == ([], "loaded")
-    assert f"the next restore of {id_} goes on from it" in kept["msg"]
+    assert f"the next restore of {id_} continues with it" in kept["msg"]
     looked = stage(prod, backup_dir, check=True, **over)
     assert looked["preflight"]["loaded_as"] == name
-    assert f"It is loaded already, as {name}" in looked["msg"]
+    assert f"An earlier run has loaded it as {name}" in looked["msg"]
     assert state(prod, name) == "loaded"
 
     result = stage(prod, backup_dir, **over)
