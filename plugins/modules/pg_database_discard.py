@@ -84,7 +84,7 @@ def operation(call: Call) -> Result:
     values: dict[str, object] = {"dropped": dropped, "kept": done.kept_values(), "notes": notes, "msg": text}
     failure = None
     if done.failures:
-        failure = " ".join([*done.failures, "Remove the reason, then run again.", text])
+        failure = " ".join([*done.failures, "Remove the cause, then run again.", text])
     return Result(bool(dropped), values, diff, warnings=notes, failure=failure)
 
 

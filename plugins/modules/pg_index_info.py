@@ -85,7 +85,7 @@ findings:
       subject: public.users_name_idx1
       value: 104857600
       threshold:
-      message: "public.users_name_idx1 (100.0 MiB) is the same as public.users_name_idx: each write pays for both."
+      message: "public.users_name_idx1 (100.0 MiB) is the same as public.users_name_idx: each write updates both."
       remedy: DROP INDEX CONCURRENTLY public.users_name_idx1;
 severity:
   description: The worst severity among the findings, V(ok), V(info) or V(warning).

@@ -176,7 +176,7 @@ indexes:
     why:
       description: Why it was chosen, while the state is V(due) or V(done). Otherwise why it was not rebuilt.
       type: str
-      sample: a rebuild gives back about 12.0 MiB, 58% of it
+      sample: a rebuild would free about 12.0 MiB, 58% of it
     duration_s:
       description: How long its statements took in all attempts, with the time in which they waited for locks; null if there were none.
       type: float
@@ -209,7 +209,7 @@ leftovers:
   type: list
   elements: dict
 unknown:
-  description: The first of the indexes whose bloat is not known well enough to act on it.
+  description: The first of the indexes whose bloat is not known well enough to act on.
   returned: success
   type: list
   elements: dict

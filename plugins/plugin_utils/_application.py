@@ -99,7 +99,7 @@ class Application:
                 return
             remedy = "Correct the URL, start the application, or set application_down to true if it is down on purpose."
         raise Failure(
-            f"Invalid health_url: {url} gives no answer ({why}). After the swap the application would count as "
+            f"Invalid health_url: {url} does not answer ({why}). After the swap the application would count as "
             f"unhealthy. Nothing was done. {remedy}"
         )
 
@@ -130,7 +130,7 @@ class Application:
     def resume(self) -> Iterator[str]:
         """Start what an earlier run has scaled down, after a run that has not stopped it failed."""
         if self._options.start_command:
-            yield "The application was neither stopped nor started. If an earlier run has stopped it, start it."
+            yield "The application was neither stopped nor started. If an earlier run stopped it, start it."
         if self.remembered is None:
             return
         try:

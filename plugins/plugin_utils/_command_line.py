@@ -107,7 +107,7 @@ def wrong_tags(run: Ours, chosen: Iterable[str], skipped: Iterable[str]) -> str:
             guess = f" Did you mean {near!r}?" if near else ""
             there = f"The tags are {', '.join(sorted(known))}." if known else "These playbooks have no tags."
             return (
-                f"Invalid {option}: {tag!r} chooses no task of {', '.join(run.playbooks)}.{guess} {there} "
+                f"Invalid {option}: {tag!r} selects no task of {', '.join(run.playbooks)}.{guess} {there} "
                 f"Nothing was done. Correct {option}, or leave it out."
             )
     return ""

@@ -118,7 +118,7 @@ CASES = [
     FieldCase("chado", verdict="incomplete", says=("index public.t_b_idx",), refused="t_b_idx", majors=False),
     FieldCase(
         "47-detach-pending",
-        findings=("1 partition waits for the end of its detachment: public.m2 of public.m",),
+        findings=("1 partition has an unfinished DETACH CONCURRENTLY: public.m2 of public.m",),
         after=interrupt_a_detachment,
     ),
     FieldCase(

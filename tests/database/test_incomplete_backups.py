@@ -207,7 +207,7 @@ def test_a_dump_that_no_server_restores_fails_with_the_statement(
     result = verify(prod, backup_dir, scratch, jobs=1)
     assert result["verdict"] == "failed", result["reason"]
     assert "violates check constraint" in result["reason"]
-    assert "first correct in the source" in result["findings"][0]["remedy"]
+    assert "correct it in the source first" in result["findings"][0]["remedy"]
 
 
 def test_without_a_fingerprint_a_refused_statement_decides(prod: Database, backup_dir: Path, scratch: Path) -> None:

@@ -104,7 +104,7 @@ def test_every_kind_of_index_has_a_figure_and_says_how_it_was_found(zoo: Zoo) ->
     assert (packed["bloat_bytes"], packed["recommendation"]) == (0, "nothing")
     assert "A rebuild would make it larger" in packed["note"]
     assert zoo.truths["documents_packed_facts"].rewritten_bytes > zoo.truths["documents_packed_facts"].size_bytes
-    assert "The figure is a minimum" in found["documents_words"]["note"]
+    assert "The figure is a lower bound" in found["documents_words"]["note"]
     assert found["documents_words"]["bloat_ratio"] <= zoo.truths["documents_words"].ratio + 0.02
 
 
@@ -164,7 +164,7 @@ def test_dead_rows_that_are_not_in_an_index_are_not_called_its_waste(database: D
     assert index["bloat_ratio"] < 0.02
     assert index["confidence"] == "low"
     assert re.match(
-        r"The figure is a minimum\. It would be \d\d% if each dead row of its table has an entry\.", index["note"]
+        r"The figure is a lower bound\. It would be \d\d% if each dead row of its table has an entry\.", index["note"]
     )
 
 

@@ -380,7 +380,7 @@ def test_a_login_that_is_no_superuser_is_told(staged: Database) -> None:
     staged.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'dummy' CREATEDB")
     try:
         over = {"login_user": role, "login_password": "dummy"}
-        assert "is no superuser" in expect_failure("pg_database_swap", {**staged.login(), **over})["msg"]
+        assert "is not a superuser" in expect_failure("pg_database_swap", {**staged.login(), **over})["msg"]
     finally:
         staged.execute(f"DROP ROLE {role}")
     assert rows(staged) == 250

@@ -71,7 +71,7 @@ def test_a_rewrite_that_gave_nothing_back_for_somebodys_sake_is_not_called_done(
         mostly_dead(database)
         result = vacuum(database, **FULL)
     assert (result["changed"], checks(result)) == (False, [("vacuum_xmin_horizon", str(pid))])
-    assert "it was rewritten and gave back 0 B" in skipped(result)["t"]
+    assert "it was rewritten, which freed 0 B" in skipped(result)["t"]
 
 
 def test_what_reindex_gives_back_without_a_lock_is_no_reason_for_a_rewrite(database: Database) -> None:

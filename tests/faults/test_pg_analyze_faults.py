@@ -121,7 +121,7 @@ def test_tables_of_others_are_named_and_ones_own_are_done(two: Database, grant: 
         assert states(result) == {"a": "failed", "b": "done"}
         assert any("owns neither the table nor the database" in each["why"] for each in result["tables"])
         assert result["notes"] == [
-            "The login is no superuser: missing statistics are found only where the login may read them."
+            "The login is not a superuser: missing statistics are found only in tables that the login may read."
         ]
         assert "public.a" in attempt(two, **login)["failure"]  # nothing at all could be done
     finally:

@@ -103,10 +103,10 @@ def test_tables_of_others_are_named_and_ones_own_are_done(two: Database) -> None
         for check in (True, False):
             result = vacuum(two, check, **login)
             assert done(result) == ["b"]
-            assert "neither its owner" in skipped(result)["a"]
+            assert "the login owns neither" in skipped(result)["a"]
             assert checks(result) == [("vacuum_failed", "public.a")]
-        assert "neither its owner" in attempt(two, tables=["a"], **login)["failure"]
-        assert "neither its owner" in attempt(two, **login)["failure"]  # nothing at all could be done
+        assert "the login owns neither" in attempt(two, tables=["a"], **login)["failure"]
+        assert "the login owns neither" in attempt(two, **login)["failure"]  # nothing at all could be done
         two.execute(f"ALTER DATABASE {two.name} OWNER TO {role}")
         assert done(vacuum(two, **login)) == ["a"]
     finally:

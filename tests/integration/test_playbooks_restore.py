@@ -127,7 +127,7 @@ def test_the_application_is_stopped_and_started_and_has_to_be_well(restorable: S
     assert rows(restorable.database) == 100
     assert len(restorable.entries()) == 2  # the safety backup
 
-    # A second time there is nothing to do: the application is healthy, so that it is neither stopped nor started.
+    # A second time there is nothing to do: is healthy, so that it is neither stopped nor started.
     with application((200, "well")) as url:
         again = restorable.run("restore", restore_application=commands(log), restore_health_url=url)
     assert again.ok, again.output
@@ -160,7 +160,7 @@ def test_a_health_url_that_nothing_answers_ends_the_restore_before_it_begins(
         False, [restorable.database.name], 250
     )  # fmt: skip
     message = run.stats["restore_result"]["db1"]["message"]
-    for text in (f"Invalid health_url: {url} gives no answer", "Nothing was done", said):
+    for text in (f"Invalid health_url: {url} does not answer", "Nothing was done", said):
         assert text in message
 
 
@@ -187,7 +187,7 @@ def test_an_application_that_never_becomes_well_gets_its_former_database_back(
     assert artifact["failed"] is True
     for text in (
         "The previous database was swapped back",
-        "the application is healthy",
+        "is healthy",
         "The restored database is kept as",
     ):
         assert text in artifact["message"], artifact["message"]

@@ -230,7 +230,7 @@ def test_a_token_that_ends_in_the_middle(place: Place, catalog: str, dest: Path,
         result = running.finish()
     assert result["failed"] is not renewed, result
     if not renewed:
-        assert "renew it, then run again" in result["msg"]
+        assert "renew them, then run again" in result["msg"]
         assert [name[-8:] for name in names(dest)] == [".partial"]
         user.renew()
         unlock(place, catalog)

@@ -133,7 +133,7 @@ def test_a_token_that_ends_during_a_dump(place: Place, catalog: str, renewed: bo
         result = running.finish()
     assert result["failed"] is not renewed, result
     if not renewed:
-        assert "renew it, then run again" in result["msg"]
+        assert "renew them, then run again" in result["msg"]
         assert not [name for name in entries(place, catalog) if not name.endswith(".partial")]
         return
     assert entries(place, catalog) == [result["backup"]["id"]]

@@ -74,7 +74,7 @@ def test_a_container_that_restarts_in_the_load_leaves_nothing(place: Place, word
     assert result["failed"], result
     assert "The container was restarted" in result["msg"]
     assert "Production was not touched." in result["msg"]
-    assert "the next run" not in result["msg"]
+    assert "the next restore" not in result["msg"]
     assert ask(place, f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'")
     assert stages(place) == {}
     again = run_module("pg_restore", words)

@@ -189,7 +189,7 @@ def test_a_pod_that_goes_in_the_middle_is_an_error_and_no_verdict(place: Place) 
     result = running.finish()
     assert result["failed"]
     assert "The throwaway pod no longer exists" in result["msg"]
-    assert "it makes another one" in result["msg"]
+    assert "it creates a new one" in result["msg"]
     assert "until another" not in result["msg"]
     assert place.glob(f"{entry}/verifications/*") == before
 

@@ -111,7 +111,7 @@ def test_a_rename_that_was_done_before_the_cut_is_no_error(
 def test_an_upload_that_is_cut_short_with_exit_code_0_is_refused(standin: Standin, target: KubernetesTarget) -> None:
     data = random.randbytes(300_000)
     standin.faults.cut_stdin(64 * 1024, argv="cat >")
-    with pytest.raises(FileProblem, match="An upload arrived cut or changed"):
+    with pytest.raises(FileProblem, match="An upload was truncated or changed"):
         target.run(["wc", "-c"], stdin=io.BytesIO(data))
     assert target.run(["wc", "-c"], stdin=io.BytesIO(data)).text.split() == ["300000"]
 
@@ -207,7 +207,7 @@ def test_a_token_that_lapses_is_read_anew_once(place: Place, folder: str) -> Non
         assert target.files.info(folder)
         target.close()
         user.end_token()
-        with pytest.raises(ClusterRefused, match="renew it"):
+        with pytest.raises(ClusterRefused, match="renew them"):
             target.files.info(folder)
         user.renew()
         assert target.files.info(folder)

@@ -91,7 +91,7 @@ class Depot:
                 "Invalid dest",
                 subject=repr(plan.dest),
                 why="it is the catalog itself",
-                remedy="Name another directory, best on another disk.",
+                remedy="Name another directory, preferably on another disk.",
             )
 
     def look(self) -> FoundBackup:

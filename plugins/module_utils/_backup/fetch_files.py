@@ -123,7 +123,7 @@ def _judge(source: Files, origin: str, name: str, record: FileRecord, receipt: R
         raise FileProblem(
             "A file was damaged in transfer",
             subject=path,
-            why=f"its SHA-256 is correct at the source, and was wrong here {_TRIES} times",
+            why=f"its SHA-256 is correct at the source, but was wrong here {_TRIES} times",
             remedy="Check the memory and the disk of this host for defects, then run this again.",
         )
 
@@ -162,7 +162,7 @@ class _Writer:
         """All has come: raise unless it was enough."""
         if self._fd >= 0:
             raise FileProblem(
-                "A file ended early", subject=self._path, why=f"missing: {counted(self._missing, 'byte')}"
+                "A file is truncated", subject=self._path, why=f"missing: {counted(self._missing, 'byte')}"
             )
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class _Writer:
         while size:
             data = os.read(self._fd, min(size, _CHUNK))
             if not data:
-                raise FileProblem("A file ended early", subject=self._path, why=f"missing: {counted(size, 'byte')}")
+                raise FileProblem("A file is truncated", subject=self._path, why=f"missing: {counted(size, 'byte')}")
             self._digest.update(data)
             size -= len(data)
 

@@ -19,7 +19,7 @@ _PATIENCE_S = 10.0  # a server that restarts or recovers needs some time
 _RETRY_S = 0.5
 _COUNTED_AFTER_S = 1.5  # before 15 the server counts with some delay
 _SPARE = (
-    "See in the server's log which operator or program ends sessions, and let it spare those whose application_name "
+    "Find in the server's log which operator or program ends sessions. It must spare those whose application_name "
     "begins with pg_runbook. Then run this again."
 )
 
@@ -49,7 +49,7 @@ _STANDBY = Cause(
 )
 _BY_CANCEL = Cause(
     "A statement of the backup was cancelled by another session (pg_cancel_backend)",
-    "it was one of {which}, and the backup did not cancel it",
+    "it was a statement of {which}, and the backup did not cancel it",
     _SPARE,
 )
 _BY_TERMINATE = Cause(
@@ -75,7 +75,7 @@ _CRASH = Cause(
 _ON_THE_WAY = Cause(
     "The connection to the server was lost while the backup was taken",
     "the server itself has been running since {since} ({said})",
-    "See the server's log, and what lies between: a pooler, a firewall, a port-forward. Then run this again.",
+    "Check the server's log, and poolers, firewalls and port-forwards on the way to the server. Then run this again.",
 )
 
 

@@ -137,7 +137,8 @@ def choose_compression(target: Target, programs: Programs, wanted: str, format_:
         raise InvalidInput(
             f"This pg_dump does not support the compression {wanted}",
             subject=f"{programs.path('pg_dump')} {programs.version}",
-            remedy="Use auto, or name in bin_dir the directory of a client, 16 or newer, that was built with it.",
+            remedy="Use auto, or set bin_dir to the directory of a client, version 16 or newer, that was built with "
+            "it.",
         )
     return choice
 

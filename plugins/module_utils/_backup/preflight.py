@@ -166,7 +166,7 @@ def _refuse_unreadable(session: Session, db: str) -> None:
         raise QueryFailed(
             "The login cannot read all large objects",
             subject=f"{db!r} as {who}",
-            why=f"pg_dump would fail on {count} that it may not read, the first is {objects.first} of {objects.owner}",
+            why=f"pg_dump would fail on {count} that it may not read; the first is {objects.first} of {objects.owner}",
             remedy=f'Use a superuser. Or run as one: ALTER ROLE "{who}" SET lo_compat_privileges = on, with which the '
             "login may read all large objects. Or run GRANT SELECT ON LARGE OBJECT for each.",
             details={"large_objects": objects.number},

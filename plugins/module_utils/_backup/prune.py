@@ -81,7 +81,7 @@ def prune(catalog: Catalog, db: str, policy: Policy, now: datetime) -> Pruned:
             pruned.problem = Locked(
                 "The backups keep changing while the old ones are removed",
                 subject=catalog.directory(db),
-                remedy="Run again when the verifications that are under way have ended.",
+                remedy="Run again when the running verifications have ended.",
             )
     gone = {each.backup.id for each in pruned.deleted}
     stuck = [each.backup for each in decision.deleted if each.backup.id not in gone]

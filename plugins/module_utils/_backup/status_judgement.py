@@ -188,7 +188,7 @@ def _judge_clusters(state: DatabaseState) -> list[Finding]:
     message = f"{len(newest)} clusters have backups of a database {state.database!r} here; their newest are {listed}."
     if state.side_by_side:
         message += (
-            " All of them get new backups. Each is checked by itself, because the server did not report its cluster."
+            " All of them get new backups. Each is checked separately, because the server did not report its cluster."
         )
         return [Finding("backup_clusters", "critical", state.database, len(newest), 1, message, _APART)]
     remedy = "If the cluster was replaced, delete the backups of the old one when they are no longer needed."

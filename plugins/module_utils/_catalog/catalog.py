@@ -82,7 +82,7 @@ class Entry:
             return self.problem
         more = len(self.differences) - 1
         return ManifestProblem(
-            "The files of a backup are not those that were written",
+            "The files of a backup differ from its manifest",
             subject=self.path,
             why=f"{self.differences[0]}{f', and {more} more' if more else ''}",
             remedy="Do not trust this backup: use another one.",
@@ -194,7 +194,7 @@ class Catalog:
             if reference in ("latest", known[-1]):
                 [(dummy, tree)] = self._files.trees([path])
                 return self._entry(database, path, taken, tree)
-        why = f"the newest there are {', '.join(known[:5])}" if known else "the catalog has no backup of this database"
+        why = f"the newest are {', '.join(known[:5])}" if known else "the catalog has no backup of this database"
         remedy = "Name one of these." if known else "Take one with the playbook godel.postgres_runbook.backup."
         why, remedy = self._absent() or (why, remedy)
         subject = f"{reference} of database {database!r} in {self.root}"
@@ -233,10 +233,12 @@ class Catalog:
             return found
         others = ", ".join(f"{id_} is of cluster {its}" for its, id_ in newest.items())
         if found is not None:
-            what, remedy = "Which backups are of this server is not known", "Name one by its id."
+            what, remedy = "It is unknown which backups belong to this server", "Name one by its id."
         else:
             what = f"There is no {wanted} of this server"
-            remedy = f"{remedy} One of another cluster is only taken when it is named by its id." if others else remedy
+            remedy = (
+                f"{remedy} A backup of another cluster is used only if it is named by its id." if others else remedy
+            )
         why, remedy = self._absent() or (others, remedy)
         raise BackupNotFound(what, subject=f"database {database!r} in {self.root}", why=why, remedy=remedy)
 
@@ -260,7 +262,9 @@ class Catalog:
         """Keep a backup from being removed while it is read. One user at a time: raises Locked for a second one."""
         with self._files.lock(self._use_lock(entry), purpose):
             if self._files.info(entry.path) is None:
-                raise BackupNotFound("A backup was removed meanwhile", subject=entry.path, remedy="Use another one.")
+                raise BackupNotFound(
+                    "A backup was removed during this run", subject=entry.path, remedy="Use another one."
+                )
             yield
 
     def user(self, entry: Entry) -> str | None:
@@ -309,7 +313,7 @@ class Catalog:
     def record(self, entry: Entry, verification: Verification) -> None:
         """Add a verification to a backup's record. The last one that was written counts, whatever the clock says."""
         if self._files.info(entry.path) is None:  # else a directory without a manifest would come into being
-            raise BackupNotFound("A backup was removed meanwhile", subject=entry.path, remedy="Use another one.")
+            raise BackupNotFound("A backup was removed during this run", subject=entry.path, remedy="Use another one.")
         verifications.record(self._files, entry.path, verification)
 
     def _entry(self, database: str, path: str, taken: datetime, tree: Sequence[FileInfo] | None) -> Entry:

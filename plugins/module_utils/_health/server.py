@@ -163,9 +163,9 @@ def _settings(settings: Mapping[str, str]) -> Iterator[Finding]:
         ("fsync", "off", "critical", "on", "when the machine crashes, the whole cluster may be lost"),
         ("full_page_writes", "off", "critical", "on", "when the machine crashes, pages may be torn beyond repair"),
         ("zero_damaged_pages", "on", "critical", "off", "damaged pages are emptied as they are read"),
-        ("ignore_checksum_failure", "on", "critical", "off", "damaged pages are read as if nothing were wrong"),
-        ("autovacuum", "off", "warning", "on", "tables bloat, and their statistics get old"),
-        ("track_counts", "off", "warning", "on", "autovacuum cannot tell what needs it"),
+        ("ignore_checksum_failure", "on", "critical", "off", "damaged pages are read without an error"),
+        ("autovacuum", "off", "warning", "on", "tables bloat, and their statistics become stale"),
+        ("track_counts", "off", "warning", "on", "autovacuum cannot detect which tables need work"),
     )
     for name, bad, severity, good, harm in dangerous:
         if settings.get(name) == bad:
@@ -187,7 +187,7 @@ def _checksums(databases: list[dict[str, Any]], settings: Mapping[str, str]) -> 
     if settings.get("data_checksums") == "off":
         yield Finding(
             "server_data_checksums", "info", "data_checksums", "off", "on",
-            "Data checksums are off: a disk that damages pages goes unnoticed.",
+            "Data checksums are off: damaged pages are not detected.",
             "Stop the server and run pg_checksums --enable, or initialise the next cluster with them.",
         )  # fmt: skip
 

@@ -221,7 +221,9 @@ def connect(params: Mapping[str, Any] | None) -> Iterator[Cluster]:
     """
     if not params:
         raise InvalidInput(
-            "kubernetes is missing", why="it says which cluster", remedy="Set postgres_kubernetes in the inventory."
+            "kubernetes is missing",
+            why="it selects the cluster and the pod",
+            remedy="Set postgres_kubernetes in the inventory.",
         )
     cluster = Cluster(ClusterOptions.from_params(params))
     try:
@@ -257,7 +259,7 @@ def refusal(status: int, body: object, action: str) -> RunbookError:
             "The cluster has no such object", subject=action, why=message, remedy="Check the name and the namespace."
         )
     remedies = {
-        401: "The login is wrong or has lapsed: renew it, then run again.",
+        401: "The credentials are invalid or have expired: renew them, then run again.",
         403: "Grant the right (docs/kubernetes.md names the file for each playbook), then run again.",
     }
     return ClusterRefused(
@@ -307,7 +309,7 @@ def _configure(options: ClusterOptions) -> Any:
             "The kubeconfig cannot be used",
             subject=str(options.kubeconfig) if isinstance(options.kubeconfig, str) else "",
             why=str(exc),
-            remedy="Name a kubeconfig and a context of it, or host and api_key.",
+            remedy="Set kubeconfig and context, or host and api_key.",
         ) from None
     for attribute, value in options.overrides.items():
         setattr(configuration, attribute, value)

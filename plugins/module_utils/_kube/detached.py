@@ -163,7 +163,8 @@ class PodJob:
                     "A program in the container was ended",
                     subject=self._pod.name,
                     why=f"another process has removed {self._directory}, by which it is watched",
-                    remedy="Find what cleans up there, and let it leave .pg_runbook_* alone. Then run this again.",
+                    remedy="Find the program that cleans up there, and exclude .pg_runbook_* from it. Then run this "
+                    "again.",
                 )
             text = output.decode().strip()
             if text:

@@ -179,7 +179,7 @@ class _Arrival:
             raise FileProblem("A file cannot be read", subject=subject, why=why)
         if self.missing < 0 or quiet:
             raise FileProblem(
-                "A file has another size than it had",
+                "The size of a file has changed",
                 subject=subject,
                 why=f"{abs(self.missing)} bytes {'more' if self.missing < 0 else 'less'} came",
                 remedy="The file was changed after the backup. Find out which process did it, and use another backup.",
@@ -189,5 +189,5 @@ class _Arrival:
                 "The connection to the container was cut",
                 subject=subject,
                 why=f"{self.missing} bytes are missing",
-                remedy="Run this again: it goes on where it was cut.",
+                remedy="Run this again: it continues from there.",
             )

@@ -90,7 +90,7 @@ class Lease:
                 done, output = self._pod.repeat(_MAKE, uuid4().hex[:12], self._seconds)
                 if done.returncode != 0:
                     raise FileProblem(
-                        "There is no directory for what runs in the container",
+                        "The container has no writable directory for temporary files",
                         subject=self._pod.name,
                         why="none of $TMPDIR, /tmp, /var/tmp and /dev/shm can be written",
                         remedy="Mount an emptyDir at /tmp.",
@@ -130,7 +130,8 @@ class Lease:
             raise WorkloadProblem(
                 "The lock was lost",
                 subject=self._pod.name,
-                why=f"the connection was away for some {self.duration_s:g} s, and what ran there was ended",
+                why=f"the connection was lost for about {self.duration_s:g} s, and the programs in the container "
+                "were ended",
                 remedy="Nothing more was done. Run this again.",
             )
 

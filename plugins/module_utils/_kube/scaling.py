@@ -102,7 +102,7 @@ class ScalableWorkload:
             raise WorkloadProblem(
                 f"{before} was scaled to 0 replicas, and after {human_duration(timeout_s)} pods still run",
                 why=_some(left),
-                remedy="See kubectl describe pod for what they wait for, or allow more in timeout.",
+                remedy="See kubectl describe pod for the reason, or raise timeout.",
             )
         return before, self.read()
 
@@ -123,7 +123,7 @@ class ScalableWorkload:
             raise WorkloadProblem(
                 f"{before} is not ready after {human_duration(timeout_s)}",
                 why="; ".join([*missing, *pods[:_NAMED]]),
-                remedy="See kubectl describe pod for the reason, or allow more in timeout.",
+                remedy="See kubectl describe pod for the reason, or raise timeout.",
             )
         self._patch(self._path, {"metadata": {"annotations": {ANNOTATION: None}}})
         return before, self.read()

@@ -168,7 +168,10 @@ class Shell:
             return WorkloadProblem("The container no longer exists", subject=self._where, why=message)
         if _NO_SHELL.search(message):
             return ProgramMissing(
-                "There is no shell in the container", subject=self._where, why=message, remedy="The image needs a sh."
+                "There is no shell in the container",
+                subject=self._where,
+                why=message,
+                remedy="Use an image that contains sh.",
             )
         return StreamCut(
             "The connection to the container was cut",
@@ -191,7 +194,7 @@ def exports(env: Mapping[str, str]) -> str:
     """Shell that exports the variables."""
     for name in env:
         if not (name.isidentifier() and name.isascii()):
-            raise InvalidInput("This is not the name of an environment variable", subject=repr(name))
+            raise InvalidInput("Invalid name of an environment variable", subject=repr(name))
     return "".join(f"{name}={quoted(value)}; export {name}; " for name, value in env.items())
 
 

@@ -33,7 +33,9 @@ def find_container(cluster: Cluster, workload: str, container: str | None) -> Co
     where = f"{workload} in namespace {cluster.namespace}"
     if not pods:
         raise ObjectNotFound(
-            "There is no such pod", subject=where, remedy="Check the workload and the namespace; is it scaled to 0?"
+            "There is no such pod",
+            subject=where,
+            remedy="Check the workload and the namespace, and whether the workload is scaled to 0.",
         )
     ready = [pod for pod in pods if is_ready(pod)]
     if not ready:
@@ -44,7 +46,7 @@ def find_container(cluster: Cluster, workload: str, container: str | None) -> Co
     if len(ready) > 1:
         names = ", ".join(pod["metadata"]["name"] for pod in ready)
         raise WorkloadProblem(
-            "More than one pod is ready", subject=where, why=names, remedy="Name the one that you mean, as pod/NAME."
+            "More than one pod is ready", subject=where, why=names, remedy="Select one of them with pod/NAME."
         )
     return container_of(ready[0], container)
 
@@ -52,7 +54,7 @@ def find_container(cluster: Cluster, workload: str, container: str | None) -> Co
 def refuse_another(cluster: Cluster, container: Container) -> None:
     """Raise WorkloadProblem unless the container is still the same one: not deleted, not ended, not restarted."""
     where = f"pod {cluster.namespace}/{container.pod}, container {container.name}"
-    again = "Run this again: it makes another one." if container.is_throwaway else ""
+    again = "Run this again: it creates a new one." if container.is_throwaway else ""
     what = "throwaway pod" if container.is_throwaway else "pod"
     try:
         pod = cluster.get(cluster.path("pods", container.pod))
@@ -62,7 +64,7 @@ def refuse_another(cluster: Cluster, container: Container) -> None:
         raise WorkloadProblem(
             f"The {what} no longer exists",
             subject=where,
-            why="it was deleted while this run worked in it",
+            why="it was deleted during this run",
             remedy=again or "See kubectl get events for what removed it. Once another pod is ready, run this again.",
         )
     status = pod.get("status", {})

@@ -217,7 +217,7 @@ class Runner:
             if any(_END_OF_IT.search(message) for message in messages(text)) or size > _LOG_BYTES + room:
                 job.stop()
                 found = messages(text)
-                why = found[-1] if found else "it reports errors without end"
+                why = found[-1] if found else "it reports too many errors"
                 raise RestoreRefused(why, program=program, status=1, place_to_blame=cramped)
 
     def _check_feed(self, dump: Dump, program: str, status: int, job: Job) -> None:
@@ -229,7 +229,7 @@ class Runner:
         reader_killed = status < 0 or status > _SIGNALLED
         if feed_status == 0 or reader_killed or (status != 0 and feed_status == _SIGNALLED + signal.SIGPIPE):
             return  # the reader has the say
-        why = f"{dump.path} cannot be unpacked to its end: {job.tail()}"
+        why = f"{dump.path} cannot be unpacked completely: {job.tail()}"
         raise RestoreRefused(why, program=program, status=status, place_to_blame=feed_status > _SIGNALLED)
 
 

@@ -63,7 +63,7 @@ _WHERE = {
 }
 _FILES = "Install the file, or the package that it belongs to, on {host}{else_}."
 _BUILD = "Use a PostgreSQL on {host} that is built with it{else_}."
-_OTHER_SERVERS = "See that the other server can be reached from {host} and accepts the login, then run again."
+_OTHER_SERVERS = "Check that the other server can be reached from {host} and accepts the login, then run again."
 _RESOURCES = "Give {host} that resource (disk, memory, locks or connections), then run again."
 _OPERATOR = "The statement was cancelled, or the server was stopped. Run again."
 _OTHER_SESSIONS = "Another session conflicted with the statement. Run again when it has ended."

@@ -146,9 +146,9 @@ def create_bound(server: Server, session: Session, name: str, mark: Mark, extens
                 _rename(session, other, name, mark)
         except QueryFailed as exc:
             raise InvalidInput(
-                f"The extension {extension} cannot be created beside production",
+                f"The extension {extension} cannot be created next to production",
                 why=exc.why,
-                remedy=f"Move {extension} to a database of its own, take a new backup, and restore that one. "
+                remedy=f"Move {extension} to a separate database, take a new backup, and restore that one. "
                 "Production was not touched.",
             ) from None
 

@@ -57,8 +57,8 @@ def remedy(exc: RunbookError, server_version: int) -> str:
     """The next step, where the failure tells one."""
     if in_function(exc) and server_version >= _SAFE_SEARCH_PATH and exc.details.get("sqlstate") in _NOT_FOUND:
         return (
-            "Since PostgreSQL 17 maintenance commands run with the search_path pg_catalog, pg_temp. Let the function"
-            " name the schema of what it uses, or set its search_path: ALTER FUNCTION ... SET search_path = ..."
+            "Since PostgreSQL 17 maintenance commands run with the search_path pg_catalog, pg_temp. Write schema-"
+            "qualified names in the function, or set its search_path: ALTER FUNCTION ... SET search_path = ..."
         )
     return exc.remedy
 
@@ -69,7 +69,7 @@ def absent(session: Session, oid: int, schema: str, name: str) -> str:
     same = next((row for row in rows if row.same), None)
     if same is not None:
         return "" if same.named else f"it was renamed to {same.identity} meanwhile"
-    return "it was replaced by another of its name meanwhile" if rows else "it was dropped meanwhile"
+    return "another one with the same name replaced it" if rows else "it was dropped meanwhile"
 
 
 def asked_for(names: Sequence[str], schema: str, name: str) -> bool:

@@ -13,7 +13,7 @@ from .._findings import Finding, judged
 from .work import Item, WorkLoop
 
 _MOST_NAMED = 10
-_AGAIN = "Run it again; it goes on from there."
+_AGAIN = "Run it again; it continues from there."
 
 
 @dataclass(frozen=True)

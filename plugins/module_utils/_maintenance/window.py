@@ -139,7 +139,7 @@ def _moment(day: date, at: time, zone: tzinfo) -> datetime:
 def _read_days(names: Sequence[str]) -> frozenset[int]:
     unknown = [name for name in names if str(name).lower()[:3] not in DAYS]
     if unknown:
-        raise InvalidInput("window.days has no such day", subject=", ".join(unknown), remedy=f"Use {', '.join(DAYS)}.")
+        raise InvalidInput("Invalid window.days", subject=", ".join(unknown), remedy=f"Use {', '.join(DAYS)}.")
     return frozenset(DAYS.index(name.lower()[:3]) for name in names)
 
 
@@ -150,8 +150,9 @@ def _read_time(text: object, option: str) -> time:
     if str(text).strip() == "24:00":
         return time(0, 0)
     raise InvalidInput(
-        f"{option} is not a time of the day",
+        f"Invalid {option}",
         subject=repr(text),
+        why="it is not a time of day",
         remedy='Write hours and minutes in quotes, "22:00": without quotes YAML reads it as the number 1320.',
     )
 
@@ -163,8 +164,8 @@ def _read_zone(name: str | None) -> tzinfo:
         from zoneinfo import available_timezones
 
         if available_timezones():
-            why, remedy = "there is no such zone", "Use a name of the IANA database, for example Europe/Berlin."
+            why, remedy = "this time zone does not exist", "Use a name of the IANA database, for example Europe/Berlin."
         else:
             why = "the host that the module runs on has no time zones"
             remedy = "Install the package tzdata there, or use UTC."
-        raise InvalidInput("window.timezone cannot be used", subject=repr(name), why=why, remedy=remedy) from None
+        raise InvalidInput("Invalid window.timezone", subject=repr(name), why=why, remedy=remedy) from None

@@ -192,7 +192,7 @@ def advice(database: DatabaseAge) -> str:
         return f"{_RUN}{_word(database.name)}."
     name = '"' + database.name.replace('"', '""') + '"'
     return (
-        "It allows no connections, so that only autovacuum freezes its rows: see that autovacuum works."
+        "It allows no connections, so only autovacuum freezes its rows: check that autovacuum works."
         f" Otherwise: ALTER DATABASE {name} ALLOW_CONNECTIONS true; {_RUN[0].lower()}{_RUN[1:]}{_word(database.name)};"
         f" then ALTER DATABASE {name} ALLOW_CONNECTIONS false;"
     )

@@ -84,7 +84,7 @@ class Login:
             raise InvalidInput(
                 "Invalid connect_params",
                 subject="sslpassword",
-                why="it would stand in the process list",
+                why="it would appear in the process list",
                 remedy="Use a client key without a passphrase that only this account can read.",
             )
         return cls(

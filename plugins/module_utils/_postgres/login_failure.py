@@ -162,7 +162,7 @@ UNKNOWN_HOST = Reason(
 )
 NO_ROUTE = Reason(
     "no_route",
-    "the network does not lead there",
+    "there is no network route to it",
     "Check login_host, and routes and firewalls in between.",
     NO_RESPONSE,
     "refused",
@@ -193,7 +193,7 @@ TLS = Reason(
 )
 NOT_POSTGRES = Reason(
     "not_postgres",
-    "another program than PostgreSQL answers there",
+    "a program other than PostgreSQL answers there",
     "Check login_host and login_port.",
     NO_RESPONSE,
 )

@@ -249,7 +249,7 @@ class KubernetesTarget:
         while (found := self._pod.repeat(_CHECK, path)[1].decode()) != wanted:
             if time.monotonic() > deadline:  # the last bytes may still be on their way into the file
                 raise FileProblem(
-                    "An upload arrived cut or changed",
+                    "An upload was truncated or changed",
                     subject=f"{self.name}, {path}",
                     why=f"its SHA-256 is {found[:12]}, and not {wanted[:12]}",
                     remedy="Nothing was done with it. Run this again.",

@@ -161,8 +161,8 @@ class LocalFiles:
                 if at <= size:
                     sink(data)
             if at != size:
-                why = f"it has {at} bytes, and not {size}"
-                raise FileProblem("A file has another size than it had", subject=path, why=why)
+                why = f"it has {at} bytes instead of {size}"
+                raise FileProblem("The size of a file has changed", subject=path, why=why)
 
     def write(self, path: str, data: bytes) -> None:
         parent = os.path.dirname(path)
@@ -191,7 +191,7 @@ class LocalFiles:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o700)
             if not os.path.isdir(path):
-                raise FileExistsError(errno.EEXIST, "a file of that name is in the way")
+                raise FileExistsError(errno.EEXIST, "a file with that name exists")
             if owner is not None:
                 shutil.chown(path, owner)
 

@@ -147,7 +147,7 @@ def preflight(target: Target, place: ScratchLocation, needs: RestoreRequirements
     wanted = SCRATCH if place.verify_in == "instance" else CLIENT
     programs = find(target, needs.tool_major, bin_dir=place.bin_dir, needed=wanted, purpose="to restore this backup")
     if place.check_space and place.verify_in == "instance":
-        _refuse_full(target, place.scratch_dir, needs, "Name a directory with more room in scratch_dir.")
+        _refuse_full(target, place.scratch_dir, needs, "Set scratch_dir to a directory with more space.")
     if target.files.info(place.scratch_dir) is None or not target.files.writable(place.scratch_dir):
         raise InvalidInput(
             "Invalid scratch_dir",
@@ -282,11 +282,11 @@ def _refuse_beside_production(needs: RestoreRequirements) -> None:
     """Raise CannotTell for what has no place on production's own server."""
     why = ""
     if needs.database is not None:
-        why = f"The dump connects to a database of its own ({needs.database}), which is not safe beside production."
-    elif needs.subscribes:
         why = (
-            "The script creates subscriptions, which may receive the changes that another server keeps for production."
+            f"The dump creates a database and connects to it ({needs.database}), which is not safe next to production."
         )
+    elif needs.subscribes:
+        why = "The script creates subscriptions, which would receive changes that another server holds for production."
     else:
         bound = [name for name in needs.extensions if name in source_database.BOUND_TO_A_NAME]
         if bound:

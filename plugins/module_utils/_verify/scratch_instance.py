@@ -107,7 +107,10 @@ def instance(
                 elif preload.libraries:
                     before, preload = preload, preload.without(exc.why)
                     gone = [name for name in before.libraries if name not in preload.libraries]
-                    lacks.append(f"The copy lacks the preloaded {', '.join(gone)} of its source: {_reason(exc.why)}.")
+                    lacks.append(
+                        f"The copy runs without preloaded libraries of its source, {', '.join(gone)} of its "
+                        f"source: {_reason(exc.why)}."
+                    )
                 else:
                     raise
                 job.stop()
@@ -154,7 +157,7 @@ def _create(target: Target, programs: Programs, home: str, login: Login, user: s
             subject=home,
             why=exc.why,
             details=exc.details,
-            remedy="Name a directory that the account of the server can enter and write in scratch_dir.",
+            remedy="Set scratch_dir to a directory that the account of the server can enter and write to.",
         ) from None
 
 
@@ -218,5 +221,5 @@ def _wait_until_ready(server: Server, job: Job) -> None:
     raise CommandFailed(
         "A scratch server does not start",
         why=job.tail() or why,
-        remedy="See that this host has the memory and the disk for a second server.",
+        remedy="Check that this host has enough memory and disk space for a second server.",
     )

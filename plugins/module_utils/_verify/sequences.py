@@ -33,7 +33,7 @@ class Behind:
     def __str__(self) -> str:
         way = "up" if self.increment > 0 else "down"
         return (
-            f"Sequence {self.sequence} stands at {self.stands_at}, and {self.relation}.{self.attribute} goes {way} to"
+            f"Sequence {self.sequence} is at {self.stands_at}, but {self.relation}.{self.attribute} goes {way} to"
             f" {self.goes_to}: the next insert fails, or uses a number twice"
         )
 

@@ -23,17 +23,15 @@ from .sequences import Behind
 _TABLES_SHOWN = 20
 _DIFFERENCES_SHOWN = 200
 _DIFFERENCES_NAMED = 5
-_VERIFY = "Remove the reason, then run the playbook godel.postgres_runbook.backup_verify again."
+_VERIFY = "Remove the cause, then run the playbook godel.postgres_runbook.backup_verify again."
 _TAKE = "Do not rely on this backup: take a new one with godel.postgres_runbook.backup, and verify it."
-_MEND = (
-    "Do not rely on this backup. A new one would be refused in the same way: first correct in the source what is named."
-)
+_MEND = "Do not rely on this backup. A new backup would have the same problem: correct it in the source first."
 _ACCEPT = (
     "Its rows are safe. A new backup would lack the same. Restore it with restore_accept: [definitions], "
     "and create manually what it lacks, or correct that in the source first."
 )
 _READ = "Correct in the source what prevents these tables from being read, then take a new backup and verify it."
-_PROVE = "Take a backup with the playbook godel.postgres_runbook.backup: it records what is needed for a proof."
+_PROVE = "Take a backup with the playbook godel.postgres_runbook.backup: it records what a verification needs."
 _PROVE_OURS = "Take a backup with backup_fingerprint: content, and verify it."
 _SEVERITIES = {"verified": "ok", "failed": "critical", "inconclusive": "warning", "incomplete": "warning"}
 
@@ -197,8 +195,8 @@ def _of_different(source: Fingerprint, copy: Restored, notes: list[str], *, rows
 
 def judge_external(copy: Restored) -> Verdict:
     """The verdict on the copy of a dump that this collection has not taken."""
-    why = "but what its source held was not recorded, so nothing can be proven"
-    verdict = _unproven(copy, f"{why}. Backups by godel.postgres_runbook.backup carry that proof", _PROVE)
+    why = "but it has no record of the content of its source, so it cannot be verified"
+    verdict = _unproven(copy, f"{why}. Backups by godel.postgres_runbook.backup have this record", _PROVE)
     findings = [each.finding() for each in copy.behind]
     rows_by_table = {name: figure.rows for name, figure in sorted(copy.figures.tables.items())}
     return replace(verdict, findings=findings, restored={**_held(copy.figures), "rows_by_table": rows_by_table})

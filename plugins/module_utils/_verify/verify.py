@@ -170,9 +170,7 @@ def damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
     differences = check_files(target.files, entry.path, entry.usable(), jobs)
     if not differences:
         return None
-    return Verdict(
-        "failed", f"The files differ from those that were written: {name_differences(differences, 1)}.", differences
-    )
+    return Verdict("failed", f"The files differ from the manifest: {name_differences(differences, 1)}.", differences)
 
 
 def _verify_entry(target: Target, server: Server, plan: VerifyPlan, entry: Entry, clock: StepTimer) -> Verdict:

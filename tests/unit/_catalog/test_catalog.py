@@ -254,7 +254,7 @@ def test_find_says_what_there_is_when_there_is_no_such(catalog: Catalog, referen
     with pytest.raises(BackupNotFound, match="the catalog has no backup of this database"):
         catalog.find("gödel", reference)
     entry = put_backup(catalog)
-    with pytest.raises(BackupNotFound, match=f"the newest there are {re.escape(entry.id)}"):
+    with pytest.raises(BackupNotFound, match=f"the newest are {re.escape(entry.id)}"):
         catalog.find("gödel", reference)
 
 
@@ -345,7 +345,7 @@ def test_files_that_are_not_those_of_the_manifest_are_seen(catalog: Catalog, how
     [found] = catalog.entries("gödel")
     assert found == catalog.find("gödel", "latest")
     assert (found.manifest, found.damaged) == (whole.manifest, True)
-    assert "files of a backup are not those that were written" in found.trouble.message
+    assert "files of a backup differ from its manifest" in found.trouble.message
 
 
 # --- clusters -----------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def test_a_reader_that_has_enough_is_no_failure(run: Runner, packed: Dump) -> No
 def test_a_packed_file_that_ends_early_is_the_backups_fault(run: Runner, packed: Dump) -> None:
     path = Path(packed.path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(RestoreRefused, match="cannot be unpacked to its end") as caught:
+    with pytest.raises(RestoreRefused, match="cannot be unpacked completely") as caught:
         run.run(["/bin/cat"], packed)
     assert not caught.value.place_to_blame
 

@@ -97,7 +97,7 @@ def assert_the_message_is_true(world: World, result: Mapping[str, Any], before: 
         assert not {"command stop", "command start"} & set(world.calls)
     if "is still in production" in message or "The restored database stays in production" in message:
         assert world.production == RESTORED
-    if "the application is healthy" in message:
+    if "started again and is healthy" in message:
         assert world.is_healthy
     if "it was started again" in message:
         assert world.runs

@@ -81,7 +81,7 @@ class SchedulePlan(Plan):
             raise InvalidInput(
                 "Invalid image",
                 subject=repr(self.image or ""),
-                why="it is not the name of an image",
+                why="it is not a valid image name",
                 remedy="Name an execution environment that contains this collection.",
             )
 
@@ -100,7 +100,7 @@ def _check_name(option: str, name: str, pattern: str, longest: int) -> None:
         raise InvalidInput(
             f"Invalid {option}",
             subject=repr(name),
-            why="it is not a name in Kubernetes",
+            why="it is not a valid Kubernetes name",
             remedy=f"Use lower-case letters, digits and hyphens between them, at most {longest}.",
         )
 

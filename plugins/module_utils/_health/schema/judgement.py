@@ -201,8 +201,8 @@ def _indexes(figures: Mapping[str, Any], of_indexes: Sequence[Finding], plan: Sc
         (
             "redundant_indexes",
             "index_redundant",
-            "index is the beginning of another one",
-            "indexes are the beginning of others",
+            "index is redundant",
+            "indexes are redundant",
         ),
         ("keys_without_index", "index_missing_for_key", "foreign key has no index", "foreign keys have no index"),
     )

@@ -64,7 +64,7 @@ def run(
         )
         if not work.control.value(sql.READS_STATISTICS):
             work.notes.append(
-                "The login is no superuser: missing statistics are found only where the login may read them."
+                "The login is not a superuser: missing statistics are found only in tables that the login may read."
             )
         subject = Analyze(work, plan)
         for stage in subject.stages():

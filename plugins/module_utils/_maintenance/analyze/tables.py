@@ -199,7 +199,7 @@ def choose(
             about = f"about {changes} of {rows} rows changed since the last ANALYZE"
             found[table.oid] = (min(1.0, changes / max(1, rows)), _item(table, "changed", about))
         elif table.oid in rough:
-            found[table.oid] = (0.0, _item(table, "coarse", "its statistics are those of an early stage"))
+            found[table.oid] = (0.0, _item(table, "coarse", "an interrupted run in stages left coarse statistics"))
     if not only:
         found = _without_covered(found, below, by_oid)
     ranked = sorted(found.values(), key=lambda pair: (-pair[0], pair[1].name))
@@ -238,16 +238,16 @@ def _lacks(table: AnalyzeTable, leaves: Sequence[AnalyzeTable]) -> str:
         elif table.columns_missing:
             parts.append(f"no statistics of {_some(table.columns_missing)}")
         if table.expressions_missing:
-            parts.append(f"none of the expressions of {_some(table.expressions_missing)}")
+            parts.append(f"no statistics of the expressions of {_some(table.expressions_missing)}")
     if below and table.inherited_missing:
         whole = "no statistics of all its partitions together"
-        parts.append(whole if table.kind == "p" else "none of it with its children")
+        parts.append(whole if table.kind == "p" else "no statistics that include its child tables")
     extended = (
         *(table.extended_missing if table.has_rows else ()),
         *(table.extended_inherited_missing if below else ()),
     )
     if extended:
-        parts.append(f"none for the statistics object {_some(tuple(dict.fromkeys(extended)))}")
+        parts.append(f"no data for the statistics object {_some(tuple(dict.fromkeys(extended)))}")
     return "; ".join(parts)
 
 

@@ -51,14 +51,14 @@ def advise(relation: Relation, limits: Thresholds) -> Relation:
 
 def _recommend(relation: Relation, limits: Thresholds) -> tuple[str, str]:
     if _is_old(relation, limits):
-        return "vacuum", f"Its oldest row is {relation.freeze_age:,} transactions old: it has to be frozen."
+        return "vacuum", f"Its oldest row is {relation.freeze_age:,} transactions old: it must be frozen."
     if relation.kind != "index" and _is_dead(relation, limits):
         share = _dead_share(relation)
-        return "vacuum", f"{relation.dead_tuples:,} rows are dead, {share:.0%} of all. VACUUM comes before a rewrite."
+        return "vacuum", f"{relation.dead_tuples:,} rows are dead, {share:.0%} of all. Run VACUUM before a rewrite."
     if relation.bloat_ratio is None:
         if relation.kind != "index" and relation.last_analyze is None and "analyzed" in relation.note:
-            return "analyze", "It was never analyzed, so that neither the planner nor this report has statistics."
-        return "nothing", "There is no figure to go by."
+            return "analyze", "It was never analyzed: the planner and this report have no statistics."
+        return "nothing", "Its bloat is unknown."
     bloat = relation.bloat_bytes or 0
     if relation.bloat_ratio >= limits.min_bloat_ratio and bloat >= limits.min_bloat_bytes:
         if relation.confidence == "low":
@@ -69,7 +69,7 @@ def _recommend(relation: Relation, limits: Thresholds) -> tuple[str, str]:
     kept = 100 - relation.fillfactor
     if relation.kind != "index" and kept:
         return "nothing", f"Its fillfactor of {relation.fillfactor} keeps {kept} % free on purpose."
-    return "nothing", "A rewrite would give back too little."
+    return "nothing", "A rewrite would free too little."
 
 
 def _is_old(relation: Relation, limits: Thresholds) -> bool:

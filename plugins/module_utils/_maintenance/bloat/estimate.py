@@ -21,14 +21,14 @@ from .relation import Relation
 _KINDS = {"r": "table", "m": "materialized view", "t": "toast", "i": "index"}
 _STALE_SHARE = 0.1  # of the rows changed since ANALYZE, above which widths and frequencies are doubted
 _NEW_SHARE = 0.5  # of the rows that came since then, above which there is no figure at all
-_NEW = "Most of its rows came after ANALYZE, so that their width is not known."
+_NEW = "Most of its rows were added after ANALYZE, so their width is unknown."
 WIDE_ROW = 400  # bytes; above it what is left over at the ends of pages depends on the order of the rows
 _LONG_KEY, _LONGEST_KEY = 127, 400  # bytes of a key that an index may compress; above the second there is no figure
 _SIGHTINGS = 2  # of each key by ANALYZE, on average, from which on their number is well known
 _PADDING = 3.5  # bytes by which the padding of a row may differ from the mean one
 _TOAST_SHARE = 0.05  # of an index's size, below which what lies in TOAST cannot change its figure much
 NOTICEABLE = 0.05  # of a relation's size, by which two figures for it may differ
-_LOST = "the server has counted nothing of it since its statistics were reset or lost"
+_LOST = "the server has counted no activity of it since its statistics were reset or lost"
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,11 @@ def _examine_heap(relation: Relation, figures: Figures, row: Any) -> Relation:
     if relation.size_bytes == 0:
         return replace(relation, bloat_bytes=0, bloat_ratio=0.0, method="estimate", confidence="high")
     if relation.kind == "toast":
-        return replace(relation, note="No statistics tell how large the pieces of TOAST values are.")
+        return replace(relation, note="The statistics do not include the sizes of TOAST chunks.")
     if figures.rows is None or figures.row_bytes is None:
         never = row.last_analyze is None
-        why = "It was never analyzed" if never else "Its statistics are not there, or not for this login"
-        return replace(relation, note=f"{why}, so that the width of its rows is not known.")
+        why = "It was never analyzed" if never else "Its statistics are missing or hidden from this login"
+        return replace(relation, note=f"{why}, so the width of its rows is unknown.")
     if _is_new(row, figures.rows):
         return replace(relation, note=_NEW)
     pages = layout.heap_pages(
@@ -148,11 +148,11 @@ def _examine_heap(relation: Relation, figures: Figures, row: Any) -> Relation:
     if figures.reshaped:
         doubts.append("columns were dropped or added since it was written")
     if any(share is None and not dropped for share, dropped in zip(row.null_shares, row.dropped)):
-        doubts.append("how many of its values are NULL is not known")
+        doubts.append("the number of its NULL values is unknown")
     if figures.row_bytes > WIDE_ROW and not figures.exact:
-        doubts.append("its rows are wide and of unknown variety")
+        doubts.append("its rows are wide, and it is unknown how much their width varies")
     if not figures.exact and _padding(figures.row_bytes) * (1 - (found.bloat_ratio or 0.0)) > NOTICEABLE:
-        doubts.append("its rows are narrow, and how much of them is padding is not known")
+        doubts.append("its rows are narrow, and the amount of padding in them is unknown")
     return _with_doubts(found, doubts)
 
 
@@ -215,13 +215,13 @@ def _examine_index(relation: Relation, figures: Figures, row: Any) -> Relation:
     found, hoped = rebuilt(figures.groups), rebuilt(figures.hoped)
     doubts = _doubts(row, figures)
     if row.is_partial and row.changes > _STALE_SHARE * max(1.0, figures.rows):
-        doubts.append("how many rows its predicate chooses was not counted since they changed")
+        doubts.append("the rows that match its predicate were not counted since they changed")
     if row.is_partial and any(row.null_shares):
-        doubts.append("how many NULLs are among the rows that its predicate chooses is not known")
+        doubts.append("the number of NULLs among the rows that match its predicate is unknown")
     if _longest(row) > _LONG_KEY:
         doubts.append("long keys may be compressed in it")
     if (hoped.bloat_ratio or 0.0) - (found.bloat_ratio or 0.0) > NOTICEABLE:
-        doubts.append("how often its keys repeat is not known")
+        doubts.append("it is unknown how often its keys repeat")
     live = round(figures.rows * figures.row_bytes)
     return _with_doubts(replace(found, live_bytes=live, method="estimate"), doubts)
 
@@ -229,15 +229,15 @@ def _examine_index(relation: Relation, figures: Figures, row: Any) -> Relation:
 def _unknown(relation: Relation, figures: Figures, row: Any) -> str:
     """Why there is no figure for a B-tree; empty when there is one."""
     if figures.rows is None or figures.row_bytes is None:
-        return "Its table has no statistics for its keys, or not for this login."
+        return "Statistics of its keys are missing or hidden from this login."
     if _is_new(row, figures.rows) and not figures.exact:
         return _NEW
     if _may_be_toasted(row):
-        return "Some of its keys may lie in TOAST, where no statistics tell how long they are."
+        return "Some of its keys may be in TOAST, and the statistics do not include their length."
     if _longest(row) > _LONGEST_KEY:
-        return "Its keys are long, and how far an index compresses them is not known."
+        return "Its keys are long, and it is unknown how much an index compresses them."
     if -2 in row.lengths:  # a C string
-        return "Names are stored shorter in an index than in a table, and by how much is not known."
+        return "An index stores values of the type name in less space than a table, and the difference is unknown."
     return ""
 
 
@@ -327,7 +327,7 @@ def _with_groups(figures: Figures, row: Any, columns: Sequence[BloatColumn], tab
 def _doubts(row: Any, figures: Figures) -> list[str]:
     doubts = []
     if figures.locked:
-        doubts.append("it is locked exclusively, so that its size is that of the last VACUUM")
+        doubts.append("it is locked exclusively, so its size is from the last VACUUM")
     if _is_stale(row, figures.rows or 0.0):
         doubts.append("many rows changed since ANALYZE")
     if figures.lost:

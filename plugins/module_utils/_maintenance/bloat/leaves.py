@@ -202,27 +202,27 @@ def _examine(found: Estimate, leaves: _Leaves, method: str, certain: float, hope
     """How well the figure is known, and what is not."""
     figures, size = found.figures, leaves.size_bytes
     if leaves.used > 0 and _expected(figures) <= 0:
-        return "low", "How many of its entries are of live rows is not known."
+        return "low", "The number of its entries of live rows is unknown."
     if figures.lost:
         return "low", "Its table's rows were not counted since the server's statistics were reset or lost."
     if hoped - certain > NOTICEABLE:
         if figures.least_dead < figures.dead or (not figures.seen and figures.dead):
             condition = "each dead row of its table has an entry"
         else:
-            condition = "its keys repeat as often as statistics let one think"
+            condition = "its keys repeat as often as the statistics suggest"
         return (
             "low" if hoped - certain > certain else "medium",
-            f"The figure is a minimum. It would be {hoped:.0%} if {condition}.",
+            f"The figure is a lower bound. It would be {hoped:.0%} if {condition}.",
         )
     if method != "pgstatindex" and size > SAMPLE_PAGES * figures.page_size:
         return "medium", ""
     if figures.share and not leaves.all_seen:
-        return "medium", "How often keys are equal was seen in a sample of its pages."
+        return "medium", "The number of equal keys was estimated from a sample of its pages."
     if figures.share and not leaves.keys and not figures.hoped:
-        return "medium", "The figure is a minimum. How often its keys are equal is not known."
+        return "medium", "The figure is a lower bound. It is unknown how often its keys are equal."
     entry = _entry_bytes(figures, leaves)
     if entry > WIDE_ROW and not leaves.keys and not _is_whole(entry):
-        return "medium", "Its keys are long, and cannot be read to see how they fit into pages."
+        return "medium", "Its keys are long and cannot be read, so it is unknown how they fit into pages."
     return "high", ""
 
 

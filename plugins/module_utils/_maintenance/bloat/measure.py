@@ -68,7 +68,7 @@ def _measure_heap(session: Session, found: Estimate, means: Means, method: str) 
         if reshaped is None:
             confidence, note = (
                 "low",
-                "Columns were dropped or added, and its rows cannot be read to see what they become.",
+                "Columns were dropped or added, and its rows cannot be read, so their size after a rewrite is unknown.",
             )
         else:
             row_bytes, exact = reshaped
@@ -78,7 +78,8 @@ def _measure_heap(session: Session, found: Estimate, means: Means, method: str) 
         if sizes:
             rewritten = math.ceil(heap.rows / layout.rows_per_page(sizes, relation.fillfactor, page))
         elif not exact or relation.kind == "toast":
-            confidence, note = "medium", "Its rows are wide, and cannot be read to see how they fit into pages."
+            confidence, note = "medium", "Its rows are wide and cannot be read, so it is unknown how they fit into "
+            "pages."
     return replace(
         with_rewritten(replace(relation, size_bytes=heap.pages * page), rewritten, page),
         live_bytes=round(heap.live_bytes),

@@ -125,10 +125,10 @@ def _examined(
     doubt = (min(size_pages, most_pages) - rewritten) / size_pages if size_pages else 0.0
     note = ""
     if seen and pages > size_pages * _GROWS:
-        note = "A rebuild would make it larger: its pages are fuller than a build leaves them."
+        note = "A rebuild would make it larger: its pages are fuller than after a rebuild."
     elif doubt > _SURE:
         least = max(0.0, 1 - most_pages / size_pages)
-        note = f"It may be {least:.0%} only: how full a build leaves the pages varies."
+        note = f"It may be only {least:.0%}: the fill of the pages after a rebuild varies."
     return replace(
         relation,
         bloat_bytes=max(0, bloat),
@@ -145,12 +145,12 @@ def estimate(relation: Relation, shaped: Shape, rows: float | None, page_size: i
         pages = brin_pages(shaped, page_size)
         found = _examined(relation, pages, pages, page_size, "estimate")
     elif rows is None:
-        return replace(relation, note="How many rows its table has is not known.")
+        return replace(relation, note="The number of rows of its table is unknown.")
     elif relation.access_method == "hash":
         pages = hash_pages(rows * (1 - shaped.null_share), relation.fillfactor, shaped.largest_share, page_size)
         found = _examined(relation, pages, pages, page_size, "estimate")
     elif shaped.width is None:
-        return replace(relation, note="Its table has no statistics for its keys, or not for this login.")
+        return replace(relation, note="Statistics of its keys are missing or hidden from this login.")
     else:
         found = _from_rows(relation, shaped, rows, page_size)
     return replace(found, confidence="low", note=f"{doubts} {found.note}".strip()) if doubts else found
@@ -166,11 +166,11 @@ def _from_rows(relation: Relation, shaped: Shape, rows: float, page_size: int) -
     elif relation.access_method == "gin":  # a value has several entries, which share what they have in common
         pages = _grown_pages(rows * (0.75 * width + 8), _GIN, page_size)
     else:
-        return replace(relation, note=f"How large a rebuilt {relation.access_method} index is is not known.")
+        return replace(relation, note=f"The size of a rebuilt {relation.access_method} index is unknown.")
     found = _examined(relation, pages, pages, page_size, "estimate")
     if found.note:
         return replace(found, confidence="low")
-    return replace(found, confidence="low", note="Estimated by the number and the width of the values alone.")
+    return replace(found, confidence="low", note="Estimated only from the number and the width of the values.")
 
 
 # --- measurements
@@ -218,9 +218,10 @@ def _compared(by_pages: Relation, by_rows: Relation) -> Relation:
         return by_pages
     if least >= _WORTH:
         return replace(
-            by_pages, note=f"{by_pages.note} By the number and the width of the values it is about {likely:.0%}."
+            by_pages,
+            note=f"{by_pages.note} Estimated from the number and the width of the values, it is about {likely:.0%}.",
         )
-    note = f"Estimated by the number and the width of the values; its pages show {least:.0%} at least."
+    note = f"Estimated from the number and the width of the values; its pages show at least {least:.0%}."
     return replace(by_rows, method=by_pages.method, confidence="low", note=note)
 
 
@@ -240,6 +241,6 @@ def _gin(session: Session, relation: Relation, schemas: Any, method: str, page_s
         used = max(0.0, pages - free) * room
     rewritten = used / _GIN / room + 1
     found = _examined(relation, rewritten, rewritten, page_size, method, seen=method == "pageinspect")
-    unseen = "how full its pages are" if method != "pageinspect" else "which entries no row has any more"
-    note = found.note or f"The figure is a minimum: {unseen} cannot be seen."
+    unseen = "the fill of its pages" if method != "pageinspect" else "entries of values that no row has any more"
+    note = found.note or f"The figure is a lower bound. It does not account for {unseen}."
     return replace(found, note=note, free_bytes=round(free * page_size), live_bytes=round(used))

@@ -108,5 +108,5 @@ def names(session: Session, oid: int) -> Any:
     """
     rows = session.query(sql.NAMES, (oid,))
     if not rows or rows[0].readable is None:
-        raise QueryFailed("The relation is not there any more", details={"sqlstate": _UNDEFINED_TABLE})
+        raise QueryFailed("The relation no longer exists", details={"sqlstate": _UNDEFINED_TABLE})
     return rows[0]

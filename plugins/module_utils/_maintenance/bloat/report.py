@@ -14,7 +14,7 @@ from ..._errors import InvalidInput
 from ..._findings import SEVERITIES, Finding, judged
 from ..._plan import Plan
 from ..._postgres.connection import Server, Session
-from ..._units import human_size
+from ..._units import counted, human_size
 from . import advice, sql
 from .advice import Thresholds
 from .relation import Relation
@@ -155,6 +155,6 @@ def _describe(report_: BloatReport) -> str:
         f"rewriting all of them would free {human_size(totals.bloat_bytes)}."
     )
     if totals.unknown:
-        text += f" The bloat of {totals.unknown:,} is not known."
+        text += f" The bloat of {counted(totals.unknown, 'relation')} is unknown."
     worst_one = report_.findings[0] if report_.findings else None
     return text + (f" {worst_one.message}" if worst_one else " No problems found.")

@@ -206,11 +206,11 @@ def _unmeasured(found: Estimate, means: Means, why: str) -> Relation:
 def _why(exc: QueryFailed) -> str:
     state = exc.details.get("sqlstate")
     if state == _TIMEOUT:
-        return "Not measured: the budget of time is used up."
+        return "Not measured: the time budget is used up."
     if state == _LOCKED:
         return "Not measured: it is locked exclusively."
     if state == _NO_RIGHT:
-        return f"Not measured: the login lacks a privilege to look into its pages ({exc.why})."
+        return f"Not measured: the login lacks a privilege to read its pages ({exc.why})."
     return f"Not measured: {exc.why}."
 
 

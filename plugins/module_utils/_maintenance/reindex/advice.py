@@ -101,7 +101,7 @@ def _invalid(indexes: Sequence[Index], busy: set[int]) -> Iterable[Finding]:
             remedy = f"Run the playbook godel.postgres_runbook.reindex, or DROP INDEX CONCURRENTLY {each.identity};"
         else:
             message = (
-                f"{each.identity} ({size}) is invalid: its build failed. No query uses it, but every write pays for it."
+                f"{each.identity} ({size}) is invalid: its build failed. No query uses it, but every write updates it."
             )
             remedy = f"Run the playbook godel.postgres_runbook.reindex, or REINDEX INDEX CONCURRENTLY {each.identity};"
         yield _sized(each, "index_invalid", "warning", message, remedy)
@@ -155,7 +155,7 @@ def _duplicates(twice: Sequence[tuple[Index, Index]], standards: IndexStandards)
         if each.size_bytes < standards.min_size_bytes and not each.partitioned:
             continue
         size = human_size(each.size_bytes)
-        text = f"{each.identity} ({size}) is the same as {keeper.identity}: each write pays for both."
+        text = f"{each.identity} ({size}) is the same as {keeper.identity}: each write updates both."
         yield _sized(each, "index_duplicate", "warning", text, drop_command(each))
 
 
@@ -167,8 +167,8 @@ def _twins(indexes: Sequence[Index], held: Mapping[int, str], standards: IndexSt
             if each.size_bytes < standards.min_size_bytes and not each.partitioned:
                 continue
             text = (
-                f"{each.identity} ({human_size(each.size_bytes)}) is the same as {bound[0].identity}: each write pays"
-                f" for both. Neither can be dropped: {held[each.oid]} ({each.identity}), and"
+                f"{each.identity} ({human_size(each.size_bytes)}) is the same as {bound[0].identity}: each write"
+                f" updates both. Neither can be dropped: {held[each.oid]} ({each.identity}), and"
                 f" {held[bound[0].oid]} ({bound[0].identity})."
             )
             yield _sized(each, "index_twin", "info", text, "Keep both until one of these reasons no longer holds.")
@@ -260,7 +260,7 @@ def _why_not_known(counted: Counted, standards: IndexStandards) -> str:
     if not counted.counted:
         return "track_counts is off"
     if counted.age_s is None:
-        return "the start of the statistics is not known"
+        return "the start of the statistics is unknown"
     if counted.age_s < standards.unused_after_s:
         wanted = human_duration(standards.unused_after_s)
         return f"scans are counted for {human_duration(counted.age_s)} only, and unused_after requires {wanted}"
@@ -295,7 +295,7 @@ def _missing(keys: Sequence[ForeignKey], usable: Sequence[Index], standards: Ind
         if key.size_bytes < standards.min_size_bytes or any(index.serves(key) for index in by_table[key.table_oid]):
             continue
         columns = ", ".join(key.names)
-        deletes = f"{key.deletes} rows were deleted there" if key.deletes else "nothing was deleted there yet"
+        deletes = f"{key.deletes} rows were deleted there" if key.deletes else "no rows were deleted there yet"
         yield Finding(
             check="index_missing_for_key",
             severity="warning" if key.deletes else "info",
@@ -321,7 +321,7 @@ def describe(findings: Sequence[Finding], indexes: Sequence[Index]) -> str:
     kinds = {
         "index_invalid": "invalid",
         "index_duplicate": "duplicate",
-        "index_twin": "doubled but needed",
+        "index_twin": "duplicate but needed",
         "index_redundant": "redundant",
         "index_unused": "unused",
         "index_missing_for_key": "missing for a foreign key",

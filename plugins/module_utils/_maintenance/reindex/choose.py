@@ -186,7 +186,7 @@ def choose(session: Session, plan: ReindexPlan, busy: Mapping[int, Worker]) -> R
             unknown.append(relation)
         elif _worth(relation, plan):
             why = (
-                f"a rebuild gives back about {human_size(relation.bloat_bytes or 0)}, {relation.bloat_ratio:.0%} of it"
+                f"a rebuild would free about {human_size(relation.bloat_bytes or 0)}, {relation.bloat_ratio:.0%} of it"
             )
             items.append(_examined(Item(index.identity, IndexRebuild(index, relation), "bloat", why), plan))
     items.sort(key=lambda item: (item.reason != "invalid", -item.facts.gain_bytes, item.name))

@@ -95,7 +95,7 @@ def _not_known(unknown: Sequence[Relation]) -> list[Finding]:
             subject=", ".join(each.name for each in unknown[:5]),
             value=len(unknown),
             threshold=None,
-            message=" ".join([f"The bloat of {count} ({size}) is not known well enough to act on it.", *notes[:3]]),
+            message=" ".join([f"The bloat of {count} ({size}) is not known well enough to act on.", *notes[:3]]),
             remedy="Raise measure_budget, or CREATE EXTENSION pgstattuple.",
         )
     ]
@@ -107,6 +107,6 @@ def _advice(work: WorkLoop, plan: ReindexPlan, now: datetime) -> list[Finding]:
     try:
         found = advice.look(work.control, plan.schemas, standards, now).findings
     except QueryFailed as exc:  # what was done is reported all the same
-        work.notes.append(f"Unused, duplicate and missing indexes could not be looked for: {exc.why or exc.what}.")
+        work.notes.append(f"Unused, duplicate and missing indexes could not be checked: {exc.why or exc.what}.")
         return []
     return [each for each in found if each.check != "index_invalid"]

@@ -41,4 +41,4 @@ class IndexRoom:
         free = self._target.files.space(place).free_bytes
         if free >= wanted:
             return ""
-        return f"it takes about {human_size(wanted)} beside the old one, and {human_size(free)} are free in {place}"
+        return f"a second copy needs about {human_size(wanted)}, and {human_size(free)} are free in {place}"

@@ -123,7 +123,7 @@ class _IndexWork(Subject[I]):
                 return item.become("failed", f"it is blocked by {holder} ({why})", _BLOCKED)
             return item.become("failed", f"{why}; the lock is free now", _BLOCKED)
         if state in (_NOT_UNIQUE, _EXCLUDED):
-            why = f"its rows are not unique, so that it cannot become valid ({why})"
+            why = f"its rows are not unique, so it cannot become valid ({why})"
             return item.become("failed", why, f"Find them: {_duplicates(index)}")
         remedies = {
             _CANCELLED: "Run it again with a longer statement_timeout.",

@@ -148,7 +148,7 @@ class Repack:
             why = " ".join(complaints or messages.splitlines()[-3:])
             if status < 0:  # it could not clear up
                 why = (
-                    f"pg_repack {describe_status(status)} ({why}). The next run with method: repack drops what it left"
+                    f"pg_repack {describe_status(status)} ({why}). The next run with method: repack drops its leftovers"
                 )
             raise CommandFailed(
                 "pg_repack failed",

@@ -72,4 +72,4 @@ def report(work: WorkLoop, plan: VacuumPlan, items: Sequence[VacuumItem], record
 
 
 def _describe(state: VacuumState) -> str:
-    return f"{human_size(state.total_bytes)}, {state.dead_tuples} dead rows"
+    return f"{human_size(state.total_bytes)}, {state.dead_tuples:,} dead rows"

@@ -86,7 +86,7 @@ def choose(
         )
     if indexed:
         notes.append(
-            f"The indexes of these tables waste space, and the tables do not: {_some(indexed)}."
+            f"The indexes of these tables waste space, but the tables do not: {_some(indexed)}."
             " The playbook godel.postgres_runbook.reindex frees it without locking them."
         )
     return sorted(items, key=lambda each: (-each.facts.gain_bytes, each.name))
@@ -99,7 +99,7 @@ def _some(names: Sequence[str]) -> str:
 def _item(table: VacuumTable, examined: _Examined, plan: VacuumPlan, *, explicit: bool) -> VacuumItem:
     own, indexes = examined.own, examined.indexes
     share = own.bloat_bytes / own.size_bytes if own.size_bytes else 0.0
-    why = f"a rewrite gives back about {human_size(own.bloat_bytes)}, {share:.0%} of it"
+    why = f"a rewrite would free about {human_size(own.bloat_bytes)}, {share:.0%} of it"
     why += ", and there may be more" if own.unknown else ""
     why += f"; and {human_size(indexes.bloat_bytes)} of its indexes" if indexes.bloat_bytes else ""
     found = item(table, plan, BLOAT, why, explicit=explicit)

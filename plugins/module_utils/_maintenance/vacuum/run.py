@@ -152,7 +152,7 @@ class Vacuum(Subject[VacuumTask]):
         plan, table = self._plan, item.facts.table
         self._in_time(item)
         if not table.allowed:
-            why = "the login is neither its owner nor that of the database"
+            why = "the login owns neither the table nor the database"
             why += ", and lacks MAINTAIN on it (role pg_maintain)" if self._session.server_version >= _MAINTAIN else ""
             return item.become("failed", why, "Use the login of the owner or of a superuser.")
         if plan.skip_locked and (holders := self._locked_by(table)):
@@ -240,7 +240,7 @@ class Vacuum(Subject[VacuumTask]):
         if self._plan.rewrites:
             return self._rewritten(item, before, after)
         if after.vacuums == before.vacuums and self._counts:
-            why = f"the server skipped it: {self._lock_holders(item, 'it was locked just then')}"
+            why = f"the server skipped it: {self._lock_holders(item, 'it was locked at that moment')}"
             return item.become("skipped" if self._plan.skip_locked else "failed", why)
         worked = (
             item.facts.analyzed or not self._counts or item.facts.table.inserted > 0 or _improved(item, before, after)
@@ -274,7 +274,7 @@ class Vacuum(Subject[VacuumTask]):
             return replace(item, state="done")
         self._record.hold(holders[0], item.name, before.dead_tuples)
         size = human_size(max(0, freed))
-        why = f"it was rewritten and gave back {size}: {holders[0]} may still need its dead rows"
+        why = f"it was rewritten, which freed {size}: {holders[0]} may still need its dead rows"
         return item.become("skipped", why)
 
     def _lock_holders(self, item: VacuumItem, otherwise: str) -> str:
