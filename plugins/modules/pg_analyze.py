@@ -114,7 +114,7 @@ tables:
     why:
       description: Why it was chosen, while the state is V(due) or V(done). Otherwise why it was not analyzed.
       type: str
-      sample: about 350 of 1000 rows changed since the last ANALYZE
+      sample: about 350 of 1,000 rows changed since the last ANALYZE
     duration_s:
       description: How long its statements took; null if there were none.
       type: float

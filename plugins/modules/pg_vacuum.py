@@ -201,7 +201,7 @@ tables:
     why:
       description: Why it was chosen, while the state is V(due) or V(done). Otherwise why it was not done.
       type: str
-      sample: 23% of its rows (2300) are dead
+      sample: 23% of its rows (2,300) are dead
     duration_s:
       description: How long its statements took; null if there were none.
       type: float

@@ -32,7 +32,7 @@ def test_dead_rows_go_and_nothing_else_is_touched(any_database: Database) -> Non
         assert (result["changed"], done(result)) == (True, ["t"])
         [row] = result["tables"]
         assert (row["action"], row["before"]["dead_tuples"]) == ("vacuum", 2000)
-        assert "50% of its rows (2000) are dead" in row["why"]
+        assert "50% of its rows (2,000) are dead" in row["why"]
         assert "public.t: " in result["diff"]["before"]
     assert (row["after"]["dead_tuples"], row["analyzed"]) == (0, True)
     assert row["before"]["heap_bytes"] > 400_000 > row["before"]["index_bytes"] > 0
@@ -86,7 +86,7 @@ def test_dead_values_in_toast_count_by_themselves(database: Database) -> None:
     counted(database, "w", 200, 20000)
     counted(database, toast, 2200, 0)
     [row] = vacuum(database)["tables"]
-    assert "100% of its values in TOAST (2200) are dead" in row["why"]
+    assert "100% of its values in TOAST (2,200) are dead" in row["why"]
     assert row["after"]["toast_bytes"] < row["before"]["toast_bytes"]
     assert vacuum(database)["changed"] is False
 
@@ -205,7 +205,7 @@ def test_who_holds_dead_rows_is_told_and_nothing_is_done_in_vain(database: Datab
         assert checks(first) == [("vacuum_xmin_horizon", str(pid))]
         [finding] = first["findings"]
         assert (
-            f"2000 dead rows in public.t cannot be removed: process {pid} (postgres (report), idle in"
+            f"2,000 dead rows in public.t cannot be removed: process {pid} (postgres (report), idle in"
             in finding["message"]
         )
         assert f"pg_terminate_backend({pid})" in finding["remedy"]

@@ -196,7 +196,7 @@ def choose(
         elif plan.missing_only:
             continue
         elif changes >= least:
-            about = f"about {changes} of {rows} rows changed since the last ANALYZE"
+            about = f"about {changes:,} of {rows:,} rows changed since the last ANALYZE"
             found[table.oid] = (min(1.0, changes / max(1, rows)), _item(table, "changed", about))
         elif table.oid in rough:
             found[table.oid] = (0.0, _item(table, "coarse", "an interrupted run in stages left coarse statistics"))

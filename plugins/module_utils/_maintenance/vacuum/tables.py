@@ -256,18 +256,18 @@ def _choose(table: VacuumTable, explicit: bool, plan: VacuumPlan, freeze_min_age
         which, age, limit = "transactions", table.age, table.freeze_limit
         if age < limit:
             which, age, limit = "multixacts", table.mxid_age, table.mxid_limit
-        return chosen(FREEZE, f"its oldest row is {age} {which} old, and the limit is {limit}")
+        return chosen(FREEZE, f"its oldest row is {age:,} {which} old, and the limit is {limit:,}")
     for dead, live, what in (
         (table.dead, table.live, "rows"),
         (table.toast_dead, table.toast_live, "values in TOAST"),
     ):
         share = _share(dead, live)
         if dead and dead >= plan.min_dead_tuples and share >= plan.min_dead_ratio:
-            return chosen(DEAD, f"{share:.0%} of its {what} ({dead}) are dead")
+            return chosen(DEAD, f"{share:.0%} of its {what} ({dead:,}) are dead")
     if explicit and not table.untouched:
         return chosen(EXPLICIT, "it is listed, and was written to since the last VACUUM")
     if explicit and plan.freeze and table.age > freeze_min_age:
-        return chosen(FREEZE, f"it is listed, and its oldest row is {table.age} transactions old")
+        return chosen(FREEZE, f"it is listed, and its oldest row is {table.age:,} transactions old")
     if explicit and plan.analyze and table.stale:
         return chosen(EXPLICIT, "it is listed, and its statistics are out of date")
     return None

@@ -13,6 +13,7 @@ from datetime import datetime
 from ..._findings import Finding
 from ..._postgres import procedures
 from ..._postgres.connection import Session
+from ..._units import counted
 from . import sql
 
 _MOMENT_S = 2.0  # in which short statements end
@@ -103,6 +104,6 @@ def finding(holder: XminHolder, tables: Sequence[str], dead: int) -> Finding:
         subject=holder.subject,
         value=holder.age,
         threshold=None,
-        message=f"{dead} dead rows in {', '.join(tables)} cannot be removed: {holder} may still need them.",
+        message=f"{counted(dead, 'dead row')} in {', '.join(tables)} cannot be removed: {holder} may still need them.",
         remedy=holder.remedy,
     )
