@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_activity_info
-short_description: Report the sessions of a PostgreSQL server, what they do, and which ones wait for which
+short_description: Report the sessions of a PostgreSQL server, their activity, and lock waits
 version_added: 0.1.0
 description:
   - Reports first whether the server can be reached, with the states of C(pg_isready), and if not, why.
@@ -140,8 +140,8 @@ reachability:
   type: str
   sample: accepting
 connected:
-  description: Whether the login got a session. A server that accepts connections may still refuse a login. Without a session, of the values
-    marked "with a session" none is returned.
+  description: Whether the login got a session. A server that accepts connections may still refuse a login. Without a session, the values
+    marked "with a session" are not returned.
   returned: success
   type: bool
 unreachable_cause:

@@ -40,8 +40,8 @@ options:
     default: 50
   in_stages:
     description:
-      - Whether to gather coarse statistics of all tables without any first, as C(vacuumdb --analyze-in-stages) does, so that queries have
-        some soon after a restore or an upgrade. If this run is stopped, the next run in stages continues it.
+      - Whether to gather coarse statistics first, of all tables that have none, as C(vacuumdb --analyze-in-stages) does. Queries then get
+        usable plans soon after a restore or an upgrade. If this run is stopped, the next run in stages continues it.
     type: bool
     default: false
   missing_only:
@@ -106,8 +106,8 @@ tables:
     state:
       description:
         - V(done), or V(due) in check mode.
-        - V(skipped) when the work would have no use now, because it was dropped meanwhile, is locked and O(skip_locked) is set, or
-          autovacuum is working on it.
+        - V(skipped) when the work is not possible or not useful now, because it was dropped in the meantime, is locked and O(skip_locked) is set,
+          or autovacuum is processing it.
         - V(failed) when it could not be done.
         - V(left) when the run was stopped before it.
       type: str
@@ -128,11 +128,11 @@ tables:
       description: The same afterwards; null if it was not analyzed.
       type: dict
 examined:
-  description: How many tables were looked at.
+  description: The number of tables that were examined.
   returned: success
   type: int
 left:
-  description: Names of the tables that are not analyzed, because the work on them failed or the run was stopped.
+  description: Names of the tables that the next run must analyze, because the work on them failed or the run was stopped.
   returned: success
   type: list
   elements: str

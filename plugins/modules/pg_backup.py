@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup
-short_description: Take a backup of a PostgreSQL database that can be proven equal to its source
+short_description: Take a backup of a PostgreSQL database that can be verified
 version_added: 0.1.0
 description:
   - Dumps a database with C(pg_dump), in parallel and compressed, into a catalog of backups.
   - Computes a fingerprint of the content under the same snapshot as the dump. It covers the number of rows and a digest of every table, the
-    value of every sequence, the definition of every object, and all large objects. With it M(godel.postgres_runbook.pg_restore_verify) can
-    prove later that the backup restores to exactly this content.
-  - A backup appears in the catalog by one rename, after all of it was written to disk. If the module is killed before, nothing is left that
-    looks like a backup, and the next run removes the remains.
+    value of every sequence, the definition of every object, and all large objects. M(godel.postgres_runbook.pg_restore_verify) later
+    compares the restored backup with this fingerprint.
+  - The module writes the backup to a directory with another name, and renames it when all files are on disk. If the module is killed before
+    that, no module uses the directory as a backup, and the next run removes it.
   - Saves roles, memberships and tablespaces as well, without password hashes unless O(globals_passwords) is set.
 author:
   - The godel.postgres_runbook authors (@godel)
@@ -41,7 +41,7 @@ options:
   fingerprint:
     description:
       - The coverage of the fingerprint. V(content) covers rows and their content, V(counts) only the number of rows. With V(none) there is
-        no fingerprint, so that a verification cannot prove the content.
+        no fingerprint, and the backup can never be verified.
     type: str
     choices: [content, counts, none]
     default: content
@@ -70,7 +70,7 @@ options:
     type: bool
     default: true
   change_id:
-    description: Number of the change or ticket that the backup belongs to, for example V(CHG0012345). It is kept in the manifest.
+    description: Number of the change or ticket that the backup belongs to, for example V(CHG0012345). It is recorded in the manifest.
     type: str
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
@@ -98,7 +98,7 @@ EXAMPLES = r"""
   become: true
   become_user: postgres
 
-- name: Take a backup before a migration, however young the newest one is
+- name: Take a backup before a migration, even if the newest one is recent
   godel.postgres_runbook.pg_backup:
     login_host: db.example.com
     login_user: backup
@@ -113,7 +113,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backup:
-  description: The backup that was taken, or the newest one if it is young enough. Absent in check mode when a backup would be taken.
+  description: The backup that was taken, or the newest one if it is recent enough. Absent in check mode when a backup would be taken.
   returned: success
   type: dict
   contains:
@@ -165,8 +165,8 @@ preflight:
       type: float
 findings:
   description:
-    - Parts of the database that a restore will not bring back, because C(pg_dump) does not save them or this login cannot see them. They
-      are kept in the manifest, and M(godel.postgres_runbook.pg_restore) reports them again.
+    - Parts of the database that are not in the backup, because C(pg_dump) does not save them or this login cannot see them. The findings
+      are recorded in the manifest, and M(godel.postgres_runbook.pg_restore) reports them again.
     - RV(findings[].severity) is V(critical) when rows or secrets are missing, otherwise V(warning) or V(info).
   returned: success
   type: list
@@ -200,7 +200,7 @@ severity:
   returned: success
   type: str
 removed:
-  description: Paths of remains of interrupted runs that were removed.
+  description: Paths of leftovers of interrupted runs that were removed.
   returned: when a backup was taken
   type: list
   elements: str

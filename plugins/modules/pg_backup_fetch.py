@@ -14,8 +14,8 @@ description:
     can use the copy like any other backup, without O(kubernetes).
   - The size and the SHA-256 of each file must match the manifest, which was written where the backup was taken. If the connection is lost,
     the module connects again and continues at the next byte, as long as another byte arrives within five minutes.
-  - The copy appears in O(dest) by one rename, after all of it was written to disk and checked. If the module is killed before, nothing is
-    left that looks like a backup, and the next run continues with the files that have arrived.
+  - The copy appears in O(dest) by one rename, after all of it was written to disk and checked. If the module is killed before
+    that, no module uses the files as a backup, and the next run continues with them.
   - Records of verifications are copied, too, because the copy has the same bytes. Another run copies records that were added later.
   - Without O(kubernetes) the module copies from one directory of the host to another, for example on another disk or on network storage. It
     warns if both are on the same file system.
@@ -108,7 +108,7 @@ verdicts:
   returned: when something was fetched
   type: int
 removed:
-  description: Paths of remains of interrupted runs that were removed.
+  description: Paths of leftovers of interrupted runs that were removed.
   returned: when something was fetched
   type: list
   elements: str

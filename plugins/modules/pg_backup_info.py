@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_info
-short_description: List the backups of a catalog, and judge whether they are recent enough and verified
+short_description: List the backups of a catalog, and check whether they are recent enough and verified
 version_added: 0.1.0
 description:
-  - Lists backups with their age, size and latest verdict, remains of interrupted runs, and backups that are being written.
-  - Judges them as findings, each with a severity and the safe next step. The findings are C(backup_rpo),
+  - Lists backups with their age, size and latest verdict, leftovers of interrupted runs, and backups that are being written.
+  - Reports findings, each with a severity and the safe next step. The checks are C(backup_rpo),
     C(backup_verified), C(backup_unreadable), C(backup_incomplete), C(backup_clusters), C(backup_missing), C(backup_server) and C(backup_clock).
-  - Reads manifests, and names and sizes of files, but no data. M(godel.postgres_runbook.pg_restore_verify) proves whether a backup
+  - Reads manifests, and names and sizes of files, but no data. M(godel.postgres_runbook.pg_restore_verify) verifies that a backup
     restores.
   - Asks the server for its system identifier (O(ask_server)). Only backups with this identifier in their manifests count. A catalog without
     any backup of this server is critical, even if it has backups of others.
   - When the server does not answer, the finding C(backup_server) reports this as V(info). If the backups of several clusters alternate,
-    each cluster is then judged by itself. If one cluster replaced the others, only that one is judged.
+    each cluster is then checked separately. If one cluster replaced the others, only that one is checked.
   - C(backup_clusters) reports that the catalog has backups of databases with the same name from several clusters. It is critical when their
     backups alternate and the server did not report its own identifier.
   - C(backup_missing) lists databases of the server that have no backup in the catalog, when O(db) is left out.
@@ -29,7 +29,7 @@ author:
 options:
   db:
     description:
-      - Name of the database. When it is left out, all databases of the catalog are listed and judged.
+      - Name of the database. When it is left out, all databases of the catalog are listed and checked.
     type: str
     aliases: [login_db, database]
   rpo:
@@ -70,7 +70,7 @@ EXAMPLES = r"""
     backup_dir: /backups
   register: catalog
 
-- name: Judge the backups of one database
+- name: Check the backups of one database
   godel.postgres_runbook.pg_backup_info:
     backup_dir: /backups
     db: godel_production

@@ -34,7 +34,7 @@ options:
     default: 6h
 notes:
   - The connection options are accepted, so that C(module_defaults) can set them for all modules, but they are not used. The Job has its
-    own.
+    own connection options.
   - O(kubernetes) is required. The account needs the rights in C(docs/rbac/backup_from_schedule.yml) and C(docs/rbac/pod.yml).
 extends_documentation_fragment:
   - godel.postgres_runbook.connection
@@ -61,7 +61,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backup:
-  description: The new backup, or the newest one if it is young enough, as M(godel.postgres_runbook.pg_backup) returns it.
+  description: The new backup, or the newest one if it is recent enough, as M(godel.postgres_runbook.pg_backup) returns it.
   returned: success, unless in check mode
   type: dict
   sample:

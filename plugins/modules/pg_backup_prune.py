@@ -23,7 +23,7 @@ description:
     system identifier in the manifests.
   - A backup that was never verified, or whose verdict is V(incomplete) or V(inconclusive), counts like a verified one.
   - A backup is renamed before any of its files is deleted. If the module is killed, no partly deleted backup looks like a complete one, and
-    the next run removes the rest. Remains of other interrupted runs are removed as well.
+    the next run removes the rest. The module also removes leftovers of other interrupted runs.
   - Dumps that were not taken by this collection are never touched.
 author:
   - The godel.postgres_runbook authors (@godel)
@@ -113,7 +113,7 @@ freed_bytes:
   returned: always, unless the task fails before it applies the rules
   type: int
 removed:
-  description: Paths of remains of interrupted runs that were removed, or would be in check mode.
+  description: Paths of leftovers of interrupted runs that were removed, or would be in check mode.
   returned: always, unless the task fails before it applies the rules
   type: list
   elements: str

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup_schedule_info
-short_description: Read a backup CronJob and its Jobs, and judge whether backups run as scheduled
+short_description: Read a backup CronJob and its Jobs, and check whether backups run as scheduled
 version_added: 0.1.0
 description:
   - Reads a CronJob, the Jobs that it owns, and the ends of the logs of the last three failed Jobs.
-  - Judges them as findings, each with a severity and the safe next step. The findings are C(schedule_exists), C(schedule_success),
+  - Reports findings, each with a severity and the safe next step. The checks are C(schedule_exists), C(schedule_success),
     C(schedule_suspended), C(schedule_missed), C(schedule_failed) and C(schedule_running).
   - M(godel.postgres_runbook.pg_backup_info) reports whether there are backups, and how old they are.
   - A finding never fails the task. Test RV(severity), or use the playbook C(godel.postgres_runbook.backup_status) with
@@ -42,7 +42,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Judge the nightly backups
+- name: Check the nightly backups
   godel.postgres_runbook.pg_backup_schedule_info:
     kubernetes:
       namespace: godel

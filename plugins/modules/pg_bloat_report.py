@@ -7,23 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_bloat_report
-short_description: Report how much of each table and index a rewrite would give back
+short_description: Report how much space a rewrite of each table and index would free
 version_added: 0.1.0
 description:
   - Finds the bloat of tables, TOAST tables, materialized views and indexes, in two stages. First every relation is estimated from the
     server's statistics, at almost no cost. Then relations that look bloated, and those for which statistics are insufficient, are measured
     within a budget, the largest gain first.
-  - The bloat is the share of a relation's bytes that a rewrite at its own fillfactor gives back to the file system
-    (C(VACUUM FULL), C(REINDEX)), of its main fork. Space that a fillfactor keeps free is not bloat, nor is space that no rewrite can use.
-  - Measuring uses the extensions C(pgstattuple) or C(pageinspect) if they are installed and the login may use them
-    (C(pg_stat_scan_tables) is enough for the former, and C(pg_monitor) has it). They are never installed by this module.
+  - Bloat is the share of a relation's main fork that a rewrite at its own fillfactor (C(VACUUM FULL), C(REINDEX)) would return to the file
+    system. Space that a fillfactor keeps free is not bloat, nor is space that no rewrite can use.
+  - Measurements use the extensions C(pgstattuple) or C(pageinspect) if they are installed and the login may use them. For C(pgstattuple),
+    the role C(pg_stat_scan_tables) is sufficient, which C(pg_monitor) includes. This module never installs extensions.
   - With C(pageinspect) and a superuser, the pages of an index show how many entries equal keys would share after a rebuild. Otherwise the
     figure is a lower bound.
   - Where neither statistics nor pages suffice, there is no figure, and RV(relations[].note) says why.
   - Each relation comes with a recommendation and its reason. Findings list the relations that need work.
   - Hash and BRIN indexes are computed from the number of rows and pages. GiST indexes are measured by C(pgstattuple). GIN indexes are
-    measured by C(pageinspect) as a superuser, else by the free pages that C(pg_freespacemap) knows; entries of values that no row has any
-    more are not seen, so that the figure is a lower bound. SP-GiST indexes are estimated. The fill of GiST, SP-GiST and GIN pages after a
+    measured by C(pageinspect) as a superuser, otherwise by the free pages that C(pg_freespacemap) reports. Entries of values that no row
+    has any more are not counted, so the figure is a lower bound. SP-GiST indexes are estimated. The fill of GiST, SP-GiST and GIN pages after a
     build varies; where that could change the result much, the confidence is V(low). An index that a rebuild would make larger has the
     figure 0, and C(note) says so.
 author:
@@ -150,7 +150,7 @@ relations:
       description: Free space inside its pages, that of the fillfactor included.
       type: int
     bloat_bytes:
-      description: The space that a rewrite would give back; null when it is not known.
+      description: The space that a rewrite would free; null when it is unknown.
       type: int
       sample: 1253376
     bloat_ratio:

@@ -32,7 +32,7 @@ options:
     default: 0.9
   min_free:
     description: The space that must be free on each file system, for example V(20GB). Less is V(critical), whatever the used share. By
-      default only the share is judged.
+      default only the share is checked.
     type: str
   held_warning:
     description: How much WAL one holder, such as a slot, may hold before that is a V(warning).

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_health_info
-short_description: Judge the health of a PostgreSQL server, all subjects at once
+short_description: Check the health of a PostgreSQL server, all subjects at once
 version_added: 0.1.0
 description:
   - Reads the server and its settings, sessions, queries, storage, disks, replication, maintenance, schema and backups, over one connection
-    and in at most 30 statements. Each section has what the module of its subject returns.
+    and in at most 30 statements. Each section has the values that the module of its subject returns.
   - The server limits the time of each statement (O(statement_timeout)). Two seconds later the module itself ends the connection, so that
     it returns even if the server hangs.
   - A section that fails becomes a finding, and the other sections are still read. When the connection is lost, the module connects once
     more.
-  - A server of which no section could be read is critical, whatever O(ignore) says (C(health_nothing_read)).
+  - If no section could be read, the server is critical (C(health_nothing_read)), regardless of O(ignore).
   - The task does not fail when the server cannot be reached. The result has a critical finding, and RV(reachable) is false.
 author:
   - The godel.postgres_runbook authors (@godel)
@@ -66,10 +66,10 @@ options:
         system of the directory. There is no section C(backups) without it. Only backups of the server's own cluster count.
     type: path
   backup_rpo:
-    description: Maximum age of the newest usable backup. The age is not judged without it.
+    description: Maximum age of the newest usable backup. Without it, the age is not checked.
     type: str
   backup_verified_within:
-    description: Maximum time since a backup was last verified. Verification is not judged without it.
+    description: Maximum time since a backup was last verified. Without it, the age of the last verification is not checked.
     type: str
   statement_timeout:
     description: Maximum time of each statement, and of connecting.
@@ -163,12 +163,12 @@ sections:
       type: dict
     schema:
       description:
-        - Its C(data) are traits of the database's objects, each as a number and a list of some of them. These are sequences with what they
-          have used of their values (C(fullest_sequences)), C(disabled_triggers), C(unenforced_constraints) whose internal triggers are off,
+        - Its C(data) are traits of the database's objects, each as a number and a list of some of them. These are sequences with the used
+          share of their values (C(fullest_sequences)), C(disabled_triggers), C(unenforced_constraints) whose internal triggers are off,
           C(not_validated_constraints), C(not_populated_views), C(tables_without_primary_key), C(duplicate_indexes),
           C(redundant_indexes) and C(keys_without_index).
         - Each has thresholds, such as C(sequence_used_warning) and C(sequence_used_critical), shares, or C(disabled_triggers_warning) and
-          C(disabled_triggers_critical), numbers of objects. Smaller indexes than C(index_min_bytes) are not judged.
+          C(disabled_triggers_critical), numbers of objects. Indexes smaller than C(index_min_bytes) are not checked.
       type: dict
     maintenance:
       description:

@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Reports findings on indexes, each with its size and the exact command. This module never drops or creates anything.
   - C(index_unused) had no scan in the time for which scans have been counted. C(index_duplicate) equals another index. C(index_redundant)
-    is a B-tree whose keys another index begins with. C(index_invalid) cannot be used by any query. C(index_missing_for_key) is a foreign
+    is a B-tree whose columns are the leading columns of another index. C(index_invalid) cannot be used by any query. C(index_missing_for_key) is a foreign
     key without an index on the referencing side.
   - An index that enforces uniqueness, backs a constraint, is referenced by a foreign key, identifies rows for replication, is used by
     C(CLUSTER), is a part of a partitioned index, or belongs to an extension is never reported as unused, duplicate or redundant.
@@ -34,7 +34,7 @@ options:
     default: 1MB
   unused_after:
     description:
-      - How long scans must have been counted before an index without any is reported as unused.
+      - How long scans must have been counted before an index without scans is reported as unused.
       - The default covers weekly jobs. For monthly jobs use V(35d).
     type: str
     default: 8d

@@ -37,7 +37,7 @@ options:
     type: int
     default: 1000
   sample_size:
-    description: The number of queries, those with the most execution time, that are judged and kept in RV(sample).
+    description: The number of queries, those with the most execution time, that are checked and kept in RV(sample).
     type: int
     default: 500
   baseline:
@@ -49,11 +49,11 @@ options:
     type: float
     default: 1.5
   min_calls:
-    description: The number of calls below which a query is not reported as slower, and not judged by its averages.
+    description: The number of calls below which a query is not reported as slower, and not checked by its averages.
     type: int
     default: 20
   min_time_ratio:
-    description: The share of the total time, 0 to 1, below which a query is not reported as slower, and not judged by its averages.
+    description: The share of the total time, 0 to 1, below which a query is not reported as slower, and not checked by its averages.
     type: float
     default: 0.01
   explain:
@@ -244,7 +244,7 @@ findings:
       subject: godel_production
       value:
       threshold:
-      message: The server counts queries, but the database godel_production has no extension to read them with.
+      message: The server counts queries, but the database godel_production lacks the extension to read the statistics.
       remedy: "In the database godel_production: CREATE EXTENSION pg_stat_statements;"
 severity:
   description: The worst severity among the findings, V(ok), V(info) or V(warning).

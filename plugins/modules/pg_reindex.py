@@ -17,9 +17,9 @@ description:
   - An index whose bloat is not known well enough (O(min_confidence)) is reported and not touched.
   - A transaction that a rebuild would wait for is reported before the rebuild begins. The module waits at most O(wait_for_transactions)
     for it.
-  - A rebuild that ends early, for whatever reason, is cleaned up at once. If the module or the server is killed, or another session
-    blocks the cleanup, the next run does it. Leftovers that still exist are listed in RV(leftovers) and reported as findings.
-  - Indexes of a table that autovacuum is working on are skipped, since a rebuild would cancel that work.
+  - If a rebuild fails or is stopped, the module drops its leftovers at once. If the module or the server is killed, or another session
+    blocks the cleanup, the next run drops them. Leftovers that still exist are listed in RV(leftovers) and reported as findings.
+  - Indexes of a table that autovacuum is processing are skipped, because a rebuild would cancel autovacuum.
   - Unused, duplicate and redundant indexes, and foreign keys without an index, are reported as findings and not touched, as by
     M(godel.postgres_runbook.pg_index_info).
   - The task fails when an index that was listed, or every index, could not be rebuilt. The others are rebuilt first. The task does
@@ -43,26 +43,26 @@ options:
     elements: str
     default: []
   min_bloat_ratio:
-    description: The share of an index, 0 to 1, that a rebuild must give back.
+    description: The share of an index, 0 to 1, that a rebuild must free.
     type: float
     default: 0.3
   min_bloat_bytes:
-    description: How much a rebuild must give back. With V(0), each run rebuilds every index that reaches the ratio.
+    description: The space that a rebuild must free. With V(0), each run rebuilds every index that reaches the ratio.
     type: str
     default: 8MB
   min_confidence:
     description:
-      - How well the bloat must be known. V(high) is measured, V(medium) is a good estimate, and V(low) is a guess, for which an index may be
-        rebuilt in every run without any gain.
+      - How well the bloat must be known. V(high) is measured, V(medium) is a good estimate or a lower bound, and V(low) is a poor estimate.
+        With V(low), an index may be rebuilt in every run without any gain.
     type: str
     choices: [high, medium, low]
     default: medium
   measure_budget:
-    description: How long measuring may take in all. V(0) uses estimates only.
+    description: The maximum total time of measurements. V(0) uses estimates only.
     type: str
     default: 60s
   measure_bytes:
-    description: How much of tables and indexes may be read for measuring.
+    description: The maximum size of the tables and indexes to read for measurements.
     type: str
     default: 4GB
   concurrently:
@@ -82,8 +82,9 @@ options:
     default: true
   lock_timeout:
     description:
-      - How long to wait for each lock. A concurrent rebuild that has begun blocks no other session; it waits for O(max_transaction_age) for
-        the transactions of others if that is longer.
+      - How long to wait for each lock.
+      - A concurrent rebuild that has begun blocks no other session. It waits for transactions of other sessions for this time or for
+        O(max_transaction_age), whichever is longer.
     type: str
     default: 10s
   statement_timeout:
@@ -91,26 +92,27 @@ options:
     type: str
   retries:
     description:
-      - How often to try an index again after a lock timeout, 0 to 100. The pauses grow from half a second to half a minute. An index that was
-        built and then given up because of another transaction is left to the next run.
+      - How often to try an index again after a lock timeout, 0 to 100. The pauses grow from half a second to half a minute. If the
+        new index was built but another transaction prevented the switch to it, the index is left to the next run.
     type: int
     default: 3
   max_transaction_age:
     description:
-      - How old a transaction may be that a rebuild would have to wait for, with a snapshot in this database or a lock on the table. The
-        default is V(5m). For younger ones it waits.
+      - A rebuild waits for transactions that have a snapshot in this database or a lock on the table. If one of them is older than this, the
+        rebuild is not started. The default is V(5m).
       - The age is checked before each index. Without the role C(pg_read_all_stats), only transactions of the login's own role are seen.
     type: str
   wait_for_transactions:
-    description: How long to wait for older transactions to end before an index is left.
+    description: How long to wait for such older transactions to end before the index is left to the next run.
     type: str
     default: "0"
   check_space:
-    description: Whether to leave out an index whose second copy would probably not fit, where the server's directories can be seen.
+    description: Whether to skip an index whose second copy would probably not fit on the disk. This works only if the module can see the
+      server's directories.
     type: bool
     default: true
   unused_after:
-    description: How long scans must have been counted before an index without any is reported as unused.
+    description: How long scans must have been counted before an index without scans is reported as unused.
     type: str
     default: 8d
 extends_documentation_fragment:
@@ -121,7 +123,7 @@ extends_documentation_fragment:
   - godel.postgres_runbook.attributes
 notes:
   - The login must own the indexes, have the privilege C(MAINTAIN) on their tables (PostgreSQL 17), or be a superuser.
-  - Bloat is known best with the extension C(pgstattuple).
+  - The extension C(pgstattuple) gives the most reliable figures of bloat.
 seealso:
   - module: godel.postgres_runbook.pg_index_info
   - name: REINDEX
@@ -168,8 +170,8 @@ indexes:
     state:
       description:
         - V(done), or V(due) in check mode.
-        - V(skipped) when the work would have no use now, because it cannot be rebuilt concurrently, was dropped meanwhile, or
-          autovacuum is working on its table.
+        - V(skipped) when the work is not possible or not useful now, because it cannot be rebuilt concurrently, was dropped in the meantime, or
+          autovacuum is processing its table.
         - V(failed) when it could not be done.
         - V(left) when the run was stopped before it, or another transaction blocks it.
       type: str
@@ -184,16 +186,16 @@ indexes:
       description: The number of attempts.
       type: int
     bloat_bytes:
-      description: The space that a rebuild was expected to give back.
+      description: The space that a rebuild was expected to free.
       type: int
     bloat_ratio:
       description: The same as a share of its size, 0 to 1.
       type: float
     method:
-      description: How that was found.
+      description: How the bloat was found.
       type: str
     confidence:
-      description: How well it is known.
+      description: The confidence in the figure.
       type: str
     size_before_bytes:
       description: Its size before.
@@ -203,26 +205,26 @@ indexes:
       type: int
 leftovers:
   description:
-    - Invalid indexes that are not to be rebuilt, including those that this run has left itself. Each has C(reason) (V(drop) or V(keep)),
+    - Invalid indexes that are not rebuilt, including leftovers of this run. Each has C(reason) (V(drop) or V(keep)),
       C(state) (V(done), V(due), V(skipped), V(failed) or V(left)) and C(why).
   returned: success
   type: list
   elements: dict
 unknown:
-  description: The first of the indexes whose bloat is not known well enough to act on.
+  description: Indexes whose bloat is not known well enough to act on; only the first ones.
   returned: success
   type: list
   elements: dict
 freed_bytes:
-  description: The space that was given back to the file system.
+  description: The space that was returned to the file system.
   returned: success
   type: int
 examined:
-  description: How many indexes were looked at.
+  description: The number of indexes that were examined.
   returned: success
   type: int
 left:
-  description: Names of the indexes that are not rebuilt or dropped, because the work on them failed or the run was stopped.
+  description: Names of the indexes that the next run must rebuild or drop, because the work on them failed or the run was stopped.
   returned: success
   type: list
   elements: str

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_replication_info
-short_description: Judge replication as seen from a PostgreSQL primary or standby
+short_description: Check replication as seen from a PostgreSQL primary or standby
 version_added: 0.1.0
 description:
-  - On a primary, shows and judges each replica with its lag in bytes and seconds at each stage, the slots and what they hold, and whether
+  - On a primary, shows and checks each replica with its lag in bytes and seconds at each stage, the slots and what they hold, and whether
     commits wait for a synchronous standby that is not connected.
-  - On a standby, shows and judges the WAL receiver, how far replay is behind the received WAL, paused and delayed replay, and queries that
+  - On a standby, shows and checks the WAL receiver, how far replay is behind the received WAL, paused and delayed replay, and queries that
     replay has cancelled. If other standbys replicate from it, they are shown as on a primary.
   - On both, shows logical subscriptions of the whole server and publications of the database. The module sends four statements to the
     server.
@@ -68,7 +68,7 @@ options:
     default: 15m
   expected_replicas:
     description: The number of replicas that must be connected to this server, for example V(2). Fewer are V(critical). By default the
-      number is not judged.
+      number is not checked.
     type: int
   statement_timeout:
     description: How long each statement may take.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_restore_verify
-short_description: Prove that a backup of a PostgreSQL database restores to exactly its source
+short_description: Restore a backup of a PostgreSQL database into a throwaway server, and compare it with its source
 version_added: 0.1.0
 description:
   - Checks every file of a backup, restores it into a throwaway server, and compares the copy with the fingerprint that
@@ -15,8 +15,8 @@ description:
     sequences, definitions and large objects.
   - The verdict is V(verified); V(incomplete) when all rows and sequences are equal, but definitions, comments or privileges differ;
     V(failed) when files are damaged, or rows or sequences differ; or V(inconclusive) when the verification could not decide, with the next
-    step. The differences are listed. Only V(verified) counts as proof. The verdict is recorded in the catalog.
-  - A statement of the restore that fails does not decide the verdict. The comparison does, and the notes list such statements.
+    step. The result lists the differences. The verdict is recorded in the catalog.
+  - A statement that fails during the restore does not decide the verdict. The comparison decides it, and the notes list such statements.
   - The module does not fail because of a verdict; it fails only when the verification could not run. The role
     P(godel.postgres_runbook.backup_verify#role) fails on every verdict but V(verified).
   - The throwaway server has a private directory, listens on a private socket only, and is always removed at the end. If the module is
@@ -29,11 +29,11 @@ options:
     description:
       - V(latest), the ID of a backup in the catalog, or the absolute path of a dump not taken by this collection (a script, custom archive
         or tar archive of C(pg_dump), also compressed with gzip, bzip2, xz, zstd or lz4, or a directory archive).
-      - The format of a file is detected by its content. A dump not taken by this collection has no fingerprint, so that it can be V(failed)
-        or V(inconclusive), but never V(verified). A script is run by C(psql), so verify only files that you trust.
+      - The format of a file is detected by its content. A dump not taken by this collection has no fingerprint, so its verdict is V(failed)
+        or V(inconclusive), but never V(verified). C(psql) runs a script, and a script can run any command. Verify only files that you trust.
       - V(latest) is the newest backup of the connected server, its primary or its standbys, by the system identifier. When the catalog only
-        has backups of other clusters, name one by its ID. When the server cannot be reached, V(latest) is the newest backup of all if all
-        are of one cluster, and RV(notes) says so.
+        has backups of other clusters, set the ID of one. When the server cannot be reached and all backups belong to one cluster, V(latest)
+        is the newest of them, and RV(notes) reports this.
     type: str
     default: latest
   verify_in:
@@ -47,11 +47,10 @@ options:
   scratch:
     description:
       - Where the throwaway instance runs when O(kubernetes) is used. Without O(kubernetes) this option has no effect.
-      - V(pod) runs it in a pod of its own, on the same node when the volume of the backups needs that. The pod reads the volume, has
+      - V(pod) runs it in a separate pod, on the same node if the volume of the backups requires that. The pod reads the volume, has
         resource limits and no service, and is always deleted at the end. If the module is killed, the pod ends some minutes later, and the
-        next run deletes it. The backups must be on a volume that another pod can mount.
-      - V(pod-local) runs it in the pod of the production server, whose memory and disk it then shares. It is therefore only used when it is
-        set.
+        next run deletes it. The backups must be on a volume that a second pod can mount.
+      - V(pod-local) runs it in the pod of the production server, and uses the memory and the disk of that pod.
     type: str
     choices: [pod, pod-local]
     default: pod
@@ -97,7 +96,7 @@ options:
   jobs:
     description:
       - The number of tables and indexes to restore, and to compare, at the same time, for example V(4).
-      - The default is the number of CPUs where the throwaway server runs, in a pod of its own at most 8.
+      - The default is the number of CPUs where the throwaway server runs. In a separate pod, it is at most 8.
     type: int
   scratch_dir:
     description:

@@ -10,14 +10,14 @@ module: pg_vacuum
 short_description: Vacuum the tables of a PostgreSQL database that need it
 version_added: 0.1.0
 description:
-  - Runs C(VACUUM) on tables with many dead rows or with old ones, the oldest first, and gathers statistics where they are stale. Other
-    tables are not touched.
+  - Runs C(VACUUM) on tables with old rows that must be frozen, the oldest first, and on tables with many dead rows. Gathers statistics
+    where they are stale. Other tables are not touched.
   - Rows that a snapshot may still need cannot be removed. A finding names what holds them (a transaction, a replication slot, a prepared
-    transaction, a standby), and a table that an earlier C(VACUUM) could not clear for that reason is skipped.
-  - Against wraparound, the system catalogs are vacuumed as well, and other template databases that allow connections. Findings name what
-    keeps the oldest rows of the database from being frozen (a temporary table of a session, a transaction in any database, a prepared
-    transaction, a replication slot, a standby), and other databases that near wraparound.
-  - A table that autovacuum is working on is skipped, because autovacuum would cancel its work there.
+    transaction, a standby), and a table that an earlier C(VACUUM) could not clean up for that reason is skipped.
+  - To prevent wraparound, the module also vacuums the system catalogs, and other template databases that allow connections. Findings name
+    what prevents the oldest rows of the database from being frozen (a temporary table of a session, a transaction in any database, a prepared
+    transaction, a replication slot, a standby), and other databases that are close to wraparound.
+  - A table that autovacuum is processing is skipped, because the server would cancel autovacuum there and its work would be lost.
   - With O(full), or O(method=repack), bloated tables are rewritten instead.
   - The load limits are checked between tables and during each statement. After a stopped run, the next run continues with the remaining
     tables.
@@ -39,7 +39,7 @@ options:
     elements: str
     default: []
   min_dead_ratio:
-    description: The share of dead rows, 0 to 1, from which a table is vacuumed. Its TOAST table counts by itself.
+    description: The share of dead rows, 0 to 1, from which a table is vacuumed. Its TOAST table is checked separately.
     type: float
     default: 0.2
   min_dead_tuples:
@@ -101,14 +101,14 @@ options:
     description:
       - Whether to rewrite bloated tables that reach O(min_bloat_bytes) and O(min_bloat_ratio). With O(method=vacuum) each is locked
         exclusively for the whole rewrite, so O(window) is required. RV(tables[].predicted_lock_s) predicts how long that is.
-      - A table whose copy would not fit is not rewritten, where the server's disk can be seen. With O(method=vacuum) neither is a table
-        whose bloat is dead rows that a snapshot may still need.
+      - If the module can see the server's disk, it does not rewrite a table whose copy would not fit there. With O(method=vacuum) it does
+        not rewrite a table whose bloat consists of dead rows that a snapshot may still need.
     type: bool
     default: false
   method:
     description:
       - V(vacuum) is C(VACUUM), or C(VACUUM FULL) with O(full).
-      - V(repack) rewrites bloated tables with C(pg_repack), which locks them for moments only. The program must be installed (on Debian
+      - V(repack) rewrites bloated tables with C(pg_repack), which locks them only briefly. The program must be installed (on Debian
         C(postgresql-15-repack)), and its extension must exist in the database. Tables need a primary key, or a unique index on columns
         that are C(NOT NULL). Leftovers of an interrupted C(pg_repack) are dropped first.
     type: str
@@ -116,20 +116,20 @@ options:
     default: vacuum
   min_bloat_bytes:
     description:
-      - How much of a table with its TOAST a rewrite must give back, for example V(1GB). The bloat of its indexes does not count, since
+      - The space that a rewrite of a table with its TOAST table must free, for example V(1GB). The bloat of its indexes does not count, since
         M(godel.postgres_runbook.pg_reindex) removes it without locking the table.
     type: str
     default: 64MB
   min_bloat_ratio:
-    description: The share of a table with its TOAST, 0 to 1, that a rewrite must give back.
+    description: The share of a table with its TOAST table, 0 to 1, that a rewrite must free.
     type: float
     default: 0.3
   measure_budget:
-    description: How long to measure bloat before rewrites. V(0) uses estimates only.
+    description: The maximum total time of measurements before rewrites. V(0) uses estimates only.
     type: str
     default: 60s
   measure_bytes:
-    description: How much of tables and indexes may be read for measuring.
+    description: The maximum size of the tables and indexes to read for measurements.
     type: str
     default: 10GB
   scratch_dir:
@@ -144,8 +144,8 @@ extends_documentation_fragment:
   - godel.postgres_runbook.programs
   - godel.postgres_runbook.attributes
 notes:
-  - The login must own the tables or the database, have C(MAINTAIN) on them (PostgreSQL 17, role C(pg_maintain)), or be a superuser, which
-    C(pg_repack) needs. Without the role C(pg_monitor) it cannot see which sessions hold dead rows.
+  - The login must own the tables or the database, have C(MAINTAIN) on them (PostgreSQL 17, role C(pg_maintain)), or be a superuser.
+    C(pg_repack) needs a superuser. Without the role C(pg_monitor), the module cannot see which sessions hold dead rows.
 seealso:
   - module: godel.postgres_runbook.pg_reindex
 """
@@ -194,7 +194,7 @@ tables:
     state:
       description:
         - V(done), or V(due) in check mode.
-        - V(skipped) when the work would have no use now or had no effect.
+        - V(skipped) when the work is not useful now, or had no effect.
         - V(failed) when it could not be done.
         - V(left) when the run was stopped before it.
       type: str
@@ -228,7 +228,7 @@ database_multixact_age:
   returned: when the server shows it
   type: int
 freed_bytes:
-  description: The space that was given back to the file system.
+  description: The space that was returned to the file system.
   returned: success
   type: int
 cleaned:
@@ -237,11 +237,11 @@ cleaned:
   type: list
   elements: str
 examined:
-  description: How many tables were looked at.
+  description: The number of tables that were examined.
   returned: success
   type: int
 left:
-  description: Names of the tables that are not done, because the work on them failed or the run was stopped.
+  description: Names of the tables that the next run must process, because the work on them failed or the run was stopped.
   returned: success
   type: list
   elements: str

@@ -11,10 +11,10 @@ short_description: Record the result of a module in the statistics of the job an
 version_added: 0.1.0
 description:
   - Sets the variable C(<playbook>_result) for the job, as M(ansible.builtin.set_stats) does. It has one entry for each host, with
-    C(failed), C(changed), C(message) and what O(summary) adds. AWX keeps it as an artifact.
+    C(failed), C(changed), C(message) and the keys of O(summary). AWX keeps it as an artifact.
   - With O(directory) it also writes the result as JSON, Markdown and HTML on the controller, the worst finding first.
   - A failed result is recorded as well. Its report has the failure as its worst finding, so that an old report never hides a new failure.
-    An empty result, that of a module that did not run, counts as failed.
+    An empty result, from a module that did not run, counts as failed.
   - The HTML is one file that loads nothing. All text from servers is escaped.
   - The task does not fail when the report cannot be written, because Ansible drops the statistics of a failed task. It warns, and
     returns RV(report_error). Fail in the next task, as the example does.
@@ -70,9 +70,9 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Examine the backups, and record what was found
+- name: Check the backups and record the result
   block:
-    - name: Examine the backups
+    - name: Check the backups
       godel.postgres_runbook.pg_backup_info:
         backup_dir: /backups
         rpo: 1h

@@ -29,7 +29,7 @@ options:
     required: true
   sample:
     description:
-      - Sample to add, with its time as C(collected_at), like V(2026-02-06T03:04:05Z). A missing time is set to the present.
+      - Sample to add, with its time as C(collected_at), like V(2026-02-06T03:04:05Z). A missing time is set to the current time.
       - A sample is not added if the history already has one with the same time.
       - By default nothing is written.
     type: dict

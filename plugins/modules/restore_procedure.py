@@ -40,8 +40,8 @@ options:
     description:
       - The application to stop before the swap, and to start afterwards. Without it, nothing is stopped, and the swap terminates its
         sessions.
-      - O(application.namespace) and O(application.workload) scale it (M(godel.postgres_runbook.workload_scale)). Its cluster is that of
-        O(kubernetes), unless other options name one.
+      - O(application.namespace) and O(application.workload) select a workload to scale to 0 (M(godel.postgres_runbook.workload_scale)). It is
+        in the cluster of O(kubernetes), unless other options here select a different one.
       - O(application.stop_command) and O(application.start_command) run on the managed host.
     type: dict
     suboptions:
@@ -105,22 +105,22 @@ options:
     default: false
   health_url:
     description:
-      - URL that tells whether the application is healthy, requested from the managed host. By default, its health is not checked.
-      - Before anything is done, the host of the URL needs to have an address. A restore also requires an answer, with any status, unless
+      - URL of the application's health check, requested from the managed host. By default, the health is not checked.
+      - The host name of the URL must resolve before anything is done. A restore also requires an answer, with any status, unless
         O(application_down) is set or an earlier run has stopped the application.
     type: str
     default: ""
   health_status:
-    description: HTTP statuses of a healthy application.
+    description: The HTTP status codes that a healthy application returns.
     type: list
     elements: int
     default: [200]
   health_body:
-    description: Regular expression that the answer of a healthy application contains. By default, any answer will do.
+    description: Regular expression that must match in the body of the response. By default, any response is accepted.
     type: str
     default: ""
   health_retries:
-    description: How many times to ask again.
+    description: How many times to repeat a health check that fails.
     type: int
     default: 30
   health_delay_s:
@@ -175,16 +175,16 @@ swap:
   type: dict
   contains:
     downtime_s:
-      description: Seconds in which no session could connect to the database; null if nothing was swapped.
+      description: The time in seconds during which no session could connect to the database; null if nothing was swapped.
       type: float
     replaced:
-      description: The name that the previous database has now; null if nothing was replaced, or it was swapped back.
+      description: The name under which the previous database is kept; null if nothing was replaced, or it was swapped back.
       type: str
     attempts:
-      description: How many attempts it took; null if nothing was swapped.
+      description: The number of attempts; null if nothing was swapped.
       type: int
     ended_sessions:
-      description: How many sessions were terminated.
+      description: The number of terminated sessions.
       type: int
 stage:
   description: As M(godel.postgres_runbook.pg_restore) returns it, with all of its other return values.

@@ -11,16 +11,16 @@ version_added: 0.1.0
 description:
   - Scales a Deployment or a StatefulSet to 0 and waits until its pods have ended, or scales it to the number of replicas that it had
     and waits until they are ready.
-  - The number of replicas is kept in the annotation C(godel.postgres-runbook/replicas) of the workload for as long as it is stopped. A
-    workload that a run has stopped, and not started since, can therefore be started from anywhere.
-  - Before anything is changed, it checks the rights to do both. A message names those that are missing, and the file that grants them.
+  - The number of replicas is kept in the annotation C(godel.postgres-runbook/replicas) of the workload for as long as it is stopped. Any
+    later run can therefore start the workload again, also from another controller.
+  - The module checks the rights for both before it changes anything. A message names missing rights, and the file that grants them.
 author:
   - The godel.postgres_runbook authors (@godel)
 options:
   state:
     description:
-      - V(stopped) scales the workload to 0. A number of replicas that an earlier run has kept stays.
-      - V(running) scales a workload that was stopped in this way to the number of replicas that it had. Any other workload stays as it is.
+      - V(stopped) scales the workload to 0. If an earlier run has stored the number of replicas, that number is kept.
+      - V(running) scales a workload that was stopped in this way to the number of replicas that it had. Any other workload is not changed.
     type: str
     choices: [stopped, running]
     required: true
@@ -58,7 +58,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 workload:
-  description: The application, as it is now, in check mode, too.
+  description: The current state of the workload, also in check mode.
   returned: success
   type: dict
   contains:
@@ -69,14 +69,14 @@ workload:
       description: Its name.
       type: str
     replicas:
-      description: How many replicas it is scaled to.
+      description: The number of replicas that it is scaled to.
       type: int
     selector:
-      description: How its pods are selected by their labels.
+      description: The label selector of its pods.
       type: str
       sample: app=godel
     remembered:
-      description: How many replicas it had before it was stopped. It is null when it was not stopped, or was started since.
+      description: The number of replicas that it had before it was stopped; null when it was not stopped, or was started again.
       type: int
 msg:
   description: A summary in one sentence.

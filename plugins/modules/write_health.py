@@ -17,8 +17,8 @@ description:
     from servers is escaped.
   - Samples of earlier runs are kept in C(<directory>/<inventory_hostname>/history/health.jsonl). From the third run on a page has charts
     over time.
-  - Samples of storage and queries are kept in C(storage.jsonl) and C(query_performance_<database>.jsonl) beside it, at most one sample of
-    queries in six hours. The playbooks C(storage) and C(query_performance) use the same files. M(godel.postgres_runbook.report_history)
+  - Samples of storage and queries are kept in C(storage.jsonl) and C(query_performance_<database>.jsonl) in the same directory, at most
+    one sample of queries in six hours. The playbooks C(storage) and C(query_performance) use the same files. M(godel.postgres_runbook.report_history)
     reads them for the next run. Concurrent runs do not lose samples.
   - Run it once for all hosts (C(run_once)).
 author:

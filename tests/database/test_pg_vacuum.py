@@ -189,7 +189,7 @@ def test_multixacts_threaten_whatever_transactions_are_held(database: Database) 
         result = vacuum(database)
         assert (done(result), result["findings"]) == (["mx"], [])
         [row] = result["tables"]
-        assert "multixacts old, and the limit is 7500" in row["why"]
+        assert "multixacts old, and the limit is 7,500" in row["why"]
         assert row["before"]["mxid_age"] > 7500 > row["after"]["mxid_age"]
         assert vacuum(database)["changed"] is False
 

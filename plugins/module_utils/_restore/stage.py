@@ -190,5 +190,5 @@ def report(staged: Staged) -> dict[str, object]:
         "stage": {**about, "smoke": list(staged.smoke)},
         "removed": list(staged.removed),
         "resumed": staged.resumed,
-        "msg": f"{mark.backup} {done} {staged.name}: {mark.verdict}, {counted(mark.rows, 'row')}.",
+        "msg": f"{mark.backup} {done} {staged.name}: {mark.verdict}, {counted(mark.rows or 0, 'row')}.",
     }
