@@ -12,7 +12,7 @@ options:
   max_replica_lag:
     description:
       - How far a standby may be behind, as a duration (V(30s)) or as WAL (V(64MB)). Beyond this limit the work stops at a safe point, and
-        RV(left) lists what was not done. The next run continues there. The other limits behave the same way.
+        RV(left) lists what was not done. The next run continues from there. The other limits behave the same way.
       - This option needs the role C(pg_monitor), as do O(max_wal_size), O(max_transaction_age) and O(min_free).
     type: str
   max_wal_size:

@@ -247,7 +247,7 @@ blocking:
       type: str
       sample: AccessExclusiveLock
     relation:
-      description: The table or index if it belongs to this database; otherwise its OID. Empty when it is not known.
+      description: The table or index if it belongs to this database; otherwise its OID. Empty when it is unknown.
       type: str
       sample: public.sessions
 idle_in_transaction:
@@ -332,7 +332,7 @@ wait_events:
   elements: dict
   sample: [{"wait_event": "Lock:transactionid", "sessions": 3}]
 pool:
-  description: The recommended size of a pool. C(recommended_size) (null when the cores are not known), C(cores), C(cores_from),
+  description: The recommended size of a pool. C(recommended_size) (null when the number of cores is unknown), C(cores), C(cores_from),
     C(effective_spindle_count), the C(formula) and its C(source), C(busy_now) (sessions in a query or a transaction), C(connected_now), and
     the C(advice) as a sentence.
   returned: with a session

@@ -104,7 +104,7 @@ backups:
       sample: "7412345678901234567"
     state:
       description:
-        - V(complete), or V(unreadable) when its manifest is missing, damaged, or that of another backup, or when its files differ from the
+        - V(complete), or V(unreadable) when its manifest is missing, damaged, or belongs to another backup, or when its files differ from the
           manifest in name or size.
       type: str
       sample: complete

@@ -141,20 +141,20 @@ relations:
       type: int
       sample: 2170880
     live_bytes:
-      description: The space of its live rows or entries; null when it is not known, as for the next two.
+      description: The space of its live rows or entries; null when it is unknown, as for C(dead_bytes) and C(free_bytes).
       type: int
     dead_bytes:
       description: The space of dead rows that no C(VACUUM) has removed yet.
       type: int
     free_bytes:
-      description: Free space inside its pages, that of the fillfactor included.
+      description: Free space inside its pages, including the space that the fillfactor reserves.
       type: int
     bloat_bytes:
       description: The space that a rewrite would free; null when it is unknown.
       type: int
       sample: 1253376
     bloat_ratio:
-      description: The same as a share of RV(relations[].size_bytes), 0 to 1; null when it is not known.
+      description: The same as a share of RV(relations[].size_bytes), 0 to 1; null when it is unknown.
       type: float
       sample: 0.5774
     method:
@@ -177,10 +177,10 @@ relations:
       type: int
       sample: 90
     live_tuples:
-      description: Live rows or entries; null when they are not known.
+      description: Live rows or entries; null when they are unknown.
       type: int
     dead_tuples:
-      description: Dead rows; null when they are not known.
+      description: Dead rows; null when they are unknown.
       type: int
     freeze_age:
       description: Transactions since the oldest row that is not frozen; null for indexes.

@@ -11,8 +11,8 @@ short_description: Report how full the disks of a PostgreSQL server are, and wha
 version_added: 0.1.0
 description:
   - Lists the file systems of the data directory, the WAL, the tablespaces, the logs and the backups.
-  - Reports how much WAL there is, and what holds it, that is, replication slots, a failing archiver, C(wal_keep_size), running base
-    backups, checkpoints, and the WAL summarizer, each with its bytes and its remedy.
+  - Reports how much WAL there is, and what holds it. Holders are replication slots, a failing archiver, C(wal_keep_size), running base
+    backups, checkpoints, and the WAL summarizer. Each is listed with its bytes and its remedy.
   - Switching the WAL file (C(pg_switch_wal)) frees no space.
   - Lists temporary files, log files, and orphaned files, that is, files in the directory of the database that belong to no relation.
 author:
@@ -146,7 +146,7 @@ wal:
           description: Its name, for example that of the slot.
           type: str
         held_bytes:
-          description: How much WAL it holds; null when that is not known.
+          description: How much WAL it holds; null when it is unknown.
           type: int
         active:
           description: Whether it is active; null when this does not apply.

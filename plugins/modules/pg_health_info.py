@@ -83,7 +83,7 @@ extends_documentation_fragment:
 notes:
   - The role C(pg_monitor) is sufficient. A login without it sees less. The warning C(server_rights) reports this, and the notes of
     RV(sections) say what is hidden.
-  - Dead rows, tables and indexes are those of the database O(db); sessions, disks and replication are those of the whole server.
+  - The module checks dead rows, tables and indexes of the database O(db), but sessions, disks and replication of the whole server.
 seealso:
   - module: godel.postgres_runbook.write_health
   - module: godel.postgres_runbook.report_history
@@ -136,7 +136,7 @@ sections:
       description:
         - One of the sections. Its C(data) are version, role, start, settings that matter, counters and the age of each database; C(databases)
           are those with the oldest rows.
-        - The C(data) of C(activity), C(queries), C(storage), C(disk) and C(replication) are those of the module of that subject.
+        - The sections C(activity), C(queries), C(storage), C(disk) and C(replication) have the same C(data) as the module of that subject.
       type: dict
       contains:
         state:
@@ -159,7 +159,7 @@ sections:
           description: The figures.
           type: dict
     backups:
-      description: Its C(data) are those of M(godel.postgres_runbook.pg_backup_info). It is only read with O(backup_dir).
+      description: It has the same C(data) as M(godel.postgres_runbook.pg_backup_info). It is only read with O(backup_dir).
       type: dict
     schema:
       description:

@@ -71,7 +71,7 @@ superfluous_bytes:
   returned: success
   type: int
 statistics_age_s:
-  description: How long scans have been counted, in seconds; null when that is not known.
+  description: How long scans have been counted, in seconds; null when it is unknown.
   returned: success
   type: float
 findings:

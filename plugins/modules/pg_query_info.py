@@ -118,7 +118,7 @@ total_time_s:
   returned: success
   type: float
 evictions:
-  description: How often C(pg_stat_statements) evicted rarely used statements because it was full; null when it is not known.
+  description: How often C(pg_stat_statements) evicted rarely used statements because it was full; null when it is unknown.
   returned: success
   type: int
 queries:

@@ -154,12 +154,12 @@ total_bytes:
   type: int
 forecast:
   description:
-    - When the disk will be full if the growth continues. C(basis) is V(disk) when the growth is that of all used space on the disk, and
-      V(databases) when only the sizes of databases are known.
-    - The growth is the median of the slopes between any two samples (Theil-Sen estimator), and its limits are those of Sen's 95 % interval.
+    - When the disk will be full if the growth continues. C(basis) is V(disk) when all used space on the disk is known, and V(databases)
+      when only the sizes of databases are known.
+    - The growth is the median of the slopes between any two samples (Theil-Sen estimator), and its limits are Sen's 95 % interval.
       C(full_at), C(full_at_earliest) and C(full_at_latest) are computed from these. They are null when the used space does not grow, or
       when the disk will not be full within ten years.
-    - C(certain) says whether even the lower limit is growth. C(why) says why there is no C(full_at).
+    - C(certain) is true if even the lower limit is positive. C(why) gives the reason when there is no C(full_at).
   returned: success
   type: dict
   sample:
