@@ -151,7 +151,7 @@ def operation(call: Call) -> Result:
         subject = source.choose(target, session, catalog, plan)
         identity = source.identify(target, subject, plan.jobs)
         if existing.already_live(session, plan, identity):
-            text = f"{plan.db} came from {identity.name}; nothing to do."
+            text = f"{plan.db} was already restored from {identity.name}; nothing to do."
             return Result(False, {"stage": None, "findings": [], "msg": text})
         with stage.hold_backup(catalog, subject):
             found = preflight.preflight(target, server, session, plan, subject, identity)

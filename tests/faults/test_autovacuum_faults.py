@@ -16,7 +16,7 @@ from tests.support.servers import Server
 from tests.support.vacuums import counted
 
 TIMEOUT_S = 60.0
-NOW = "autovacuum is working on it"
+NOW = "autovacuum is processing it"
 # At this pace the worker takes minutes for the table.
 SLOWLY = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 1"
 WORKER = "SELECT pid FROM pg_stat_progress_vacuum WHERE relid = 'busy'::regclass"

@@ -133,7 +133,7 @@ def test_an_index_that_is_dropped_meanwhile_is_passed_over(two: Database) -> Non
     result = module.finish()
     assert not result["failed"], result["msg"]
     assert states(result) == {"a_id": "done", "b_id": "skipped"}
-    assert "dropped meanwhile" in result["indexes"][1]["why"]
+    assert "dropped in the meantime" in result["indexes"][1]["why"]
 
 
 def test_one_that_takes_too_long_is_named_and_the_others_are_done(two: Database) -> None:

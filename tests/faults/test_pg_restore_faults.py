@@ -61,7 +61,7 @@ def test_two_at_once_are_one_too_many(slow: Database, backup_dir: Path) -> None:
     running = start_module("pg_restore", params(slow, backup_dir, backup=first))
     until(lambda: loading(slow), 60)
     told = expect_failure("pg_restore", params(slow, backup_dir, backup=second))["msg"]
-    assert "Another restore or swap of this database is under way" in told
+    assert "Another restore or swap of this database is running" in told
     assert not running.finish()["failed"]
 
 

@@ -85,7 +85,7 @@ def test_a_table_that_is_dropped_while_it_is_waited_for_is_passed_over(two: Data
         other.commit()
     result = module.finish()
     assert (result["failed"], done(result), result["findings"]) == (False, ["b"], [])
-    assert skipped(result) == {"a": "it was dropped meanwhile"}
+    assert skipped(result) == {"a": "it was dropped in the meantime"}
 
 
 def test_a_table_that_takes_too_long_is_named_and_the_others_are_done(two: Database) -> None:

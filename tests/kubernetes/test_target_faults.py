@@ -181,7 +181,7 @@ def test_a_session_whose_connection_goes_silent_ends(place: Place, monkeypatch: 
         connection.cursor() as cursor,
     ):
         cursor.execute("SELECT pg_sleep(%s)", [1.5 * dead_s])  # the server is silent, and its connection is not
-        with link.silent(), pytest.raises(psycopg2.OperationalError, match="nothing came for"):
+        with link.silent(), pytest.raises(psycopg2.OperationalError, match="no data was received for"):
             cursor.execute("SELECT 1")
 
 

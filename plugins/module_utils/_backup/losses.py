@@ -147,7 +147,7 @@ _KINDS: Mapping[str, Kind] = {
         "warning",
         "1 security label is not in a backup",
         "{} security labels are not in a backup",
-        "pg_dump dumps those of the database only with its option --create",
+        "pg_dump writes those of the database only with its option --create",
     ),
     "subscription": Kind(
         "warning",

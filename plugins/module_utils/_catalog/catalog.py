@@ -335,7 +335,7 @@ class Catalog:
                 raise ManifestProblem(
                     "A manifest belongs to another backup",
                     subject=at,
-                    why=f"it is that of {manifest.id}, database {manifest.database!r}",
+                    why=f"it belongs to {manifest.id}, database {manifest.database!r}",
                     remedy="It was moved here. Do not restore it under this name.",
                     details={"belongs_to": manifest.id},
                 )

@@ -182,7 +182,7 @@ def _failure(name: str, exc: RunbookError, line: ReconnectingSession) -> Finding
     return Finding(
         "health_section", "warning", name, None, None,
         f"The section {name} could not be read. {exc.message}",
-        exc.remedy or f"Run the playbook of this subject by itself, with a longer timeout than {line.timeout_s:g} s.",
+        exc.remedy or f"Run the playbook of this subject separately, with a longer timeout than {line.timeout_s:g} s.",
     )  # fmt: skip
 
 

@@ -121,8 +121,8 @@ def collect(session: Session, plan: ServerPlan, now: datetime) -> ServerReport:
         findings += _judge_deadlocks(*period, plan)
     elif sums["deadlocks"]:
         notes.append(
-            f"The server has counted {counted(sums['deadlocks'], 'deadlock')} since an unknown time. The number of new "
-            "ones is known from the second run on that keeps its reports."
+            f"The server has counted {counted(sums['deadlocks'], 'deadlock')} since an unknown time. With "
+            "postgres_report_dir, the second and later runs report how many are new."
         )
     if not row.sees_statistics:
         notes.append("This login cannot see sessions and statements of other roles: grant it pg_monitor.")

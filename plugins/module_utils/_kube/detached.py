@@ -260,7 +260,7 @@ def _take(pod: Pod, lease: Lease, path: str, directory: str, note: str) -> None:
     done, output = pod.repeat(_LOCK, path, directory, lease_path, _hundredths(lease), note, lasting=True)
     if done.returncode == _BUSY:
         raise Locked(
-            "The same work is already under way",
+            "The same work is already running",
             subject=path,
             why=describe_holder(output),
             remedy=f"Wait for it to end, then run again. The lock ends {lease.duration_s:g} s after that process.",

@@ -181,7 +181,7 @@ class _Arrival:
             raise FileProblem(
                 "The size of a file has changed",
                 subject=subject,
-                why=f"{abs(self.missing)} bytes {'more' if self.missing < 0 else 'less'} came",
+                why=f"{abs(self.missing)} bytes too {'many' if self.missing < 0 else 'few'} were received",
                 remedy="The file was changed after the backup. Find out which process did it, and use another backup.",
             )
         if self.status is None or self.missing:

@@ -145,7 +145,7 @@ def _pump(client: socket.socket, remote: Any) -> None:
                 heard = time.monotonic()
             now = time.monotonic()
             if now - heard > _DEAD_S:
-                _tell(client, f"The connection to the pod was cut: nothing came for {_DEAD_S:g} s")
+                _tell(client, f"The connection to the pod was cut: no data was received for {_DEAD_S:g} s")
                 return
             if now - max(heard, pinged) >= _PING_S:
                 remote.ping()

@@ -177,7 +177,7 @@ class Shell:
             "The connection to the container was cut",
             subject=self._where,
             why=message or f"status {status.get('status', 'none')}, but no end mark",
-            remedy="It is not known how the command ended. Run this again.",
+            remedy="It is unknown how the command ended. Run this again.",
         )
 
 

@@ -65,7 +65,7 @@ def refuse_another(cluster: Cluster, container: Container) -> None:
             f"The {what} no longer exists",
             subject=where,
             why="it was deleted during this run",
-            remedy=again or "See kubectl get events for what removed it. Once another pod is ready, run this again.",
+            remedy=again or "See kubectl get events for the reason. Once another pod is ready, run this again.",
         )
     status = pod.get("status", {})
     if status.get("phase") in ("Failed", "Succeeded"):

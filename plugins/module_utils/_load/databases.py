@@ -196,7 +196,7 @@ def exclusive_lock(session: Session, database: str) -> Iterator[None]:
     key = (f"pg_runbook restore {database}",)
     if not session.value("SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))", key):
         raise Locked(
-            "Another restore or swap of this database is under way",
+            "Another restore or swap of this database is running",
             subject=repr(database),
             remedy="Wait for it to end, then run again.",
         )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from .._postgres.connection import Session
 from . import sql
 
-BUSY = "autovacuum is working on it"
+BUSY = "autovacuum is processing it"
 
 
 def busy(session: Session, tables: Sequence[int], *, toast: bool = False, vacuum_only: bool = False) -> bool:

@@ -68,8 +68,8 @@ def absent(session: Session, oid: int, schema: str, name: str) -> str:
     rows = session.query(sql.RELATION, {"oid": oid, "schema": schema, "name": name})
     same = next((row for row in rows if row.same), None)
     if same is not None:
-        return "" if same.named else f"it was renamed to {same.identity} meanwhile"
-    return "another one with the same name replaced it" if rows else "it was dropped meanwhile"
+        return "" if same.named else f"it was renamed to {same.identity} in the meantime"
+    return "another one with the same name replaced it" if rows else "it was dropped in the meantime"
 
 
 def asked_for(names: Sequence[str], schema: str, name: str) -> bool:

@@ -306,7 +306,7 @@ def _take_lock(path: str, fd: int) -> None:
                 time.sleep(_LOCK_PATIENCE_S / 100)
                 continue
             raise Locked(
-                "The same work is already under way",
+                "The same work is already running",
                 subject=path,
                 why=_holder(fd),
                 remedy="Wait for it to end, then run again. The lock ends by itself with that process.",

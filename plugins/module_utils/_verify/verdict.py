@@ -27,7 +27,8 @@ _VERIFY = "Remove the cause, then run the playbook godel.postgres_runbook.backup
 _TAKE = "Do not rely on this backup: take a new one with godel.postgres_runbook.backup, and verify it."
 _MEND = "Do not rely on this backup. A new backup would have the same problem: correct it in the source first."
 _ACCEPT = (
-    "Its rows are safe. A new backup would lack the same. Restore it with restore_accept: [definitions], "
+    "It has all rows and sequences. A new backup would lack the same definitions. Restore it with restore_accept: "
+    "[definitions], "
     "and create manually what it lacks, or correct that in the source first."
 )
 _READ = "Correct in the source what prevents these tables from being read, then take a new backup and verify it."

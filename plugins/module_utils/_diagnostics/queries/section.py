@@ -14,7 +14,7 @@ from ..section import Section, Visit
 from .report import Baseline, QueriesPlan, QueriesReport, collect, describe
 
 _NOT_COMPARED = (
-    "There is no earlier sample, so slower queries cannot be found. A run that keeps its reports adds a sample."
+    "There is no earlier sample, so slower queries cannot be found. Each run with postgres_report_dir stores a sample."
 )
 
 

@@ -22,7 +22,7 @@ from .forecast import DAY_S, DiskForecast, forecast, trend
 
 _TABLES = "Run the playbook godel.postgres_runbook.storage on this database to see its largest tables."
 _ROOM = (
-    "Give the disk more room, or remove what is not needed: the playbooks godel.postgres_runbook.disk_space and "
+    "Enlarge the disk, or remove what is not needed: the playbooks godel.postgres_runbook.disk_space and "
     "godel.postgres_runbook.bloat_report show what can be removed."
 )
 _UNSEEN = "The server's data directory is not visible from {}, so free space is unknown."
@@ -246,7 +246,7 @@ def _notes(
     locked = [row.identity for row in tables if row.locked]
     if locked:
         names = ", ".join(locked[:10])
-        notes.append(f"Sizes are those of the last VACUUM, because of exclusive locks (held or waited for) on {names}.")
+        notes.append(f"Sizes are from the last VACUUM for tables with an exclusive lock, held or waited for: {names}.")
     if ignored:
         notes.append(
             f"Samples of the history that are ignored, because they are unreadable or not from the past: {ignored}."

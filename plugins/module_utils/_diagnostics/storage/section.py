@@ -16,7 +16,8 @@ from ..section import Section, Visit
 from .report import StoragePlan, StorageReport, collect, describe, free_space
 
 _NO_HISTORY = (
-    "There are no earlier samples to compute growth from. Three are needed; a run that keeps its reports adds one."
+    "There are no earlier samples to compute growth from. Three are needed; each run with postgres_report_dir stores "
+    "one."
 )
 
 

@@ -141,12 +141,12 @@ def _unenforced(figures: Mapping[str, Any], plan: SchemaPlan) -> Iterator[Findin
     names = [f"{each['name']} of {each['table']}" for each in rows]
     table, name = rows[0]["table"], rows[0]["name"]
     message = (
-        f"{counted(count, 'constraint does', 'constraints do')} not hold, since internal triggers are disabled "
+        f"{counted(count, 'constraint is', 'constraints are')} not enforced because internal triggers are disabled "
         f"(DISABLE TRIGGER ALL, or an interrupted load with --disable-triggers): {_some(names, count)}."
     )
     remedy = (
         f"As a superuser: ALTER TABLE {table} ENABLE TRIGGER ALL; on the referenced table as well. Rows written "
-        f"meanwhile were not checked: drop {name} and add it again as NOT VALID; VALIDATE CONSTRAINT finds them."
+        f"in the meantime were not checked: drop {name} and add it again as NOT VALID; VALIDATE CONSTRAINT finds them."
     )
     yield _counted("unenforced_constraints", names[0], count, plan, message, remedy)
 

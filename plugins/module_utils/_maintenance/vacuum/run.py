@@ -30,7 +30,7 @@ _STATISTICS_LAG_S = 3.0  # of the collector, before PostgreSQL 15
 _NO_COLLECTOR = 150000
 _MAINTAIN = 170000
 _SAME_INSTANT_S = 0.05
-_DROPPED = "it was dropped meanwhile"
+_DROPPED = "it was dropped in the meantime"
 Clock = Callable[[], datetime]
 
 
