@@ -33,8 +33,8 @@ options:
     default: 0
   max_replica_lag:
     description:
-      - How far replicas may be behind, for example V(64MB). The backup is then loaded table by table. Before the next table, the load waits
-        up to one hour until the replicas have caught up.
+      - How far replicas may be behind, for example V(64MB). The backup is then loaded in pieces; one table is one piece. Before
+        the next piece, the load waits up to one hour until the replicas have caught up.
       - By default, the load does not wait for replicas.
     type: str
   analyze:
