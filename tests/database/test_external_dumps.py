@@ -276,7 +276,7 @@ def test_sequences_behind_their_columns_are_found(database: Database, backup_dir
     assert set(found) == {"public.owned_id_seq", 'public."I d_I d_seq"', "public.s", "public.down"}
     owned = found["public.owned_id_seq"]
     assert owned["message"] == (
-        "Sequence public.owned_id_seq stands at 1, and public.owned.id goes up to 500: the next insert fails, or uses a"
+        "Sequence public.owned_id_seq is at 1, but public.owned.id goes up to 500: the next insert fails, or uses a"
         " number twice."
     )
     for each in found.values():  # each remedy helps

@@ -407,7 +407,7 @@ def test_a_table_of_production_that_is_locked_does_not_keep_it(prod: Database, b
         cursor.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
         found = stage(prod, backup_dir, check=True)["preflight"]
     assert [(change["table"], change["now"]) for change in found["changes"]] == [('public."Or ders"', 10)]
-    assert "not counted, since they are locked or large: public.users." in " ".join(found["notes"])
+    assert "not counted because the tables are locked or large: public.users." in " ".join(found["notes"])
 
 
 # --- smoke queries ----------------------------------------------------------------------------------------
@@ -419,7 +419,7 @@ def test_smoke_queries_are_asked_and_may_not_write(prod: Database, backup_dir: P
     result = stage(prod, backup_dir, smoke_queries=good)
     assert [answer["value"] for answer in result["stage"]["smoke"]] == ["1000", "1000"]
     for query, told in (
-        ({"query": "SELECT count(*) FROM users", "expect": "7"}, "it says 1000, not 7"),
+        ({"query": "SELECT count(*) FROM users", "expect": "7"}, "it returned 1000 instead of 7"),
         ({"query": "SELECT FROM users WHERE false"}, "it returned no row"),
         ({"query": "SELECT * FROM nothing"}, "does not exist"),
         ({"query": "DELETE FROM users RETURNING 1"}, "read-only transaction"),
@@ -427,5 +427,5 @@ def test_smoke_queries_are_asked_and_may_not_write(prod: Database, backup_dir: P
         wrong = expect_failure("pg_restore", params(prod, backup_dir, smoke_queries=[query], force=True))
         assert told in wrong["msg"]
     wrong = expect_failure("pg_restore", params(prod, backup_dir, smoke_queries=[{**good[0], "expect": "7"}]))
-    assert "it says 1000, not 7" in wrong["msg"]  # a stage that is there is asked, too
+    assert "it returned 1000 instead of 7" in wrong["msg"]  # a stage that is there is asked, too
     assert len(family(prod)) == 2  # production, and the good one
