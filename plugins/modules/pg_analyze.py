@@ -10,8 +10,9 @@ module: pg_analyze
 short_description: Gather planner statistics where they are stale or missing
 version_added: 0.1.0
 description:
-  - Analyzes tables in which a share of the rows has changed since the last C(ANALYZE), and tables that lack statistics of columns, of
-    expressions in indexes, of extended statistics objects, or of partitioned tables, which autovacuum never analyzes.
+  - Analyzes tables in which a share of the rows has changed since the last C(ANALYZE).
+  - Also analyzes tables that lack statistics of columns, of expressions in indexes or of extended statistics objects, and partitioned
+    tables, which autovacuum never analyzes.
   - A table that autovacuum is vacuuming is skipped, since C(ANALYZE) would cancel that work.
   - The task fails when a table listed in O(tables), or every table, could not be analyzed. The others are analyzed first. The task
     does not fail when a load limit stopped it; see RV(left).

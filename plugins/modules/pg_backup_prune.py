@@ -13,9 +13,9 @@ description:
   - Deletes the backups of a database that no rule keeps. The rules work as in restic. O(keep_last) keeps the newest backups. O(keep_daily),
     O(keep_weekly) and O(keep_monthly) keep the newest backup of each day, ISO week and month, for the given number of days, weeks and
     months in UTC. Only those that have a backup are counted. A backup is kept when at least one rule keeps it.
-  - Regardless of the rules, the module never deletes the newest usable backup, the newest backup with the verdict V(verified), a backup
-    that is younger than O(min_age), one that is in use (for example by M(godel.postgres_runbook.pg_restore_verify)), or one that is dated
-    in the future.
+  - Regardless of the rules, the module never deletes the newest usable backup and the newest backup with the verdict V(verified). It also
+    keeps backups that are younger than O(min_age), in use (for example by M(godel.postgres_runbook.pg_restore_verify)), or dated in the
+    future.
   - A backup whose verification failed satisfies no rule. It is deleted when a newer backup is V(verified) and it is older than O(min_age).
     Until then it is kept, because it may be the only one, or the verification may have been wrong. Without any usable backup, nothing is
     deleted.

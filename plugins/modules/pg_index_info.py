@@ -14,8 +14,9 @@ description:
   - C(index_unused) had no scan in the time for which scans have been counted. C(index_duplicate) equals another index. C(index_redundant)
     is a B-tree whose columns are the leading columns of another index. C(index_invalid) cannot be used by any query. C(index_missing_for_key) is a foreign
     key without an index on the referencing side.
-  - An index that enforces uniqueness, backs a constraint, is referenced by a foreign key, identifies rows for replication, is used by
-    C(CLUSTER), is a part of a partitioned index, or belongs to an extension is never reported as unused, duplicate or redundant.
+  - Indexes that another object needs are never reported as unused, duplicate or redundant. These are indexes that enforce uniqueness, back
+    a constraint, are referenced by a foreign key, identify rows for replication, are used by C(CLUSTER), are a part of a partitioned
+    index, or belong to an extension.
   - C(index_twin) names two such indexes that are equal, with the reason why each must stay.
   - The last index that serves a foreign key, and one that would serve the queries of an index that may be dropped, are not reported as
     unused.

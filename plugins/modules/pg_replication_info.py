@@ -10,8 +10,8 @@ module: pg_replication_info
 short_description: Check replication as seen from a PostgreSQL primary or standby
 version_added: 0.1.0
 description:
-  - On a primary, shows and checks each replica with its lag in bytes and seconds at each stage, the slots and what they hold, and whether
-    commits wait for a synchronous standby that is not connected.
+  - On a primary, shows and checks each replica with its lag in bytes and seconds at each stage, and the slots with the WAL that they hold.
+    Reports whether commits wait for a synchronous standby that is not connected.
   - On a standby, shows and checks the WAL receiver, how far replay is behind the received WAL, paused and delayed replay, and queries that
     replay has cancelled. If other standbys replicate from it, they are shown as on a primary.
   - On both, shows logical subscriptions of the whole server and publications of the database. The module sends four statements to the
