@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .._errors import ProgramMissing, RunbookError
-from .._target.base import Job, Target, describe_status
+from .._target.base import BackgroundJob, Target, describe_status
 from .refusals import Refusal
 
 # A decompressor that writes to standard output, by the suffix that pg_dump and people use.
@@ -200,7 +200,7 @@ class Runner:
         self._target.files.write(path, data)
         return path
 
-    def _wait(self, job: Job, program: str, room: int) -> tuple[int, bool]:
+    def _wait(self, job: BackgroundJob, program: str, room: int) -> tuple[int, bool]:
         """The status, and whether the disk was all but full: then a message may be lost, and space is to blame."""
         cramped = False
         size = 0
@@ -220,7 +220,7 @@ class Runner:
                 why = found[-1] if found else "it reports errors without end"
                 raise RestoreRefused(why, program=program, status=1, place_to_blame=cramped)
 
-    def _check_feed(self, dump: Dump, program: str, status: int, job: Job) -> None:
+    def _check_feed(self, dump: Dump, program: str, status: int, job: BackgroundJob) -> None:
         path = f"{self.work_dir}/feed-status"
         said = self._target.files.read(path) if self._target.files.info(path) is not None else b""
         feed_status = int(said) if said.strip().isdigit() else _SIGNALLED + signal.SIGKILL
