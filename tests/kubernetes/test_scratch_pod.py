@@ -153,7 +153,7 @@ def test_a_dump_made_by_hand_is_restored_there_too(place: Place) -> None:
         target.run(["pg_dump", "-U", USER, "-Fc", "-f", file, DATABASE], env=env)
     result = verify(place, backup=file)
     assert result["verdict"] == "inconclusive", result
-    assert "100,001 rows" in result["reason"]
+    assert "100,001 rows" in result["why"]
     assert is_going(place)
 
 

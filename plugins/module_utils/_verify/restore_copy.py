@@ -36,11 +36,11 @@ _CRAMPED = "The disk was full, or nearly full, while the backup was restored"
 
 
 class CannotTell(Exception):
-    """The throwaway restore says nothing about the backup; `reason` names what this place lacks."""
+    """The throwaway restore says nothing about the backup; `why` names what this place lacks."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class StepTimer:

@@ -115,7 +115,7 @@ def verify(
                 return _verify_entry(worker, server, there, subject, clock)
             return _verify_external(worker, server, there, subject, clock)
     except CannotTell as exc:
-        return Verdict("inconclusive", exc.reason)
+        return Verdict("inconclusive", exc.why)
     except NewerManifest:
         raise
     except ManifestProblem as exc:
@@ -160,7 +160,7 @@ def record(catalog: Catalog, subject: BackupToVerify, verdict: Verdict, now: dat
     """Write the verdict into the catalog; an external dump has no place for it."""
     if isinstance(subject, Entry):
         details = {**verdict.as_dict(), "steps": clock.steps}
-        catalog.record(subject, Verification(verdict.verdict, to_rfc3339(now), verdict.reason, details))
+        catalog.record(subject, Verification(verdict.verdict, to_rfc3339(now), verdict.why, details))
 
 
 def damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
@@ -224,7 +224,7 @@ def requirements_of_external(found: external_dump.ExternalDump) -> RestoreRequir
 
 def remembered(known: Verification) -> Verdict:
     """A verdict of the catalog."""
-    return Verdict(known.verdict, known.reason, restored=known.details.get("restored"))
+    return Verdict(known.verdict, known.why, restored=known.details.get("restored"))
 
 
 def _about(subject: BackupToVerify, db: str) -> dict[str, object]:
@@ -243,7 +243,7 @@ def report(verdict: Verdict | None, subject: BackupToVerify, db: str, checked_at
         return {
             "backup": about,
             "verdict": None,
-            "reason": text,
+            "why": text,
             "checked_at": None,
             "findings": [],
             "msg": f"{name} would be verified. {text}",
@@ -253,9 +253,9 @@ def report(verdict: Verdict | None, subject: BackupToVerify, db: str, checked_at
     return {
         "backup": about,
         "verdict": verdict.verdict,
-        "reason": verdict.reason,
+        "why": verdict.why,
         "checked_at": checked_at,
         "findings": [each.as_dict() for each in findings],
-        "msg": f"{name} is {verdict.verdict}. {verdict.reason}",
+        "msg": f"{name} is {verdict.verdict}. {verdict.why}",
         **verdict.as_dict(),
     }

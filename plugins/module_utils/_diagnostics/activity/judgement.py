@@ -262,5 +262,5 @@ def pooler(facts: ActivityFacts) -> dict[str, object]:
         "detected": bool(facts.through_pooler or facts.sums["pooled"]),
         "this_connection": facts.through_pooler,
         "sessions": facts.sums["pooled"],
-        "reason": how,
+        "why": how,
     }

@@ -319,4 +319,4 @@ def describe(report: StorageReport) -> str:
         return (
             f"{text} At this rate the disk is full on {report.forecast.full_at:%Y-%m-%d} ({_range(report.forecast)})."
         )
-    return f"{text} No date can be predicted for the disk to fill up. {report.forecast.reason}"
+    return f"{text} No date can be predicted for the disk to fill up. {report.forecast.why}"
