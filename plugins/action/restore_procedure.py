@@ -57,9 +57,9 @@ OWN = ArgumentSpec(
             "required_together": [["namespace", "workload"]],
         },
         "application_down": {"type": "bool", "default": False},
-        "health_url": {"type": "str", "default": ""},
+        "health_url": {"type": "str"},
         "health_status": {"type": "list", "elements": "int", "default": [200]},
-        "health_body": {"type": "str", "default": ""},
+        "health_body": {"type": "str"},
         "health_retries": between(0, None, 30),
         "health_delay_s": between(0, None, 2),
     }

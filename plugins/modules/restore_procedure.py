@@ -109,7 +109,6 @@ options:
       - Before anything is done, the host of the URL needs to have an address. A restore also requires an answer, with any status, unless
         O(application_down) is set or an earlier run has stopped the application.
     type: str
-    default: ""
   health_status:
     description: HTTP statuses of a healthy application.
     type: list
@@ -118,7 +117,6 @@ options:
   health_body:
     description: Regular expression that the answer of a healthy application contains. By default, any answer will do.
     type: str
-    default: ""
   health_retries:
     description: How many times to ask again.
     type: int

@@ -33,17 +33,17 @@ class ApplicationOptions(Plan):
     Attributes:
         scale: options of the module workload_scale but `state`; None if it is not scaled.
         stop_command, start_command: a program and its arguments; None for none.
-        health_url: empty if its health is not checked.
-        health_body: a regular expression that the answer has to contain; empty for any answer.
+        health_url: None or empty if its health is not checked.
+        health_body: a regular expression that the answer has to contain; None or empty for any answer.
         health_retries: how many times to ask again, `health_delay_s` seconds after the time before.
     """
 
     scale: Mapping[str, Any] | None = None
     stop_command: list[str] | None = None
     start_command: list[str] | None = None
-    health_url: str = ""
+    health_url: str | None = None
     health_status: tuple[int, ...] = (200,)
-    health_body: str = ""
+    health_body: str | None = None
     health_retries: int = 0
     health_delay_s: float = 0.0
 
