@@ -12,7 +12,6 @@ from .._errors import CommandFailed, InvalidInput, NotEnoughSpace, RunbookError
 from .._postgres.programs import Programs
 from .._target.base import BackgroundJob, Target, describe_status
 
-FORMATS = ("directory", "custom", "plain")
 _COMPRESSION = re.compile(r"(auto|none|gzip|lz4|zstd)(?::([0-9]{1,2}))?")
 _LEVELS = {"gzip": range(1, 10), "lz4": range(1, 13), "zstd": range(1, 23)}
 _SUFFIXES = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}

@@ -22,7 +22,6 @@ from .._findings import Finding
 from .._postgres.connection import Server, Session
 from .._postgres.login_failure import ACCEPTING, NO_ATTEMPT, NO_RESPONSE, REJECTING, reason_of
 
-_HERE = ("", "localhost", "127.0.0.1", "::1")
 _NO_POD = "Check why the workload has no running pod: kubectl describe the workload."
 
 

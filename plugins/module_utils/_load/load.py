@@ -19,9 +19,7 @@ from . import archive_entries, databases, script, source_database
 from .loaders import UNPACKERS, Dump, RestoreRefused, Runner
 from .refusals import Refusal, from_psql, shortened
 
-__all__ = ["ARCHIVE_FORMATS", "UNPACKERS", "Dump", "Loaded", "RestoreRefused", "absent_from", "load"]
-
-ARCHIVE_FORMATS = ("directory", "custom", "tar")
+__all__ = ["UNPACKERS", "Dump", "Loaded", "RestoreRefused", "absent_from", "load"]
 
 # What pg_restore --verbose says before the first error of an entry, of the error, and at its own end. Workers write at
 # the same time, so that a line may have pieces of another one.

@@ -32,7 +32,6 @@ cd "$3" || exit 1
 """
 _SIGNALLED = 128  # sh adds the signal's number to it
 _CANNOT_START = (126, 127)
-_TAIL_BYTES = 1024 * 1024  # a message may be followed by the whole statement
 _SAMPLE_S = 2.0
 _WATCHED_BYTES = 64 * 1024
 _CRAMPED_BYTES = 32 * 1024 * 1024  # two files of WAL

@@ -29,7 +29,6 @@ from . import scratch_instance, sequences
 from .scratch_instance import Preload
 from .verdict import CopyLoading, Restored
 
-PLACES = ("instance", "database")
 _SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
 _FLOOR_BYTES = 100 * 1024 * 1024  # an empty instance and its WAL
 _CRAMPED = "The disk was full, or nearly full, while the backup was restored"
