@@ -218,7 +218,7 @@ def summary(content: str, lost: int, steps: tuple[Step, Step, Step, Step, Step])
     backup, proof, refusal, restore, health = steps
     taken, damage = backup.report["backup"], refusal.report["differences"][0]
     size, took = human_size(taken["size_bytes"]), human_duration(taken["duration_s"])
-    equal, proven = proof.report["reason"].rstrip("."), human_duration(proof.report["duration_s"])
+    equal, proven = proof.report["why"].rstrip("."), human_duration(proof.report["duration_s"])
     downtime = human_duration(restore.report["swap"]["downtime_s"])
     counts = Counter(each["severity"] for each in health.report["findings"] if each["severity"] != "ok")
     found = ", ".join(f"{number} {severity}" for severity, number in counts.items()) or "no problems"

@@ -140,7 +140,9 @@ def _add_module(role: Role, module: str, chosen: Document, where: str) -> None:
     shown = set(chosen.get("only", own)) - set(chosen.get("hide", ()))
     names = {name: chosen.get("options", {}).get(name, {}).get("name", name) for name in shown}
     variables = {
-        name: INVENTORY.get(name) or f"{role.name}_{names[name]}" for name in documented if name in {*shown, *INVENTORY}
+        name: INVENTORY.get(name) or f"{role.name}_{names[name]}"
+        for name in documented
+        if name in shown or (name in INVENTORY and name not in chosen.get("hide", ()))
     }
     passed = role.arguments.setdefault(module, {})
     for name in (*INVENTORY, *own):
@@ -195,8 +197,9 @@ def _translated(spec: Document, module: str, variables: Mapping[str, str]) -> di
 
     told = {key: spec[key] for key in _SPEC_KEYS if key in spec}
     told["description"] = [text(paragraph) for paragraph in paragraphs(spec["description"])]
-    if "suboptions" in spec:
-        told["options"] = {name: _translated(sub, module, variables) for name, sub in spec["suboptions"].items()}
+    keys = spec.get("suboptions", {})
+    if keys and not any("aliases" in key for key in keys.values()):  # a role's specification has no aliases
+        told["options"] = {name: _translated(key, module, variables) for name, key in keys.items()}
     return told
 
 
@@ -213,8 +216,6 @@ def _add_inventory(role: Role) -> None:
         base = found.get(variable, Option(variable, {}, []))
         given = {**base.spec, "description": base.description, **text, **own.get(variable, {})}
         _known(given, {*_OVERRIDES, "options", "always"}, f"tools/roles/{role.name}.yml: {variable}")
-        if given["type"] == "dict":
-            given.pop("options", None)  # the module's documentation has them
         option = as_option(variable, given)
         option.description[:] = [
             line.replace("{role}", role.name).replace("{module}", f"{COLLECTION}.{main}") for line in option.description

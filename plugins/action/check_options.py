@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _command_line, _option_names, _specs
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._option_names import Given
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._option_names import GivenVariables
 
 SPEC = {
     "role": {"type": "str", "required": True},
@@ -38,7 +38,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         if role not in _specs.options():
             raise AnsibleActionFail(f"Invalid role: {role!r} is not a role of this collection.")
         run = _command_line.ours(context.CLIARGS.get("args") or (), self._loader.load_from_file)
-        given = Given(variables, load_extra_vars(self._loader), self._given_to_the_role(), wanted["ignore"])
+        given = GivenVariables(variables, load_extra_vars(self._loader), self._given_to_the_role(), wanted["ignore"])
         found = _option_names.examine(role, given, run.roles if run else None)
         values = self._values(role, variables)
         errors = [*found.errors, *_option_names.wrong_keys(role, values), *_wrong_values(role, values, variables)]

@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._units import to_rfc3339, utc_now
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._files import host_folder, one_part, replace_text
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, Report, build
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import ReportHeader, ResultReport, build
 
 SPEC = {
     "playbook": {"type": "str", "required": True},
@@ -44,7 +44,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 "Use letters, digits and underscores."
             )
         host = str((task_vars or {})["inventory_hostname"])
-        about = About(
+        about = ReportHeader(
             playbook=options["playbook"],
             title=options["title"],
             host=host,
@@ -63,7 +63,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             outcome.update(self._write(report, options["directory"]))
         return outcome
 
-    def _write(self, report: Report, directory: str) -> dict[str, Any]:
+    def _write(self, report: ResultReport, directory: str) -> dict[str, Any]:
         """Write the files, and return their paths, or why they cannot be written.
 
         ansible-core drops the statistics of a task that fails (StrategyBase), so that this one must not: the role fails

@@ -31,7 +31,7 @@ from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._restore_pr
     Restore,
     Rollback,
 )
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import Failure
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import StepFailed
 
 _CLUSTER = {
     name: option
@@ -57,9 +57,9 @@ OWN = ArgumentSpec(
             "required_together": [["namespace", "workload"]],
         },
         "application_down": {"type": "bool", "default": False},
-        "health_url": {"type": "str", "default": ""},
+        "health_url": {"type": "str"},
         "health_status": {"type": "list", "elements": "int", "default": [200]},
-        "health_body": {"type": "str", "default": ""},
+        "health_body": {"type": "str"},
         "health_retries": between(0, None, 30),
         "health_delay_s": between(0, None, 2),
     }
@@ -141,11 +141,11 @@ class _Host:
         self.facts: dict[str, Any] = {}
 
     def execute(self, module: str, args: Mapping[str, Any], *, check_mode: bool) -> Mapping[str, Any]:
-        """Run a module, and return its result. Raises Failure if the host is unreachable."""
+        """Run a module, and return its result. Raises StepFailed if the host is unreachable."""
         try:
             result = dict(self._action.execute(module, args, self._vars, check_mode=check_mode))
         except AnsibleConnectionFailure as exc:
-            raise Failure(f"The host could not be reached: {exc}", unreachable=True) from exc
+            raise StepFailed(f"The host could not be reached: {exc}", unreachable=True) from exc
         for name in ("warnings", "deprecations"):
             for each in result.pop(name, None) or []:
                 if each not in self.noted.setdefault(name, []):

@@ -149,7 +149,7 @@ unreachable_cause:
     V(too_many_connections), V(refused), V(timeout), V(tls), V(pod) or V(other).
   returned: success
   type: str
-unreachable_reason:
+unreachable_why:
   description: The message of the server or of libpq.
   returned: success
   type: str
@@ -339,7 +339,7 @@ pool:
   type: dict
 pooler:
   description: Whether a pooler is in use. C(detected) is the answer, C(this_connection) whether this connection certainly goes through one,
-    C(sessions) the number of sessions that look like a pooler's, and C(reason) says why.
+    C(sessions) the number of sessions that look like a pooler's, and C(why) says so in words.
   returned: with a session
   type: dict
 findings:
@@ -427,7 +427,7 @@ def operation(call: Call) -> Result:
         "reachability": ACCEPTING,
         "connected": True,
         "unreachable_cause": "",
-        "unreachable_reason": "",
+        "unreachable_why": "",
         **report.values(),
         **judged(report.findings),
         "msg": activity.describe(report),

@@ -126,7 +126,7 @@ backups:
       description: When that verdict was recorded, RFC 3339 in UTC.
       type: str
       sample: "2026-02-06T04:00:00Z"
-    verdict_reason:
+    verdict_why:
       description: The reason for the verdict.
       type: str
     size_bytes:

@@ -195,8 +195,8 @@ relations:
       description: V(vacuum), V(reindex), V(repack), V(analyze) or V(nothing).
       type: str
       sample: reindex
-    reason:
-      description: Why, in one sentence.
+    why:
+      description: The reason, in one sentence.
       type: str
 totals:
   description: Totals of all relations of the scope, whether listed or not.

@@ -137,7 +137,7 @@ EXAMPLES = r"""
 - name: Fail unless the backup is verified
   ansible.builtin.assert:
     that: verification.verdict == "verified"
-    fail_msg: "{{ verification.reason }}"
+    fail_msg: "{{ verification.why }}"
 
 - name: Test whether a dump not taken by this collection restores at all
   godel.postgres_runbook.pg_restore_verify:
@@ -152,7 +152,7 @@ verdict:
   returned: success
   type: str
   sample: verified
-reason:
+why:
   description: The reason in one sentence.
   returned: success
   type: str

@@ -83,7 +83,7 @@ def operation(call: Call) -> Result:
     server = Server(create_target(params), Login.from_params(params, "wal switch"), check_mode=call.check_mode)
     with server.connect(params["db"], timeout_s=params["statement_timeout"]) as session:
         done = wal_switch.switch(session, force=params["force"], rehearsal=call.check_mode)
-    text = done.reason
+    text = done.why
     if done.due:
         text += " It would be ended." if call.check_mode else f" It was ended, and {done.current} is written now."
     values = {

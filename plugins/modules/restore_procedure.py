@@ -109,7 +109,6 @@ options:
       - The host name of the URL must resolve before anything is done. A restore also requires an answer, with any status, unless
         O(application_down) is set or an earlier run has stopped the application.
     type: str
-    default: ""
   health_status:
     description: The HTTP status codes that a healthy application returns.
     type: list
@@ -118,7 +117,6 @@ options:
   health_body:
     description: Regular expression that must match in the body of the response. By default, any response is accepted.
     type: str
-    default: ""
   health_retries:
     description: How many times to repeat a health check that fails.
     type: int

@@ -13,11 +13,11 @@ from typing import Any
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._plan import Plan
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._managed_host import (
     ManagedHost,
-    Result,
+    ModuleResult,
     failed,
     refuse_failure,
 )
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import Failure, reason
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import StepFailed, reason
 
 SCALE = "godel.postgres_runbook.workload_scale"
 COMMAND = "ansible.builtin.command"
@@ -33,17 +33,17 @@ class ApplicationOptions(Plan):
     Attributes:
         scale: options of the module workload_scale but `state`; None if it is not scaled.
         stop_command, start_command: a program and its arguments; None for none.
-        health_url: empty if its health is not checked.
-        health_body: a regular expression that the answer has to contain; empty for any answer.
+        health_url: None or empty if its health is not checked.
+        health_body: a regular expression that the answer has to contain; None or empty for any answer.
         health_retries: how many times to ask again, `health_delay_s` seconds after the time before.
     """
 
     scale: Mapping[str, Any] | None = None
     stop_command: list[str] | None = None
     start_command: list[str] | None = None
-    health_url: str = ""
+    health_url: str | None = None
     health_status: tuple[int, ...] = (200,)
-    health_body: str = ""
+    health_body: str | None = None
     health_retries: int = 0
     health_delay_s: float = 0.0
 
@@ -80,7 +80,7 @@ class Application:
             self.remembered = result["workload"]["remembered"]
 
     def reach(self, *, has_to_answer: bool) -> None:
-        """Raise Failure if the host of its URL has no address, or if nothing answers and that is not expected.
+        """Raise StepFailed if the host of its URL has no address, or if nothing answers and that is not expected.
 
         After a swap, such a URL would count as an unhealthy application, and cost a swap back. Any answer will do: an
         unhealthy application may be the reason for a restore. One that an earlier run has stopped cannot answer.
@@ -98,7 +98,7 @@ class Application:
             if not has_to_answer:
                 return
             remedy = "Correct the URL, start the application, or set application_down to true if it is down on purpose."
-        raise Failure(
+        raise StepFailed(
             f"Invalid health_url: {url} does not answer ({why}). After the swap the application would count as "
             f"unhealthy. Nothing was done. {remedy}"
         )
@@ -135,12 +135,12 @@ class Application:
             return
         try:
             self._scale("running", "Start the application that an earlier run has stopped")
-        except Failure as exc:
+        except StepFailed as exc:
             yield f"An earlier run had stopped the application, and it could not be started again: {reason(exc)}"
         else:
             yield "An earlier run had stopped the application: it was started again."
 
-    def _scale(self, state: str, what: str, *, check_mode: bool = False) -> Result:
+    def _scale(self, state: str, what: str, *, check_mode: bool = False) -> ModuleResult:
         self._host.say(what)
         args = {**(self._options.scale or {}), "state": state}
         result = refuse_failure(what, self._host.execute(SCALE, args, check_mode=check_mode))
@@ -153,7 +153,7 @@ class Application:
         self.changed = self.changed or changes
 
     def _check_health(self) -> None:
-        """Raise Failure if it does not become healthy."""
+        """Raise StepFailed if it does not become healthy."""
         if not self.has_health:
             return
         self._host.say("Check the health of the application")
@@ -164,7 +164,7 @@ class Application:
             self._host.sleep(self._options.health_delay_s)
             why = self._why_unhealthy()
         if why is not None:
-            raise Failure(f"The application is unhealthy: {why}.")
+            raise StepFailed(f"The application is unhealthy: {why}.")
 
     def _why_unhealthy(self) -> str | None:
         """Why it is not healthy; None if it is."""

@@ -43,7 +43,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Bars:
+class BarChart:
     """A bar for each row, as a table: so a screen reader says name and figure, and leaves the picture out."""
 
     title: str
@@ -52,7 +52,7 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Part:
+class BarPart:
     """A part of one bar: its name, its size, and the figure as text."""
 
     name: str
@@ -61,7 +61,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedPart:
     """A part where it is drawn, in per cent of the bar."""
 
     shown: str
@@ -72,17 +72,17 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackedBar:
     """One bar of several parts, with all figures in a legend. `rest` names what is free."""
 
     title: str
-    parts: Sequence[Placed]
+    parts: Sequence[PlacedPart]
     rest: str
     kind: str = "stack"
 
 
 @dataclass(frozen=True)
-class Line:
+class LineChart:
     """A line over time, in a picture of `width` by `height`. `told` says it in words."""
 
     title: str
@@ -94,22 +94,22 @@ class Line:
     kind: str = "line"
 
 
-Chart = Union[Bars, Stack, Line]
+Chart = Union[BarChart, StackedBar, LineChart]
 
 
-def bars(title: str, rows: Sequence[Bar]) -> Bars | None:
+def bars(title: str, rows: Sequence[Bar]) -> BarChart | None:
     """Bars whose lengths are known; None when there are none."""
-    return Bars(title, rows) if rows else None
+    return BarChart(title, rows) if rows else None
 
 
-def ranked(title: str, rows: Iterable[tuple[object, float, str]]) -> Bars | None:
+def ranked(title: str, rows: Iterable[tuple[object, float, str]]) -> BarChart | None:
     """A bar for each name, size and figure; the largest fills the track. The first ten at most."""
     few = [*rows][:MOST_BARS]
     most = max((size for dummy, size, told in few), default=0) or 1
     return bars(title, [Bar(str(name), size / most, told) for name, size, told in few])
 
 
-def stack(title: str, parts: Sequence[Part], total: float, rest: str) -> Stack | None:
+def stack(title: str, parts: Sequence[BarPart], total: float, rest: str) -> StackedBar | None:
     """Parts of one bar side by side, as far as it is filled; None when there is nothing to show."""
     if total <= 0 or not parts:
         return None
@@ -118,12 +118,14 @@ def stack(title: str, parts: Sequence[Part], total: float, rest: str) -> Stack |
     for number, part in enumerate(parts):
         width = min(100 - at, 100 * max(0.0, part.size) / total)
         colour = f"c{number % _COLOURS + 1}"
-        placed.append(Placed(clipped(part.name, _LONGEST_LEGEND), part.told, colour, f"{at:.2f}%", f"{width:.2f}%"))
+        placed.append(PlacedPart(clipped(part.name, _LONGEST_LEGEND), part.told, colour, f"{at:.2f}%", f"{width:.2f}%"))
         at += width
-    return Stack(title, placed, rest)
+    return StackedBar(title, placed, rest)
 
 
-def line(title: str, points: Sequence[tuple[float, float]], told: str, ceiling: float | None = None) -> Line | None:
+def line(
+    title: str, points: Sequence[tuple[float, float]], told: str, ceiling: float | None = None
+) -> LineChart | None:
     """A line over time; x are seconds. It begins at 0, so that a ripple is no wave. None below three points."""
     if len(points) < 3:
         return None
@@ -133,4 +135,4 @@ def line(title: str, points: Sequence[tuple[float, float]], told: str, ceiling: 
     placed = " ".join(
         f"{(x - first) / span * _WIDTH:.1f},{_HEIGHT - 4 - max(0.0, y) / top * (_HEIGHT - 10):.1f}" for x, y in points
     )
-    return Line(title, told, placed)
+    return LineChart(title, told, placed)

@@ -21,7 +21,7 @@ _ALIKE = 0.6  # names of hosts are short: db1 and db2 are alike
 
 
 @dataclass(frozen=True)
-class Ours:
+class CollectionRun:
     """A run that consists of playbooks of this collection alone: then all of its tags and options are known.
 
     Attributes:
@@ -43,7 +43,7 @@ class Ours:
         return set().union(*(_specs.roles_of(name) for name in self.playbooks))
 
 
-def ours(given: Iterable[str], load: Callable[[str], Any]) -> Ours | None:
+def ours(given: Iterable[str], load: Callable[[str], Any]) -> CollectionRun | None:
     """The run that these playbooks make, names or paths; None when a play of it is the user's own.
 
     Args:
@@ -61,7 +61,7 @@ def ours(given: Iterable[str], load: Callable[[str], Any]) -> Ours | None:
             return None
         found += inner.playbooks
         tags |= inner.tags
-    return Ours(found, frozenset(tags))
+    return CollectionRun(found, frozenset(tags))
 
 
 def _own_name(item: str) -> str | None:
@@ -74,7 +74,7 @@ def _own_name(item: str) -> str | None:
     return path.stem if path.parent == _specs.ROOT / "playbooks" and path.stem in _specs.playbooks() else None
 
 
-def _imported(item: str, load: Callable[[str], Any]) -> Ours | None:
+def _imported(item: str, load: Callable[[str], Any]) -> CollectionRun | None:
     """What a user's playbook imports, when it does nothing else."""
     try:
         plays = load(str(Path(item).absolute()))
@@ -93,10 +93,10 @@ def _imported(item: str, load: Callable[[str], Any]) -> Ours | None:
         given = play.get("tags", [])
         found += inner.playbooks
         tags |= inner.tags | set(given.split(",") if isinstance(given, str) else map(str, given))
-    return Ours(found, frozenset(tags)) if found else None
+    return CollectionRun(found, frozenset(tags)) if found else None
 
 
-def wrong_tags(run: Ours, chosen: Iterable[str], skipped: Iterable[str]) -> str:
+def wrong_tags(run: CollectionRun, chosen: Iterable[str], skipped: Iterable[str]) -> str:
     """What is wrong with --tags and --skip-tags, for people; empty when each of them chooses something."""
     known = run.all_tags
     for option, given in (("--tags", chosen), ("--skip-tags", skipped)):

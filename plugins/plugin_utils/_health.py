@@ -12,7 +12,7 @@ from typing import Any
 
 from ..module_utils._findings import SEVERITIES, summary
 from ._health_sections.all_sections import SECTIONS
-from ._health_sections.section import Kept
+from ._health_sections.section import HistoryEntry
 
 SCHEMA_VERSION = 1
 
@@ -45,7 +45,7 @@ class HostHealth:
         return {"collected_at": self.collected_at, **{name: self.facts[name] for name in kept}}
 
     @property
-    def other_samples(self) -> list[Kept]:
+    def other_samples(self) -> list[HistoryEntry]:
         """What the histories of other playbooks keep of this."""
         found = [section.history(data_of(self.sections, section.name)) for section in SECTIONS]
         return [each for each in found if each is not None]

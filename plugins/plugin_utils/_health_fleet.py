@@ -15,7 +15,7 @@ from ._files import one_part
 from ._health import SCHEMA_VERSION, HostHealth
 from ._health_page import ShownTile
 from ._health_sections.all_sections import SECTIONS
-from ._report import Table
+from ._report import ReportTable
 from ._templates import render
 from ._text import NOTHING, clipped
 
@@ -47,10 +47,10 @@ class FleetPage:
     rows: Sequence[HostRow]
 
     @property
-    def table(self) -> Table:
+    def table(self) -> ReportTable:
         """The rows as one table of texts."""
         head = ["Severity", "Host", "Worst finding", *self.headings]
-        return Table("", head, [[row.severity, row.host, row.worst, *row.cells] for row in self.rows])
+        return ReportTable("", head, [[row.severity, row.host, row.worst, *row.cells] for row in self.rows])
 
 
 def sort(hosts: Sequence[HostHealth]) -> list[HostHealth]:

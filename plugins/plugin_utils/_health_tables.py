@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..module_utils._units import from_rfc3339, human_duration
-from ._charts import Chart, Line, line
+from ._charts import Chart, LineChart, line
 from ._health import HostHealth, data_of
 from ._health_sections.all_sections import page_of
-from ._health_sections.section import Data, Trend
-from ._report import About, Report, Table, tables
+from ._health_sections.section import Data, TrendChart
+from ._report import ReportHeader, ReportTable, ResultReport, tables
 from ._text import NOTHING, clipped
 
 _MOST_ROWS = 15
@@ -25,7 +25,7 @@ _FIGURE = re.compile(r"-?[0-9][0-9.,]*( ?[A-Za-z%]+)?( [0-9]+ [a-z]+)?")
 
 
 @dataclass(frozen=True)
-class ShownTable(Table):
+class ShownTable(ReportTable):
     """A table with its first rows. `numeric` has a flag for each column, `left_out` is the number of further rows."""
 
     numeric: Sequence[bool]
@@ -74,7 +74,7 @@ def _charts(host: HostHealth, name: str) -> list[Chart]:
     return [each for each in drawn if each is not None]
 
 
-def _over_time(host: HostHealth, trend: Trend) -> Line | None:
+def _over_time(host: HostHealth, trend: TrendChart) -> LineChart | None:
     """What earlier runs have seen, with this one, if that makes at least three points."""
     known = [
         (from_rfc3339(each["collected_at"]).timestamp(), float(each[trend.fact]), each)
@@ -94,8 +94,8 @@ def _tables(host: HostHealth, name: str) -> list[ShownTable]:
     """Those that are not empty, and of use to people."""
     data, columns = data_of(host.sections, name), page_of(name).columns
     chosen = {key: value for key, value in data.items() if columns.get(key) != [] and value is not None}
-    about = About("health", "", host.host, host.database, host.collected_at)
-    found = tables(Report(about, "ok", False, "", [], chosen, _present(chosen, columns)))
+    about = ReportHeader("health", "", host.host, host.database, host.collected_at)
+    found = tables(ResultReport(about, "ok", False, "", [], chosen, _present(chosen, columns)))
     return [
         _first_rows(_settings(each, data) if each.title == "Settings" else _plainer(each))
         for each in found
@@ -103,7 +103,7 @@ def _tables(host: HostHealth, name: str) -> list[ShownTable]:
     ]
 
 
-def _first_rows(table: Table) -> ShownTable:
+def _first_rows(table: ReportTable) -> ShownTable:
     rows = [[clipped(cell, _LONGEST_CELL) for cell in row] for row in table.rows[:_MOST_ROWS]]
     numeric = [_is_numeric([row[at] for row in rows]) for at in range(len(table.head))]
     return ShownTable(table.title, table.head, rows, numeric, max(0, len(table.rows) - _MOST_ROWS))
@@ -114,9 +114,9 @@ def _is_numeric(cells: Sequence[str]) -> bool:
     return bool(known) and all(_FIGURE.fullmatch(cell) for cell in known)
 
 
-def _settings(table: Table, data: Data) -> Table:
+def _settings(table: ReportTable, data: Data) -> ReportTable:
     """Settings under the names that they have."""
-    return Table(table.title, (), [[str(name), str(value)] for name, value in sorted(data["settings"].items())])
+    return ReportTable(table.title, (), [[str(name), str(value)] for name, value in sorted(data["settings"].items())])
 
 
 def _present(data: Data, columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -131,12 +131,12 @@ def _present(data: Data, columns: Mapping[str, Sequence[str]]) -> dict[str, list
     return found
 
 
-def _plainer(table: Table) -> Table:
+def _plainer(table: ReportTable) -> ReportTable:
     """Shares in per cent, and numbers that are names without commas; their headings say what they are."""
     if not table.head:
-        return Table(table.title, (), [[row[0], _cell(*row)] if len(row) == 2 else row for row in table.rows])
+        return ReportTable(table.title, (), [[row[0], _cell(*row)] if len(row) == 2 else row for row in table.rows])
     rows = [[_cell(name, cell) for name, cell in zip(table.head, row)] for row in table.rows]
-    return Table(table.title, table.head, rows)
+    return ReportTable(table.title, table.head, rows)
 
 
 def _cell(heading: str, cell: str) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 
 from ..module_utils._units import counted, from_rfc3339, to_rfc3339
 
-Sample = dict[str, Any]
+HistorySample = dict[str, Any]
 
 
-def parse(content: bytes) -> tuple[list[Sample], list[str]]:
+def parse(content: bytes) -> tuple[list[HistorySample], list[str]]:
     """The samples, oldest first, and what there is to say of the lines that are none."""
-    samples: list[Sample] = []
+    samples: list[HistorySample] = []
     damaged: list[int] = []
     for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
@@ -46,7 +46,9 @@ def dump(samples: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(sample, separators=(",", ":"), default=str) + "\n" for sample in samples)
 
 
-def append(samples: Sequence[Sample], sample: Mapping[str, Any], keep: int, now: datetime) -> list[Sample]:
+def append(
+    samples: Sequence[HistorySample], sample: Mapping[str, Any], keep: int, now: datetime
+) -> list[HistorySample]:
     """All samples with one more, at most `keep`. It has the time that it says of itself, or else `now`.
 
     One that says its time, and is there already, is not added again: a batch of a play with `serial` tells of the hosts
@@ -64,7 +66,7 @@ def append(samples: Sequence[Sample], sample: Mapping[str, Any], keep: int, now:
     return grown
 
 
-def _least_missed(samples: Sequence[Sample]) -> int:
+def _least_missed(samples: Sequence[HistorySample]) -> int:
     """Which one to drop: in the older half the one closest to its neighbours, so that the past grows coarse."""
     if len(samples) < 3:
         return 0
@@ -72,7 +74,7 @@ def _least_missed(samples: Sequence[Sample]) -> int:
     return min(half, key=lambda at: moment(samples[at + 1]) - moment(samples[at - 1]))
 
 
-def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+def spread(samples: Sequence[HistorySample], most: int) -> list[HistorySample]:
     """Not more than so many of them, spread evenly, the oldest and the newest included."""
     if len(samples) <= most:
         return list(samples)
@@ -80,7 +82,7 @@ def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
     return [samples[-1 - round(number * step)] for number in range(most)][::-1]
 
 
-def baseline(samples: Sequence[Sample], older_than_s: float, now: datetime) -> Sample | None:
+def baseline(samples: Sequence[HistorySample], older_than_s: float, now: datetime) -> HistorySample | None:
     """What to compare with: the newest sample that is so old, or else the oldest there is."""
     before = now - timedelta(seconds=older_than_s)
     old = [sample for sample in samples if moment(sample) <= before]

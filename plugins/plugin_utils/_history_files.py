@@ -12,7 +12,7 @@ from typing import Any
 
 from . import _history
 from ._files import alone, one_part, replace_text
-from ._history import Sample
+from ._history import HistorySample
 
 
 def path_of(folder: str, name: str) -> str:
@@ -20,7 +20,7 @@ def path_of(folder: str, name: str) -> str:
     return os.path.join(folder, "history", f"{one_part(name)}.jsonl")
 
 
-def read(path: str) -> tuple[list[Sample], list[str]]:
+def read(path: str) -> tuple[list[HistorySample], list[str]]:
     """The samples, oldest first, and what there is to say of the file. A missing file is an empty history.
 
     Raises:
@@ -35,7 +35,7 @@ def read(path: str) -> tuple[list[Sample], list[str]]:
 
 def add(
     path: str, sample: Mapping[str, Any], keep: int, now: datetime, spare: bool = False
-) -> tuple[list[Sample], list[str]]:
+) -> tuple[list[HistorySample], list[str]]:
     """Add a sample, also while other runs add theirs, and return what `read` returned before.
 
     Args:

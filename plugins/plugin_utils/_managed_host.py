@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import Failure
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import StepFailed
 
-Result = Mapping[str, Any]
+ModuleResult = Mapping[str, Any]
 
 
 class ManagedHost(Protocol):
@@ -18,8 +18,8 @@ class ManagedHost(Protocol):
 
     check_mode: bool
 
-    def execute(self, module: str, args: Mapping[str, Any], *, check_mode: bool) -> Result:
-        """Run a module, and return its result, also that of a failure. Raises Failure if the host is unreachable."""
+    def execute(self, module: str, args: Mapping[str, Any], *, check_mode: bool) -> ModuleResult:
+        """Run a module, and return its result, also that of a failure. Raises StepFailed if the host is unreachable."""
 
     def say(self, text: str) -> None:
         """Show a line while the procedure runs."""
@@ -28,19 +28,19 @@ class ManagedHost(Protocol):
         """Wait."""
 
 
-def failed(result: Result) -> bool:
+def failed(result: ModuleResult) -> bool:
     """Whether a module failed."""
     return bool(result.get("failed")) or result.get("rc", 0) != 0
 
 
-def refuse_failure(what: str, result: Result) -> Result:
-    """The result. Raises Failure if it is one; `what` was to be done."""
+def refuse_failure(what: str, result: ModuleResult) -> ModuleResult:
+    """The result. Raises StepFailed if it is one; `what` was to be done."""
     if failed(result):
-        raise Failure(_reason(what, result))
+        raise StepFailed(_reason(what, result))
     return result
 
 
-def _reason(what: str, result: Result) -> str:
+def _reason(what: str, result: ModuleResult) -> str:
     message = str(result.get("msg") or "it failed").strip()
     if "error" in result:  # a module of this collection: its message has all of it
         return message

@@ -39,7 +39,7 @@ _EDGE = 4  # a misspelt name keeps this many letters at its beginning or at its 
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenVariables:
     """The variables of a run, by where they were given.
 
     Attributes:
@@ -63,14 +63,14 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Examined:
+class OptionErrors:
     """What was found: errors stop the run, warnings do not."""
 
     errors: Sequence[str]
     warnings: Sequence[str]
 
 
-def examine(role: str, given: Given, in_run: Collection[str] | None = None) -> Examined:
+def examine(role: str, given: GivenVariables, in_run: Collection[str] | None = None) -> OptionErrors:
     """Compare the names of all variables with the options of the collection.
 
     Args:
@@ -102,7 +102,7 @@ def examine(role: str, given: Given, in_run: Collection[str] | None = None) -> E
             errors.append(f"{said} Did you mean {_SHARED}{name}?")
         elif name.startswith(f"{role}_") and not _is_registered(given.all[name]):
             warnings.append(f"{said} It has no effect.{near.guess(name, role)}")
-    return Examined(errors, warnings)
+    return OptionErrors(errors, warnings)
 
 
 def _of_another_role(name: str, role: str) -> str:

@@ -9,16 +9,15 @@ https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from ..module_utils._findings import SEVERITIES
 from ..module_utils._units import from_rfc3339
 from ._health import HostHealth, data_of
 from ._health_sections.all_sections import SECTIONS
+from ._health_sections.section import LabelledValue
 
 _PREFIX = "godel_postgres_"
-# Figures of a host that are known under another name.
-Sample = tuple[Mapping[str, str], object]
 
 
 def render(hosts: Sequence[HostHealth]) -> str:
@@ -28,7 +27,7 @@ def render(hosts: Sequence[HostHealth]) -> str:
     )
 
 
-def _metrics(hosts: Sequence[HostHealth]) -> Iterator[tuple[str, str, str, list[Sample]]]:
+def _metrics(hosts: Sequence[HostHealth]) -> Iterator[tuple[str, str, str, list[LabelledValue]]]:
     yield (
         "up",
         "gauge",
@@ -56,22 +55,22 @@ def _metrics(hosts: Sequence[HostHealth]) -> Iterator[tuple[str, str, str, list[
             )  # fmt: skip
 
 
-def _of(host: HostHealth, **labels: object) -> dict[str, str]:
-    return {"host": host.host, **{name: str(value) for name, value in labels.items()}}
+def _of(host: HostHealth, **labels: object) -> dict[str, object]:
+    return {"host": host.host, **labels}
 
 
-def _findings(host: HostHealth) -> Iterator[Sample]:
+def _findings(host: HostHealth) -> Iterator[LabelledValue]:
     counted = Counter((str(each["check"]), str(each["severity"])) for each in host.findings if each["severity"] != "ok")
     for (check, severity), count in sorted(counted.items()):
         yield _of(host, check=check, severity=severity), count
 
 
-def _metric(name: str, kind: str, text: str, samples: Sequence[Sample]) -> Iterator[str]:
+def _metric(name: str, kind: str, text: str, samples: Sequence[LabelledValue]) -> Iterator[str]:
     known: dict[str, float] = {}
     for labels, value in samples:
         if isinstance(value, (int, float)):
             # The same series twice would make the collector refuse the whole file.
-            known.setdefault(",".join(f'{label}="{_escape(told)}"' for label, told in labels.items()), value)
+            known.setdefault(",".join(f'{label}="{_escape(str(told))}"' for label, told in labels.items()), value)
     if known:
         yield f"# HELP {_PREFIX}{name} {text}"
         yield f"# TYPE {_PREFIX}{name} {kind}"

@@ -29,7 +29,7 @@ _SAYS_NOTHING = {"changed", "false_condition", "failed", "skip_reason", "skipped
 
 
 @dataclass(frozen=True)
-class About:
+class ReportHeader:
     """Whose report it is: the playbook, the inventory's name of the host, the database (may be empty), the time."""
 
     playbook: str
@@ -40,10 +40,10 @@ class About:
 
 
 @dataclass(frozen=True)
-class Report:
+class ResultReport:
     """Everything a report says. `data` are the return values; `columns` chooses those of a table, by its key."""
 
-    about: About
+    about: ReportHeader
     severity: str
     changed: bool
     message: str
@@ -74,7 +74,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Rows of texts under a title, ready to be printed."""
 
     title: str
@@ -87,7 +87,9 @@ class Table:
         return len(self.head) or max((len(row) for row in self.rows), default=0)
 
 
-def build(result: Mapping[str, Any], about: About, columns: Mapping[str, Sequence[str]] | None = None) -> Report:
+def build(
+    result: Mapping[str, Any], about: ReportHeader, columns: Mapping[str, Sequence[str]] | None = None
+) -> ResultReport:
     """The report of a module's result, failed or not."""
     findings = [dict(finding) for finding in result.get("findings") or []]
     if result.get("failed") or result.get("unreachable"):
@@ -95,7 +97,7 @@ def build(result: Mapping[str, Any], about: About, columns: Mapping[str, Sequenc
     elif not any(name for name in result if name not in _SAYS_NOTHING):
         findings.append(_failure({"msg": "There is no result: the playbook read and changed nothing."}, about))
     findings.sort(key=lambda finding: -SEVERITIES.index(finding["severity"]))
-    return Report(
+    return ResultReport(
         about=about,
         severity=str(findings[0]["severity"]) if findings else "ok",
         changed=bool(result.get("changed")),
@@ -106,7 +108,7 @@ def build(result: Mapping[str, Any], about: About, columns: Mapping[str, Sequenc
     )
 
 
-def _failure(result: Mapping[str, Any], about: About) -> dict[str, Any]:
+def _failure(result: Mapping[str, Any], about: ReportHeader) -> dict[str, Any]:
     error = result.get("error") or {}
     return {
         "check": about.playbook,
@@ -119,13 +121,13 @@ def _failure(result: Mapping[str, Any], about: About) -> dict[str, Any]:
     }
 
 
-def tables(report: Report) -> list[Table]:
+def tables(report: ResultReport) -> list[ReportTable]:
     """The findings, the single figures, and a table for each list and each group of figures, in the module's order."""
     found = []
     if report.findings:
         head = ("severity", "check", "subject", "message", "remedy")
         rows = [[text(key, finding.get(key)) for key in head] for finding in report.findings]
-        found.append(Table("Findings", [label(key) for key in head], rows))
+        found.append(ReportTable("Findings", [label(key) for key in head], rows))
     single = {key: value for key, value in report.data.items() if not isinstance(value, (Mapping, list, tuple))}
     if single:
         found.append(_facts("Figures", single))
@@ -138,15 +140,15 @@ def tables(report: Report) -> list[Table]:
     return found
 
 
-def _facts(title: str, facts: Mapping[str, Any]) -> Table:
-    return Table(title, (), [[name, text(key, facts[key])] for key, name in zip(facts, labels(facts))])
+def _facts(title: str, facts: Mapping[str, Any]) -> ReportTable:
+    return ReportTable(title, (), [[name, text(key, facts[key])] for key, name in zip(facts, labels(facts))])
 
 
-def _listed(key: str, items: Sequence[Any], columns: Sequence[str] | None) -> Table:
+def _listed(key: str, items: Sequence[Any], columns: Sequence[str] | None) -> ReportTable:
     if not all(isinstance(item, Mapping) for item in items):
-        return Table(label(key), (), [[text(key, item)] for item in items])
+        return ReportTable(label(key), (), [[text(key, item)] for item in items])
     names = list(columns or dict.fromkeys(name for item in items for name in item))
-    return Table(
+    return ReportTable(
         label(key),
         labels(names),
         [[text(name, item.get(name)) for name in names] for item in items],

@@ -16,13 +16,13 @@ from typing import Any
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._application import Application
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._managed_host import (
     ManagedHost,
-    Result,
+    ModuleResult,
     refuse_failure,
 )
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import (
-    Failure,
     ProcedureFailed,
     Step,
+    StepFailed,
     run,
 )
 
@@ -42,7 +42,7 @@ class ModuleOptions:
     application_down: bool = False
 
 
-class _Procedure:
+class _SwapProcedure:
     """What both have in common.
 
     Attributes:
@@ -54,7 +54,7 @@ class _Procedure:
         self._host = host
         self._application = application
         self._options = options
-        self.swapped: Result = {}
+        self.swapped: ModuleResult = {}
         self.exchanging = False
 
     def run(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class _Procedure:
         try:
             run(self._steps())
         except ProcedureFailed as exc:
-            unreachable = isinstance(exc.cause, Failure) and exc.cause.unreachable and not self.exchanging
+            unreachable = isinstance(exc.cause, StepFailed) and exc.cause.unreachable and not self.exchanging
             return {**self._result(str(exc)), ("unreachable" if unreachable else "failed"): True}
         return {**self._result(""), "failed": False}
 
@@ -80,7 +80,7 @@ class _Procedure:
     def _resume(self) -> Iterable[str]:
         return () if self._host.check_mode else self._application.resume()
 
-    def _execute(self, what: str, module: str, args: Mapping[str, Any], *, check_mode: bool = False) -> Result:
+    def _execute(self, what: str, module: str, args: Mapping[str, Any], *, check_mode: bool = False) -> ModuleResult:
         self._host.say(what)
         return self._host.execute(module, args, check_mode=check_mode or self._host.check_mode)
 
@@ -114,18 +114,18 @@ class _Procedure:
         )
 
 
-def _is_known_not_swapped(result: Result) -> bool:
+def _is_known_not_swapped(result: ModuleResult) -> bool:
     """Whether the module has said so. One that was killed says nothing."""
     return (result.get("error") or {}).get("swapped", "?") is False
 
 
-class Restore(_Procedure):
+class Restore(_SwapProcedure):
     """Stage a backup and swap it in; swap back if the application is not healthy then."""
 
     def __init__(self, host: ManagedHost, application: Application, options: ModuleOptions) -> None:
         super().__init__(host, application, options)
-        self.staged: Result = {}
-        self.returned: Result = {}
+        self.staged: ModuleResult = {}
+        self.returned: ModuleResult = {}
 
     def _steps(self) -> Iterator[Step]:
         application = self._application
@@ -227,7 +227,7 @@ class Restore(_Procedure):
         }
 
 
-def _remarks(staged: Result) -> Iterator[str]:
+def _remarks(staged: ModuleResult) -> Iterator[str]:
     """What the operator should read before the swap."""
     preflight = staged.get("preflight") or {}
     if preflight.get("change_count"):
@@ -240,12 +240,12 @@ def _remarks(staged: Result) -> Iterator[str]:
         yield f"{stage['backup']} is restored although it lacks definitions (option accept): {'; '.join(stage['lost'])}"
 
 
-class Rollback(_Procedure):
+class Rollback(_SwapProcedure):
     """Swap the previous database back."""
 
     def __init__(self, host: ManagedHost, application: Application, options: ModuleOptions) -> None:
         super().__init__(host, application, options)
-        self.expected: Result = {}
+        self.expected: ModuleResult = {}
 
     def _steps(self) -> Iterator[Step]:
         application = self._application

@@ -15,7 +15,7 @@ import yaml
 COLLECTION = "godel.postgres_runbook"
 ROOT = Path(__file__).resolve().parents[2]
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-Options = Mapping[str, Mapping[str, Any]]
+RoleOptions = Mapping[str, Mapping[str, Any]]
 
 
 def _read(path: Path) -> Any:
@@ -23,7 +23,7 @@ def _read(path: Path) -> Any:
 
 
 @functools.cache
-def options() -> Mapping[str, Options]:
+def options() -> Mapping[str, RoleOptions]:
     """The options of each role, as its argument_specs.yml describes them."""
     found = {}
     for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
-class Failure(Exception):
+class StepFailed(Exception):
     """A step or an undo failed. The text is one or more sentences for people.
 
     `unreachable` says that the host could not be reached, so that it is not known how far the step came.
@@ -90,5 +90,5 @@ def _undo(begun: list[Step]) -> list[str]:
 
 def reason(exc: Exception) -> str:
     """Why something failed, as a sentence."""
-    text = str(exc).strip() if isinstance(exc, Failure) else f"{type(exc).__name__}: {exc}".strip()
+    text = str(exc).strip() if isinstance(exc, StepFailed) else f"{type(exc).__name__}: {exc}".strip()
     return text if text.endswith(".") else f"{text}."

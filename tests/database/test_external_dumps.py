@@ -84,9 +84,9 @@ def test_a_dump_that_psql_loads_is_restored_whole(
 ) -> None:
     dump = through_a_terminal(backup_dir) if name == "terminal" else DUMPS / f"{name}.sql"
     result = verify(database, backup_dir, scratch, dump, verify_in=place)
-    assert result["verdict"] == "inconclusive", result["reason"]
-    assert result["restored"]["rows_by_table"] == {"public.a": 50, "public.b": 50}, result["reason"]
-    assert "100 rows in 2 tables" in result["reason"]
+    assert result["verdict"] == "inconclusive", result["why"]
+    assert result["restored"]["rows_by_table"] == {"public.a": 50, "public.b": 50}, result["why"]
+    assert "100 rows in 2 tables" in result["why"]
     assert ("CREATE SCHEMA public" in "".join(result["notes"])) is (name == "public")
 
 
@@ -100,7 +100,7 @@ def test_what_else_comes_with_a_dump_does_no_harm(
     if not own:
         script.write_bytes(b"Password: \r\n" + script.read_bytes().replace(b"\n", b"\r\n"))
     result = verify(database, backup_dir, scratch, script, verify_in="instance" if own else "database")
-    assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 300), result["reason"]
+    assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 300), result["why"]
     assert ("DROP DATABASE" if own else "Password:") in result["notes"][0]
 
 
@@ -129,7 +129,7 @@ def test_drops_of_what_is_not_there_and_settings_of_newer_clients_are_harmless(
         if format_ == "plain":
             script.write_text(script.read_text().replace("SET lock_timeout", "SET some_timeout = 0;\nSET lock_timeout"))
         result = verify(database, backup_dir, scratch, script)
-        assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 300), result["reason"]
+        assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 300), result["why"]
         if format_ == "plain":
             [note] = result["notes"]
             assert "some_timeout" in note
@@ -199,9 +199,9 @@ def test_a_row_that_is_refused_fails_the_backup_and_is_named(
     )
     dump = hand_made(database, backup_dir / "a", *arguments)
     result = verify(database, backup_dir, scratch, dump, jobs=1)
-    assert result["verdict"] == "failed", result["reason"]
-    assert "violates check constraint" in result["reason"]
-    assert re.search(r"(COPY|INSERT INTO) (of table )?\W?(public\.)?t\b", result["reason"]), result["reason"]
+    assert result["verdict"] == "failed", result["why"]
+    assert "violates check constraint" in result["why"]
+    assert re.search(r"(COPY|INSERT INTO) (of table )?\W?(public\.)?t\b", result["why"]), result["why"]
 
 
 def test_a_function_that_looks_like_rows_is_loaded_as_it_is(
@@ -229,7 +229,7 @@ def test_a_script_that_ends_early_is_told_so_whatever_its_line_ends(
     cut = backup_dir / "cut.sql"
     cut.write_bytes(whole[: whole.index(b"-- PostgreSQL database dump complete")])
     result = verify(database, backup_dir, scratch, cut)
-    assert (result["verdict"], "is truncated" in result["reason"]) == ("failed", True)
+    assert (result["verdict"], "is truncated" in result["why"]) == ("failed", True)
 
 
 # --- packers ----------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_what_is_packed_is_known_by_its_content(
     with dump.open("rb") as source, packed.open("wb") as sink:
         subprocess.run([packer, "-c"], stdin=source, stdout=sink, check=True)
     result = verify(database, backup_dir, scratch, packed)
-    assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 300), result["reason"]
+    assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 300), result["why"]
     packed.write_bytes(packed.read_bytes()[:-30])
     with contextlib.suppress(InvalidInput):  # of one block, nothing is unpacked
         assert verify(database, backup_dir, scratch, packed)["verdict"] == "failed"

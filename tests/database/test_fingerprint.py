@@ -64,7 +64,7 @@ def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     conditions: list[str] = []
     plain = tables.TableReader._by_query
 
-    def noting(reader: tables.TableReader, session: Session, part: tables._Part) -> TableFigure:
+    def noting(reader: tables.TableReader, session: Session, part: tables._TablePart) -> TableFigure:
         conditions.append(part.condition)
         return plain(reader, session, part)
 
@@ -118,7 +118,7 @@ def test_ranges_of_blocks_make_no_difference(zoo: Database, small_ranges: list[s
 
 def test_a_range_is_read_without_the_rest_of_the_table(database: Database) -> None:
     database.execute("CREATE TABLE t AS SELECT n, repeat('x', 500) AS v FROM generate_series(1, 5000) n; ANALYZE t")
-    for part in (tables._Part(None, 0, 10), tables._Part(None, 10, 20), tables._Part(None, 300)):
+    for part in (tables._TablePart(None, 0, 10), tables._TablePart(None, 10, 20), tables._TablePart(None, 300)):
         plan = database.query(f"EXPLAIN SELECT count(*) FROM ONLY t AS t {part.condition}")
         assert "Tid Range Scan" in str(plan), part
 

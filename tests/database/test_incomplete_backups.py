@@ -92,10 +92,9 @@ def test_a_backup_that_lacks_a_definition_is_incomplete_and_restored_only_if_tha
     result = verify(prod, backup_dir, scratch)
     assert (result["verdict"], verdicts(entry)) == ("incomplete", ["incomplete"])
     assert (
-        "All rows and sequences are there (300 rows in 1 table, 1 sequence), but 1 definition differs"
-        in result["reason"]
+        "All rows and sequences are there (300 rows in 1 table, 1 sequence), but 1 definition differs" in result["why"]
     )
-    assert "view public.more is missing" in result["reason"]
+    assert "view public.more is missing" in result["why"]
     [finding] = result["findings"]
     assert finding["severity"] == "warning"
     assert "restore_accept: [definitions]" in finding["remedy"]
@@ -155,7 +154,7 @@ def test_rows_and_sequences_that_differ_fail_a_backup_whatever_is_accepted(
     error = refused(prod, backup_dir, entry, accept=["definitions"], accept_unproven=True)
     assert error.what == "The staged copy is not verified"
     result = verify(prod, backup_dir, scratch)
-    assert result["verdict"] == "failed", result["reason"]
+    assert result["verdict"] == "failed", result["why"]
     assert "take a new one" in result["findings"][0]["remedy"]
     error = refused(prod, backup_dir, entry, accept=["definitions"], accept_unproven=True)
     assert error.what == "This backup failed its verification"
@@ -182,7 +181,7 @@ def test_a_statement_that_is_refused_without_harm_is_noted_and_decides_nothing(
     fingerprint = json.loads((back_up(prod, backup_dir) / "manifest.json").read_text())["fingerprint"]
     forge(entry, without_role)
     result = verify(prod, backup_dir, scratch, backup=entry.name)
-    assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+    assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
     [note] = result["notes"]
     assert f"GRANT SELECT ON TABLE public.users TO {gone};" in note
     assert "1 statement was refused" in note
@@ -205,8 +204,8 @@ def test_a_dump_that_no_server_restores_fails_with_the_statement(
     prod.execute(*IN_NO_ORDER)
     back_up(prod, backup_dir, format="custom")
     result = verify(prod, backup_dir, scratch, jobs=1)
-    assert result["verdict"] == "failed", result["reason"]
-    assert "violates check constraint" in result["reason"]
+    assert result["verdict"] == "failed", result["why"]
+    assert "violates check constraint" in result["why"]
     assert "correct it in the source first" in result["findings"][0]["remedy"]
 
 
@@ -214,7 +213,7 @@ def test_without_a_fingerprint_a_refused_statement_decides(prod: Database, backu
     prod.execute(*IN_NO_ORDER)
     entry = back_up(prod, backup_dir, fingerprint="none")
     result = verify(prod, backup_dir, scratch, jobs=1)
-    assert (result["verdict"], "does not restore completely" in result["reason"]) == ("failed", True), result["reason"]
+    assert (result["verdict"], "does not restore completely" in result["why"]) == ("failed", True), result["why"]
     (entry / "verifications").rename(backup_dir / "aside")
     error = refused(prod, backup_dir, entry, accept_unproven=True, accept=["definitions"], jobs=1)
     assert error.what == "The backup does not restore completely"
@@ -228,12 +227,12 @@ def test_a_table_that_was_not_read_is_named_and_all_else_is_compared(
     forge(entry, lambda document: document["fingerprint"].update(unread_tables={"public.users": "no such function"}))
     result = verify(prod, backup_dir, scratch)
     assert result["verdict"] == "inconclusive"
-    assert "was not compared: public.users (no such function)" in result["reason"]
+    assert "was not compared: public.users (no such function)" in result["why"]
     assert stage(prod, backup_dir, entry, accept_unproven=True)["stage"]["verdict"] == "inconclusive"
     forge(entry, add_object)
     result = verify(prod, backup_dir, scratch)
     assert (result["verdict"], result["difference_count"]) == ("inconclusive", 1)
-    assert "public.users (no such function)" in result["reason"]
+    assert "public.users (no such function)" in result["why"]
 
 
 def test_a_view_on_a_catalog_that_a_newer_major_has_changed_is_the_places_fault(
@@ -245,7 +244,7 @@ def test_a_view_on_a_catalog_that_a_newer_major_has_changed_is_the_places_fault(
     prod.execute("CREATE VIEW checkpoints AS SELECT checkpoints_timed FROM pg_stat_bgwriter")
     back_up(prod, backup_dir)
     result = verify(prod, backup_dir, scratch, verify_in="instance", bin_dir=str(newer.bin_dir))
-    assert result["verdict"] == "inconclusive", result["reason"]
-    assert "CREATE VIEW public.checkpoints" in result["reason"]
-    assert f"use programs of version {prod.server.major} (bin_dir)" in result["reason"]
+    assert result["verdict"] == "inconclusive", result["why"]
+    assert "CREATE VIEW public.checkpoints" in result["why"]
+    assert f"use programs of version {prod.server.major} (bin_dir)" in result["why"]
     assert verify(prod, backup_dir, scratch)["verdict"] == "verified"

@@ -377,4 +377,4 @@ def test_what_is_lost_does_not_make_a_verification_fail(any_database: Database, 
     assert taken["severity"] == "critical"
     with scratch_folder() as scratch:
         proof = attempt(pg_restore_verify, any_database, **{**options, "scratch_dir": str(scratch)})
-    assert proof["verdict"] == "verified", (proof["reason"], proof["differences"])
+    assert proof["verdict"] == "verified", (proof["why"], proof["differences"])

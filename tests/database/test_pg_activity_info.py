@@ -278,7 +278,7 @@ def test_full_shutting_down_hung_and_gone(new_server: Callable[..., Server]) -> 
         assert until(lambda: "received smart shutdown request" in server.log(), 10)
         stopping, dummy = unreachable(server.login())
         assert (stopping["reachability"], stopping["unreachable_cause"]) == ("rejecting", "starting_up")
-        assert "shutting down" in stopping["unreachable_reason"]
+        assert "shutting down" in stopping["unreachable_why"]
     assert until(lambda: not server.running, 20)
     gone, dummy = unreachable(server.login())
     assert (gone["reachability"], gone["unreachable_cause"]) == ("no response", "refused")

@@ -114,7 +114,7 @@ def test_a_bad_backup_is_not_young_enough(filled: Database, backup_dir: Path, da
         shutil.rmtree(path / "data")
     else:
         (path / "verifications").mkdir()
-        record = {"schema_version": 1, "verdict": "failed", "checked_at": "2026-02-06T03:04:05Z", "reason": ""}
+        record = {"schema_version": 1, "verdict": "failed", "checked_at": "2026-02-06T03:04:05Z", "why": ""}
         (path / "verifications" / "20260206T030405Z.json").write_text(json.dumps(record))
     assert back_up(filled, backup_dir, max_age="1h")["changed"]
 

@@ -206,7 +206,7 @@ def test_a_row_says_what_it_is_how_it_was_found_and_what_to_do(zoo: Zoo) -> None
     assert found["dead"]["recommendation"] == "vacuum"
     assert found["dead"]["dead_bytes"] > 0
     assert found["loose"]["recommendation"] == "nothing"
-    assert "fillfactor" in found["loose"]["reason"]
+    assert "fillfactor" in found["loose"]["why"]
     assert found["toasted TOAST"]["kind"] == "toast"
     assert found["toasted TOAST"]["recommendation"] == "repack"
     hashed = found["keys_hash"]  # by its rows it is as small as a rebuild makes it, and so is not measured

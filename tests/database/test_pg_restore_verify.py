@@ -73,13 +73,13 @@ def test_a_backup_is_verified_on_every_major(any_database: Database, backup_dir:
     entry = back_up(any_database, backup_dir)["backup"]["path"]
     databases = any_database.server.databases()
     result = verify(any_database, backup_dir, scratch)
-    assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+    assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
     assert (result["changed"], result["restored"]["rows"]) == (True, 350)
     assert verdicts(entry) == ["verified"]
     assert any_database.server.databases() == databases
     # The backup of a server without programs is restored on the next newer version, which prints definitions differently.
     same = any_database.server.client_dir == any_database.server.bin_dir
-    assert ("their names, not their definitions" in result["reason"]) is not same
+    assert ("their names, not their definitions" in result["why"]) is not same
 
 
 def test_a_backup_of_a_standby_is_verified_without_what_a_standby_cannot_read(
@@ -104,14 +104,14 @@ def test_a_backup_of_a_standby_is_verified_without_what_a_standby_cannot_read(
                 "public.users": 300,
             }
             result = verify(database, backup_dir, scratch)  # of the same cluster
-            assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+            assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
     assert not back_up(database, backup_dir, max_age="1h")["changed"]
 
 
 def test_the_zoo_is_verified(zoo: Database, backup_dir: Path, scratch: Path) -> None:
     back_up(zoo, backup_dir)
     result = verify(zoo, backup_dir, scratch)
-    assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+    assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
     assert result["restored"]["rows"] > 20000
     assert result["restored"]["large_objects"] > 3
 
@@ -123,7 +123,7 @@ def test_every_format_is_verified_in_every_place(
 ) -> None:
     back_up(filled, backup_dir, **over)
     result = verify(filled, backup_dir, scratch, verify_in=place)
-    assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+    assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
     assert result["restored"]["rows"] == 350
 
 
@@ -134,7 +134,7 @@ def test_a_verification_is_recorded_in_full(filled: Database, backup_dir: Path, 
     written = json.loads(record.read_text())
     assert written["verdict"] == result["verdict"] == "verified"
     assert written["checked_at"] == result["checked_at"]
-    assert written["reason"] == result["reason"]
+    assert written["why"] == result["why"]
     assert written["restored"] == result["restored"]
     assert set(result["steps"]) == {"files_s", "start_s", "restore_s", "compare_s"}
     assert result["backup"]["id"] == taken["id"]
@@ -165,7 +165,7 @@ def test_a_proof_within_max_age_is_enough(filled: Database, backup_dir: Path, sc
     assert first["changed"]
     again = verify(filled, backup_dir, scratch, max_age="7d")
     assert (again["changed"], again["verdict"], again["checked_at"]) == (False, "verified", first["checked_at"])
-    assert again["reason"] == first["reason"]
+    assert again["why"] == first["why"]
     assert not verify(filled, backup_dir, scratch, max_age="7d", check=True)["changed"]
     [record] = Path(entry, "verifications").glob("*.json")
     document = json.loads(record.read_text())
@@ -305,7 +305,7 @@ def test_without_a_fingerprint_it_is_inconclusive(filled: Database, backup_dir: 
     entry = back_up(filled, backup_dir, fingerprint="none")["backup"]["path"]
     result = verify(filled, backup_dir, scratch, verify_in="database")
     assert result["verdict"] == "inconclusive"
-    assert "no fingerprint" in result["reason"]
+    assert "no fingerprint" in result["why"]
     assert result["restored"]["rows"] == 350
     assert verdicts(entry) == ["inconclusive"]
     assert result["findings"][0]["severity"] == "warning"
@@ -315,7 +315,7 @@ def test_counts_alone_are_said_to_be_counts(filled: Database, backup_dir: Path, 
     entry = back_up(filled, backup_dir, fingerprint="counts")["backup"]["path"]
     result = verify(filled, backup_dir, scratch, verify_in="database")
     assert result["verdict"] == "verified"
-    assert "content was not compared" in result["reason"]
+    assert "content was not compared" in result["why"]
     forge(entry, lambda document: tables_of(document)["public.users"].update(rows=299))
     assert verify(filled, backup_dir, scratch, verify_in="database")["verdict"] == "failed"
 
@@ -326,7 +326,7 @@ def test_an_extension_that_is_not_there_is_named(filled: Database, backup_dir: P
     forge(entry, lambda document: document["source"]["extensions"].append("time travel"))
     result = verify(filled, backup_dir, scratch, verify_in=place)
     assert result["verdict"] == "inconclusive"
-    assert "time travel" in result["reason"]
+    assert "time travel" in result["why"]
     assert verdicts(entry) == ["inconclusive"]
 
 
@@ -345,12 +345,10 @@ def test_roles_that_are_not_there_are_created_in_an_instance_and_named_in_a_data
     elsewhere = {"login_host": server.host, "login_port": server.port}
     result = verify(database, backup_dir, scratch, verify_in="database", **elsewhere)
     assert result["verdict"] == "inconclusive"
-    assert "Röle" in result["reason"]
+    assert "Röle" in result["why"]
     script = hand_made(database, scratch.parent / "roles.sql")
     result = verify(database, backup_dir, scratch, backup=str(script))
-    assert (result["verdict"], result["restored"]["rows_by_table"]) == ("inconclusive", {"public.t": 1}), result[
-        "reason"
-    ]
+    assert (result["verdict"], result["restored"]["rows_by_table"]) == ("inconclusive", {"public.t": 1}), result["why"]
 
 
 def test_older_programs_than_the_backup_are_refused(filled: Database, backup_dir: Path, scratch: Path) -> None:
@@ -383,11 +381,11 @@ def test_a_database_of_another_encoding_or_locale_is_verified(
         entry = back_up(database, backup_dir)["backup"]["path"]
         for place in ("instance", "database"):
             result = verify(database, backup_dir, scratch, verify_in=place)
-            assert (result["verdict"], result["notes"]) == ("verified", []), result["reason"]
+            assert (result["verdict"], result["notes"]) == ("verified", []), result["why"]
         for format_ in ("custom", "plain"):
             made = hand_made(database, backup_dir / "made", f"--format={format_}")
             result = verify(database, backup_dir, scratch, backup=str(made), verify_in="database")
-            assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 3), result["reason"]
+            assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 3), result["why"]
         assert verdicts(entry)
     finally:
         database.drop()
@@ -401,12 +399,12 @@ def test_a_locale_that_is_not_there_is_replaced_and_not_held_against_the_backup(
     result = verify(filled, backup_dir, scratch, verify_in="database")
     assert (result["verdict"], result["differences"]) == ("inconclusive", [])
     assert "xx_XX" in result["notes"][0]
-    assert "equals the source" in result["reason"]
+    assert "equals the source" in result["why"]
     forge(entry, lambda document: tables_of(document)["public.users"].update(digest="7"))
     result = verify(filled, backup_dir, scratch, verify_in="database")
     assert result["verdict"] == "inconclusive"
     assert result["difference_count"] == 1
-    assert "xx_XX" in result["reason"]
+    assert "xx_XX" in result["why"]
 
 
 def test_the_catalog_keeps_its_manifest_as_it_was(filled: Database, backup_dir: Path, scratch: Path) -> None:

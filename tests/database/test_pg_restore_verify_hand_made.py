@@ -66,10 +66,10 @@ def test_a_backup_made_by_hand_restores_but_proves_nothing(
     path = HAND_MADE[kind](filled, backup_dir)
     databases = filled.server.databases()
     result = verify(filled, backup_dir, scratch, backup=str(path), verify_in="database")
-    assert result["verdict"] == "inconclusive", result["reason"]
+    assert result["verdict"] == "inconclusive", result["why"]
     assert not result["changed"]
     assert result["restored"]["rows_by_table"] == ROWS
-    assert "350 rows in 2 tables" in result["reason"]
+    assert "350 rows in 2 tables" in result["why"]
     assert result["backup"]["path"] == str(path)
     assert filled.server.databases() == databases
 
@@ -84,13 +84,13 @@ def test_a_table_of_inserts_ends_in_several_ways(
     )
     dump = hand_made(database, backup_dir / "a", "-Fd", "-Z0", "--inserts", *arguments)
     result = verify(database, backup_dir, scratch, backup=str(dump), verify_in="database")
-    assert (result["verdict"], (result["restored"] or {}).get("rows")) == ("inconclusive", 5), result["reason"]
+    assert (result["verdict"], (result["restored"] or {}).get("rows")) == ("inconclusive", 5), result["why"]
     for table in dump.glob("[0-9]*.dat"):
         whole = table.read_bytes()
         if len(whole) > 5:
             table.write_bytes(whole[:-3])
             cut = verify(database, backup_dir, scratch, backup=str(dump), verify_in="database")
-            assert (cut["verdict"], "is truncated" in cut["reason"]) == ("failed", True)
+            assert (cut["verdict"], "is truncated" in cut["why"]) == ("failed", True)
             table.write_bytes(whole)
 
 
@@ -103,13 +103,11 @@ def test_a_script_that_creates_its_database_is_restored_into_an_instance_only(
     database.execute(CONTENT)
     script = hand_made(database, backup_dir / "a.sql", "--create")
     result = verify(database, backup_dir, scratch, backup=str(script))
-    assert (result["verdict"], (result["restored"] or {}).get("rows_by_table")) == ("inconclusive", ROWS), result[
-        "reason"
-    ]
+    assert (result["verdict"], (result["restored"] or {}).get("rows_by_table")) == ("inconclusive", ROWS), result["why"]
     before = server.databases()
     result = verify(database, backup_dir, scratch, backup=str(script), verify_in="database")
     assert result["verdict"] == "inconclusive"
-    assert "verify_in: instance" in result["reason"]
+    assert "verify_in: instance" in result["why"]
     assert server.databases() == before
 
 
@@ -123,7 +121,7 @@ def test_a_function_that_looks_like_rows_and_ends_is_no_early_end(
     for arguments in ((), ("--inserts",)):
         script = hand_made(database, backup_dir / "a.sql", *arguments)
         result = verify(database, backup_dir, scratch, backup=str(script), verify_in="database")
-        assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 1), result["reason"]
+        assert (result["verdict"], result["restored"]["rows"]) == ("inconclusive", 1), result["why"]
 
 
 def test_check_mode_of_a_backup_made_by_hand_changes_nothing(filled: Database, backup_dir: Path, scratch: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_database_without_public_and_plpgsql_is_verified_and_staged(
     try:
         for place in PLACES:
             result = verify(database, backup_dir, scratch, verify_in=place)
-            assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+            assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
         assert stage(database, backup_dir)["stage"]["verdict"] == "verified"
     finally:
         remove(database)
@@ -90,7 +90,7 @@ def test_partitioned_tables_are_loaded_in_parallel(any_database: Database, backu
     with watched(any_database.server) as bin_dir:
         result = verify(any_database, backup_dir, scratch, jobs=2, verify_in="database", bin_dir=str(bin_dir))
         asked = (bin_dir / "pg_restore.log").read_text()
-    assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+    assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
     assert asked.count("--jobs=2 ") == 1, asked  # and not once more for having failed
 
 
@@ -104,7 +104,7 @@ def test_what_does_not_load_in_parallel_is_loaded_once_more(
         with watched(database.server) as bin_dir:
             over: dict[str, Any] = {"jobs": 2, "bin_dir": str(bin_dir)}
             result = verify(database, backup_dir, scratch, verify_in="database", **over)
-            assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+            assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
             result = stage(database, backup_dir, backup=id_, **over)
             assert result["stage"]["verdict"] == "verified"
             assert fingerprint(named(database, result["stage"]["name"])) == fingerprint(database)
@@ -153,7 +153,7 @@ def test_roles_can_do_what_they_can_in_the_source_and_no_more(
     try:
         entry = back_up(database, backup_dir)["backup"]["path"]
         result = verify(database, backup_dir, scratch)
-        assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+        assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
         assert not proof.exists()
         around = manifest_of(backup_dir, database).source
         assert (boss in around.superusers, reader in around.bypassrls) == (True, True)
@@ -164,7 +164,7 @@ def test_roles_can_do_what_they_can_in_the_source_and_no_more(
         result = verify(database, backup_dir, scratch)
         assert result["verdict"] == "inconclusive"
         # Whichever of the two views comes first.
-        assert re.search("ermission denied|row-level security", result["reason"]), result["reason"]
+        assert re.search("ermission denied|row-level security", result["why"]), result["why"]
         script = hand_made(database, scratch.parent / "harm.sql")
         assert verify(database, backup_dir, scratch, backup=str(script))["verdict"] == "inconclusive"
         assert not proof.exists()
@@ -198,10 +198,10 @@ def test_a_script_takes_neither_tablespaces_nor_subscriptions_along(
     for statement in LET_GO:
         database.execute(statement.format("s"))
     result = verify(database, backup_dir, scratch, verify_in="database")
-    assert (result["verdict"], result["differences"]) == ("verified", []), result["reason"]
+    assert (result["verdict"], result["differences"]) == ("verified", []), result["why"]
     result = verify(database, backup_dir, scratch, backup=str(script), verify_in="database")
     assert (result["verdict"], left(server)) == ("inconclusive", [])
-    assert "subscriptions" in result["reason"]
+    assert "subscriptions" in result["why"]
     # A dump not taken by this collection names a tablespace that the scratch server lacks: not a fault of the dump.
     result = verify(database, backup_dir, scratch, backup=str(no_space))
     assert result["verdict"] == "inconclusive"
@@ -269,14 +269,14 @@ def test_a_database_of_the_operating_systems_locale_stays_one_where_icu_is_the_d
     database.execute("CREATE TABLE t (a text PRIMARY KEY); INSERT INTO t VALUES ('a'), ('B')")
     verified_backup(database, backup_dir)
     result = verify(database, backup_dir, scratch, verify_in="database")
-    assert (result["verdict"], result["notes"]) == ("verified", []), result["reason"]
+    assert (result["verdict"], result["notes"]) == ("verified", []), result["why"]
     copy = named(database, stage(database, backup_dir)["stage"]["name"])
     assert provider(copy) == "c"
     # In place of a locale that is not there comes C, and not what the template happens to have.
     entry = next(backup_dir.glob("shop/*Z"))
     forge(entry, lambda document: document["source"].update(collate="xx_XX.utf8"))
     result = verify(database, backup_dir, scratch, verify_in="database")
-    assert (result["verdict"], result["differences"]) == ("inconclusive", []), result["reason"]
+    assert (result["verdict"], result["differences"]) == ("inconclusive", []), result["why"]
 
 
 def test_another_refusal_than_that_of_a_locale_is_not_taken_for_one(

@@ -216,7 +216,7 @@ def test_growth_of_databases_without_free_space_and_a_history_that_cannot_be_tru
     assert growth["postgres"] is not None
     assert growth[database.name] is None
     assert "unreadable or not from the past: 4" in " ".join(report.notes)
-    assert "unknown" in report.forecast.reason
+    assert "unknown" in report.forecast.why
 
 
 def test_a_database_that_fills_the_disk_is_named(database: Database) -> None:

@@ -125,7 +125,7 @@ def test_every_setting_that_content_can_depend_on_is_the_sources(
     id_ = back_up(database, backup_dir)
     for place in ("instance", "database"):
         result = verify(database, backup_dir, verify_in=place)
-        assert result["verdict"] == "verified", (place, result["reason"], result["notes"])
+        assert result["verdict"] == "verified", (place, result["why"], result["notes"])
     database.server.query(f"ALTER DATABASE {database.name} SET role = 'weak'")  # of production by now
     restore(database, backup_dir, id_)
     swap(database)
@@ -150,9 +150,9 @@ def test_a_setting_of_the_owner_is_named_when_a_load_fails(prod: Database, backu
             cursor.execute("INSERT INTO t VALUES ('2024-07-01 00:00+00')")
         back_up(prod, backup_dir)
         result = verify(prod, backup_dir)
-        assert result["verdict"] == "inconclusive", result["reason"]
-        assert "TimeZone = Asia/Tokyo" in result["reason"]
-        assert "Seoul" not in result["reason"]
+        assert result["verdict"] == "inconclusive", result["why"]
+        assert "TimeZone = Asia/Tokyo" in result["why"]
+        assert "Seoul" not in result["why"]
         prod.execute(f"ALTER DATABASE {prod.name} SET timezone = 'Asia/Tokyo'")  # the way out that it names
         back_up(prod, backup_dir)
         assert verify(prod, backup_dir)["verdict"] == "verified"
@@ -169,7 +169,7 @@ def test_libraries_that_are_not_installed_keep_no_session_out(prod: Database, ba
     forge(entry, lambda document: document["source"].update(settings=library, role_settings={"postgres": library}))
     for place in ("instance", "database"):
         result = verify(prod, backup_dir, verify_in=place)
-        assert result["verdict"] == "verified", result["reason"]
+        assert result["verdict"] == "verified", result["why"]
     prod.drop()
     result = restore(prod, backup_dir, id_)
     assert "no_such_library" in " ".join(result["preflight"]["notes"])
@@ -205,8 +205,8 @@ def test_money_keeps_the_locale_of_its_server(
     assert verify(database, backup_dir)["verdict"] == "verified"
     monkeypatch.delenv("LOCPATH")  # as on another host
     result = verify(database, backup_dir)
-    assert result["verdict"] == "inconclusive", result["reason"]
-    told = " ".join([result["reason"], *result["notes"]])
+    assert result["verdict"] == "inconclusive", result["why"]
+    told = " ".join([result["why"], *result["notes"]])
     assert "lc_monetary = de_DE.UTF-8" in told
     assert "verify_in: database" in told
     assert verify(plain, backup_dir)["verdict"] == "verified"  # nothing in it depends on the locale
@@ -229,11 +229,11 @@ def test_a_check_of_the_databases_name_holds_in_its_namesake(prod: Database, bac
     )
     id_ = back_up(prod, backup_dir)
     result = verify(prod, backup_dir)
-    assert result["verdict"] == "verified", result["reason"]
+    assert result["verdict"] == "verified", result["why"]
     result = verify(prod, backup_dir, verify_in="database")
-    assert result["verdict"] == "inconclusive", result["reason"]
-    assert "use the name of the database" in result["reason"]
-    assert "verify_in: instance" in result["reason"]
+    assert result["verdict"] == "inconclusive", result["why"]
+    assert "use the name of the database" in result["why"]
+    assert "verify_in: instance" in result["why"]
     assert "use the name of the database" in refusal(prod, backup_dir, id_)
 
 
@@ -249,10 +249,10 @@ def test_what_is_computed_from_the_name_never_gets_into_production_unsaid(
     id_ = back_up(prod, backup_dir)
     assert verify(prod, backup_dir)["verdict"] == "verified"
     result = verify(prod, backup_dir, verify_in="database")
-    assert (result["verdict"], "public.label is computed from the database's name" in result["reason"]) == (
+    assert (result["verdict"], "public.label is computed from the database's name" in result["why"]) == (
         "inconclusive",
         True,
-    ), result["reason"]
+    ), result["why"]
     assert "public.label is computed from the database's name" in refusal(prod, backup_dir, id_)
     restore(prod, backup_dir, id_, accept_unproven=True)
 
@@ -276,7 +276,7 @@ def test_a_backup_of_a_database_that_initdb_makes_is_verified(
     database.execute("CREATE TABLE t AS SELECT current_database() AS name")
     back_up(database, backup_dir)
     result = verify(database, backup_dir)
-    assert result["verdict"] == "verified", result["reason"]
+    assert result["verdict"] == "verified", result["why"]
 
 
 @pytest.mark.parametrize("place", ["instance", "database"])
@@ -296,7 +296,7 @@ def test_the_copy_gives_its_owner_the_privileges_of_pg_database_owner(
     try:
         back_up(database, backup_dir)
         result = verify(database, backup_dir, verify_in=place)
-        assert result["verdict"] == "verified", result["reason"]
+        assert result["verdict"] == "verified", result["why"]
         assert not any(each.startswith("pg_runbook_verify_") for each in server.databases())
     finally:
         remove(database)
@@ -373,7 +373,7 @@ def hold_event_triggers(server: Server, backup_dir: Path, **over: Any) -> None:
         id_ = back_up(database, backup_dir, **over)
         for place in ("instance", "database"):
             result = verify(database, backup_dir, verify_in=place)
-            assert result["verdict"] == "verified", (place, result["reason"], result["differences"])
+            assert result["verdict"] == "verified", (place, result["why"], result["differences"])
         recorded = manifest_of(backup_dir, database).fingerprint
         assert recorded is not None
         restored = restore(database, backup_dir, id_, smoke_queries=[{"query": "SELECT 1", "expect": "1"}])

@@ -163,7 +163,7 @@ def test_settings_of_people_change_nothing(
         taken = attempt(pg_backup, prod, **options)
         for place in ("instance", "database"):
             proof = attempt(pg_restore_verify, prod, **{**options, "scratch_dir": str(scratch), "verify_in": place})
-            assert proof["verdict"] == "verified", (place, proof["reason"], proof["notes"])
+            assert proof["verdict"] == "verified", (place, proof["why"], proof["notes"])
         where = {**options, "scratch_dir": str(workspace()), "backup": taken["backup"]["id"]}
         attempt(pg_restore, prod, **where)
         attempt(pg_database_swap, prod, **{**prod.login(), **login, "grace": "0"})

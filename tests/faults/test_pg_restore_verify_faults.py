@@ -294,7 +294,7 @@ def test_a_backup_of_another_database_under_this_name_fails(
     shutil.copytree(taken["path"], entry)
     result = verify(source, backup_dir, scratch)
     assert result["verdict"] == "failed"
-    assert taken["id"] in result["reason"]
+    assert taken["id"] in result["why"]
 
 
 def test_data_of_another_backup_fail_even_under_a_good_signature(

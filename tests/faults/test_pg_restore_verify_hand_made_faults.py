@@ -74,7 +74,7 @@ def test_a_backup_made_by_hand_that_was_cut_off_fails(
         path.write_bytes(gzip.compress(path.read_bytes()))
     path.write_bytes(cut(path.read_bytes(), share))
     result = judged(source, path, scratch)
-    assert result["verdict"] == "failed", result["reason"]
+    assert result["verdict"] == "failed", result["why"]
 
 
 def test_a_table_of_a_directory_that_was_cut_off_between_two_rows_fails(
@@ -120,7 +120,7 @@ def test_a_broken_script_fails(source: Database, script: bytes, backup_dir: Path
     for path, content in ((backup_dir / "a.sql", broken), (backup_dir / "a.sql.gz", gzip.compress(broken))):
         path.write_bytes(content)
         result = judged(source, path, scratch)
-        assert result["verdict"] == "failed", result["reason"]
+        assert result["verdict"] == "failed", result["why"]
 
 
 def test_a_script_cut_anywhere_fails(source: Database, script: bytes, backup_dir: Path, scratch: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_packed_script_with_a_wrong_check_sum_fails(
     flip(path, path.stat().st_size - 6, 0)
     result = judged(source, path, scratch)
     assert result["verdict"] == "failed"
-    assert "unpacked" in result["reason"]
+    assert "unpacked" in result["why"]
 
 
 def test_rows_that_look_like_faults_of_the_place_do_not_excuse_a_bad_backup(
@@ -152,7 +152,7 @@ def test_rows_that_look_like_faults_of_the_place_do_not_excuse_a_bad_backup(
     row = b"7\tNo space left on device; server closed the connection; out of memory\textra\n"
     path.write_bytes(script.replace(b"7\tuser 7\n", row))
     result = judged(source, path, scratch)
-    assert result["verdict"] == "failed", result["reason"]
+    assert result["verdict"] == "failed", result["why"]
 
 
 NOTHING = {

@@ -339,7 +339,7 @@ def with_root(made: Object) -> None:
 def test_a_container_that_must_not_be_root_is_not_created_and_the_reason_is_said_at_once(
     place: Place, change: Callable[[Object], None], told: str
 ) -> None:
-    work = scratch_pod.Work(place.volume, None)
+    work = scratch_pod.ScratchPodWork(place.volume, None)
     found = place.get("Pod", place.pod)
     made = scratch_pod.manifest(found, CONTAINER, work, scratch_pod.ScratchPodOptions(), 60)
     change(made)

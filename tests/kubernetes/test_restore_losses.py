@@ -86,7 +86,7 @@ def test_a_container_that_restarts_in_the_load_leaves_nothing(place: Place, word
 def at_once(place: Place, words: dict[str, Any], link: Link, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Result]:
     """A restore in this process, which goes through the link, and gives up a lost connection soon."""
     patience_s = 2 * place.pace.factor
-    monkeypatch.setattr(reconnect.Losses.__init__, "__defaults__", (patience_s,))
+    monkeypatch.setattr(reconnect.LostConnections.__init__, "__defaults__", (patience_s,))
     monkeypatch.setattr(cluster.patiently, "__defaults__", (patience_s,))
     monkeypatch.setattr(KubernetesTarget.of.__func__, "__defaults__", (max(patience_s, place.pace.lease_s),))  # type: ignore[attr-defined]
     defaults = {name: option.get("default") for name, option in pg_restore.SPEC.options.items()}

@@ -153,7 +153,7 @@ def test_a_dump_made_by_hand_is_restored_there_too(place: Place) -> None:
         target.run(["pg_dump", "-U", USER, "-Fc", "-f", file, DATABASE], env=env)
     result = verify(place, backup=file)
     assert result["verdict"] == "inconclusive", result
-    assert "100,001 rows" in result["reason"]
+    assert "100,001 rows" in result["why"]
     assert is_going(place)
 
 
@@ -250,7 +250,7 @@ def cluster(place: Place) -> Iterator[Cluster]:
 
 
 def made(place: Place, api: Cluster, idle_s: float = 60) -> dict[str, Any]:
-    work = scratch_pod.Work(place.volume, None)
+    work = scratch_pod.ScratchPodWork(place.volume, None)
     pod = api.get(api.path("pods", place.pod))
     return scratch_pod.manifest(pod, CONTAINER, work, scratch_pod.ScratchPodOptions(), idle_s)
 
@@ -271,7 +271,7 @@ def test_a_lease_keeps_it_and_another_run_leaves_it_alone(place: Place, monkeypa
     factor = place.pace.factor
     monkeypatch.setattr(kubernetes, "_LEAVE_S", factor)
     with place.target(lease_s=factor) as target, cluster(place) as api:
-        with target.beside(scratch_pod.Work(place.volume, None), scratch_pod.ScratchPodOptions()) as beside:
+        with target.beside(scratch_pod.ScratchPodWork(place.volume, None), scratch_pod.ScratchPodOptions()) as beside:
             time.sleep(6 * factor)  # without a lease it ends after four
             assert scratch_pod.sweep(api, "2999-01-01T00:00:00Z") == []
             assert beside.files.info(f"{place.volume}/{DATABASE}") is not None

@@ -111,10 +111,10 @@ def add_backup(
     return Path(path)
 
 
-def add_verdict(root: Path, db: str, backup: str, verdict: str, at: datetime, reason: str = "by a test") -> None:
+def add_verdict(root: Path, db: str, backup: str, verdict: str, at: datetime, why: str = "by a test") -> None:
     """Record a verdict on a backup."""
     catalog = catalog_at(root)
-    catalog.record(catalog.find(db, backup), Verification(verdict, to_rfc3339(at), reason, {}))
+    catalog.record(catalog.find(db, backup), Verification(verdict, to_rfc3339(at), why, {}))
 
 
 def backups(root: Path, db: str) -> list[Entry]:

@@ -140,7 +140,7 @@ def check(case: FieldCase, database: Database, backup_dir: Path, scratch: Path) 
     assert_all_in(case.findings, messages)
     where = {**options, "scratch_dir": str(scratch)}
     proof = attempt(pg_restore_verify, database, **{**where, **case.verify})
-    told = "\n".join([str(proof["reason"]), *proof["notes"]])
+    told = "\n".join([str(proof["why"]), *proof["notes"]])
     differences = "\n".join(map(str, proof["differences"]))
     assert proof["verdict"] == case.verdict, f"{proof['verdict']}: {told}\n{differences}"
     assert_all_in(case.says, told)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import Failure
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import StepFailed
 
 FORMER, RESTORED = "former", "restored"
 KILLED = {"failed": True, "msg": "MODULE FAILURE: See stdout/stderr for the exact error", "rc": -9}
@@ -69,7 +69,7 @@ class World:
         if fault in INTERRUPTS:
             raise KeyboardInterrupt
         if fault in (LOST_BEFORE, LOST_AFTER):
-            raise Failure("The host could not be reached: no route.", unreachable=True)
+            raise StepFailed("The host could not be reached: no route.", unreachable=True)
         if name == "uri":
             return {"failed": True, "status": -1, "msg": "Request failed: refused"}
         return {"failed": True, "msg": "It is refused.", "error": {"swapped": False}} if fault == REFUSED else KILLED

@@ -77,6 +77,13 @@ def test_a_renamed_option_reaches_the_task_and_the_references(tree: Path, roles:
     assert all("lock_timeout" not in (tree / name).read_text() for name in (DEFAULTS, SPECS, TASKS))
 
 
+def test_a_hidden_option_is_not_taken_from_the_inventory(tree: Path, roles: Roles) -> None:
+    with (tree / SOURCE).open("a") as file:
+        file.write("    hide: [kubernetes]\n")
+    assert roles().returncode == 0
+    assert all("kubernetes" not in (tree / name).read_text() for name in (SPECS, TASKS))
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [

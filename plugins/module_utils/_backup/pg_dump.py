@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from .._errors import CommandFailed, InvalidInput, NotEnoughSpace, RunbookError
 from .._postgres.programs import Programs
-from .._target.base import Job, Target, describe_status
+from .._target.base import BackgroundJob, Target, describe_status
 
-FORMATS = ("directory", "custom", "plain")
 _COMPRESSION = re.compile(r"(auto|none|gzip|lz4|zstd)(?::([0-9]{1,2}))?")
 _LEVELS = {"gzip": range(1, 10), "lz4": range(1, 13), "zstd": range(1, 23)}
 _SUFFIXES = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
@@ -161,7 +160,7 @@ def _offers(target: Target, programs: Programs, choice: str) -> bool:
     return True
 
 
-def dump_failure(target: Target, job: Job, program: str, path: str) -> RunbookError:
+def dump_failure(target: Target, job: BackgroundJob, program: str, path: str) -> RunbookError:
     """What a program's bad end means, from its status, its messages and the disk."""
     status = job.poll()
     messages = _without_queries(job.tail(_TAIL_BYTES))[-_MESSAGES_CHARS:]

@@ -157,7 +157,7 @@ def _refuse_unreadable(session: Session, db: str) -> None:
         raise QueryFailed(
             "The login cannot read all of the database",
             subject=f"{db!r} as {who}",
-            why="; ".join(f"{row.identity}: {row.reason}" for row in unreadable),
+            why="; ".join(f"{row.identity}: {row.why}" for row in unreadable),
             remedy="Use a superuser, or grant pg_read_all_data and BYPASSRLS.",
         )
     objects = session.query(losses_sql.LARGE_OBJECTS_UNREADABLE)[0]

@@ -332,7 +332,7 @@ WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 # https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-ACCESS
 UNREADABLE = """
 SELECT format('%I.%I', n.nspname, c.relname) AS identity,
-       CASE WHEN row_security_active(c.oid) THEN 'row-level security hides rows' ELSE 'no privilege to read it' END AS reason
+       CASE WHEN row_security_active(c.oid) THEN 'row-level security hides rows' ELSE 'no privilege to read it' END AS why
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema')

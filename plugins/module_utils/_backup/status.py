@@ -66,7 +66,7 @@ class Backup:
             "age_s": self.age_s,
             "verdict": self.verdict,
             "verified_at": found.checked_at if found else None,
-            "verdict_reason": found.reason if found else None,
+            "verdict_why": found.why if found else None,
         }
 
 

@@ -156,7 +156,7 @@ def _judge_verification(state: DatabaseState, whole: DatabaseState, within_s: fl
     # RFC 3339 in UTC: the order of the texts is the order of the times.
     last, id_ = judged[0] if newest.verification else max(judged, key=lambda each: each[0].checked_at)
     value = last.verdict
-    said = f"at {last.checked_at}: {last.reason}".rstrip(": .")
+    said = f"at {last.checked_at}: {last.why}".rstrip(": .")
     if value == "failed":
         return finding("critical", f"Backup {id_} failed its verification {said}.", _FAILED)
     if value == "inconclusive":

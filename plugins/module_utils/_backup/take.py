@@ -22,7 +22,7 @@ from .._fingerprint.capture import Recorder
 from .._postgres.cluster_id import cluster_of
 from .._postgres.connection import Server
 from .._postgres.own_sessions import with_options
-from .._target.base import Job, Target
+from .._target.base import BackgroundJob, Target
 from .._units import human_duration, human_size, to_rfc3339, utc_now
 from .._version import COLLECTION_VERSION
 from . import interrupted, losses, pg_dump
@@ -162,7 +162,7 @@ def _write(
 
 
 @contextmanager
-def _job(target: Target, argv: list[str], secrets: dict[str, str], log: str) -> Iterator[Job]:
+def _job(target: Target, argv: list[str], secrets: dict[str, str], log: str) -> Iterator[BackgroundJob]:
     job = target.spawn(argv, env=secrets, log=log)
     try:
         yield job
@@ -170,7 +170,7 @@ def _job(target: Target, argv: list[str], secrets: dict[str, str], log: str) -> 
         job.stop()
 
 
-def _beside(target: Target, record: Recorder, dumping: Job, path: str, *, wanted: bool) -> None:
+def _beside(target: Target, record: Recorder, dumping: BackgroundJob, path: str, *, wanted: bool) -> None:
     """Wait for the dump while the fingerprint is read in parallel; the first failure of either ends both."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         reading: Future[None] | None = pool.submit(record.record) if wanted else None

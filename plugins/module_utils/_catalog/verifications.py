@@ -30,7 +30,7 @@ class Verification:
 
     verdict: str
     checked_at: str
-    reason: str
+    why: str
     details: Mapping[str, Any]
 
 
@@ -66,7 +66,7 @@ def record(files: Files, backup: str, verification: Verification) -> None:
         "schema_version": 1,
         "verdict": verification.verdict,
         "checked_at": verification.checked_at,
-        "reason": verification.reason,
+        "why": verification.why,
         **verification.details,
     }
     data = json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
@@ -92,8 +92,8 @@ def _parsed(data: bytes) -> Verification | None:
         if document["verdict"] not in VERDICTS:
             return None
         from_rfc3339(document["checked_at"])
-        known = {"schema_version", "verdict", "checked_at", "reason"}
+        known = {"schema_version", "verdict", "checked_at", "why"}
         details = {name: value for name, value in document.items() if name not in known}
-        return Verification(document["verdict"], document["checked_at"], str(document["reason"]), details)
+        return Verification(document["verdict"], document["checked_at"], str(document["why"]), details)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

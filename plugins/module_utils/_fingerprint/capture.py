@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from .._errors import ConnectionFailed, QueryFailed
 from .._postgres.connection import Server, Session
-from .._postgres.reconnect import PATIENCE_S, Losses, persist
+from .._postgres.reconnect import PATIENCE_S, LostConnections, persist
 from . import definitions, server_settings
 from .figures import Fingerprint, LargeObjects, SequenceFigure
 from .snapshot import enter, held, locked_snapshot, refuse_replaced, storage
 from .sql import content as sql
-from .tables import RANGES_SINCE, TableReader, Tables, named
+from .tables import RANGES_SINCE, ReadTables, TableReader, named
 
 # By the oldest major that can compute it. `record` hashes a record (since 14), `text` its text form. All versions of
 # one hash rows alike; definitions are comparable since the third.
@@ -135,7 +135,7 @@ class Recorder:
 
     def _again(self, work: Callable[[Session], _T]) -> _T:
         """Do something in a session of its own, and once more when its connection was lost and may come back."""
-        losses = Losses(self._server, self._patience_s)
+        losses = LostConnections(self._server, self._patience_s)
         while True:
             try:
                 with self._connect() as session:
@@ -215,7 +215,7 @@ class Recorder:
         row = _naming("large objects", session, sql.LARGE_OBJECTS)[0]
         return LargeObjects(row.objects, row.digest)
 
-    def _read_tables(self) -> Tables:
+    def _read_tables(self) -> ReadTables:
         rows = self._read(lambda session: session.query(sql.TABLES))
         reader = TableReader(
             self._again,

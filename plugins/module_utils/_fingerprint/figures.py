@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-MODES = ("content", "counts", "none")
 _OLD = ("-1", "-2")  # how the names of algorithms end that had other definitions
 
 Record = TypeVar("Record")

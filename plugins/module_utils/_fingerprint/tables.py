@@ -37,7 +37,7 @@ _READS_ALL = "The login needs to read everything: use a superuser, or grant pg_r
 
 
 @dataclass(frozen=True)
-class Tables:
+class ReadTables:
     """What was read. `copied` names the tables that were read by COPY, `unread` those that were not, and why."""
 
     figures: Mapping[str, TableFigure]
@@ -66,7 +66,7 @@ def says_something(exc: QueryFailed) -> bool:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _TablePart:
     """What one query reads: a table, or the rows in its blocks from `first` until before `end` (None: the last one).
 
     A row that the snapshot sees stays where it is: what moves rows gives the table another file, which is noticed.
@@ -120,7 +120,7 @@ class TableReader:
         self._stopped = stopped
         self._copied = copied
 
-    def read(self, rows: Sequence[Any]) -> Tables:
+    def read(self, rows: Sequence[Any]) -> ReadTables:
         """Read all of them, in this order.
 
         Raises:
@@ -132,7 +132,9 @@ class TableReader:
         # Digests of partitions that count as a whole are added up, so that all of them have to be of one kind.
         names = {_name(row) for row in plain if row.identity in refused}
         copied |= names
-        read, unreadable = self._all([_Part(row) for row in rows if _name(row) in copied], self._by_copy, last=True)
+        read, unreadable = self._all(
+            [_TablePart(row) for row in rows if _name(row) in copied], self._by_copy, last=True
+        )
         figures.update(read)
         unread = {_name(row): unreadable[row.identity] for row in rows if row.identity in unreadable}
         found = _together([row for row in rows if _name(row) not in unread], figures)
@@ -143,22 +145,22 @@ class TableReader:
             for name in names & found.keys() if self._mode == "content" else ():
                 found[name] = TableFigure(found[name].rows)
                 unread[name] = reasons[name]
-        return Tables(found, sorted(copied & found.keys()), unread)
+        return ReadTables(found, sorted(copied & found.keys()), unread)
 
-    def _in_parts(self, rows: Iterable[Any]) -> list[_Part]:
+    def _in_parts(self, rows: Iterable[Any]) -> list[_TablePart]:
         """The tables, in the same order, with the large ones in ranges where that lets more workers share them."""
-        found: list[_Part] = []
+        found: list[_TablePart] = []
         for row in rows:
             starts = range(0, int(row.blocks), _RANGE_BLOCKS) if self._ranges and row.expressions else ()
             ends: Sequence[int | None] = [*starts[1:], None]
-            found += [_Part(row, start, end) for start, end in zip(starts or (0,), ends)]
+            found += [_TablePart(row, start, end) for start, end in zip(starts or (0,), ends)]
         return found
 
     def _all(
-        self, parts: Sequence[_Part], read: Callable[[Session, _Part], TableFigure], *, last: bool
+        self, parts: Sequence[_TablePart], read: Callable[[Session, _TablePart], TableFigure], *, last: bool
     ) -> tuple[dict[str, TableFigure], dict[str, str]]:
         """The figures by identity, and why the others were refused; `last` if there is no other way to read them."""
-        todo: queue.SimpleQueue[_Part] = queue.SimpleQueue()
+        todo: queue.SimpleQueue[_TablePart] = queue.SimpleQueue()
         for part in parts:  # largest first, so that no worker is left with one at the end
             todo.put(part)
         figures: dict[str, TableFigure] = {}
@@ -192,7 +194,7 @@ class TableReader:
         return figures, refused
 
     def _one(
-        self, session: Session, part: _Part, read: Callable[[Session, _Part], TableFigure], *, last: bool
+        self, session: Session, part: _TablePart, read: Callable[[Session, _TablePart], TableFigure], *, last: bool
     ) -> TableFigure | str:
         """The figure of a table or a part of it, or why the server refuses to read it so."""
         enter(session, self._snapshot)  # a transaction each: all tables and their indexes would fill the lock table
@@ -206,7 +208,7 @@ class TableReader:
         session.query("COMMIT")
         return figure
 
-    def _by_query(self, session: Session, part: _Part) -> TableFigure:
+    def _by_query(self, session: Session, part: _TablePart) -> TableFigure:
         row = part.row
         if row.unread:
             return self._nothing(row)
@@ -219,7 +221,7 @@ class TableReader:
         found = session.query(f"SELECT {figures} {source}")[0]
         return TableFigure(found[0], found[1])
 
-    def _by_copy(self, session: Session, part: _Part) -> TableFigure:
+    def _by_copy(self, session: Session, part: _TablePart) -> TableFigure:
         """As pg_dump reads it. Generated columns are left out: no dump has them."""
         row = part.row
         if row.unread:

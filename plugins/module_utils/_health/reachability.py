@@ -22,7 +22,6 @@ from .._findings import Finding
 from .._postgres.connection import Server, Session
 from .._postgres.login_failure import ACCEPTING, NO_ATTEMPT, NO_RESPONSE, REJECTING, reason_of
 
-_HERE = ("", "localhost", "127.0.0.1", "::1")
 _NO_POD = "Check why the workload has no running pod: kubectl describe the workload."
 
 
@@ -34,12 +33,12 @@ class Reachability:
         status: `accepting`, `rejecting`, `no response` or `no attempt`.
         cause: a stable word, empty when there is a session: `starting_up`, `login_refused`, `no_database`,
             `too_many_connections`, `refused`, `timeout`, `tls`, `pod` or `other`.
-        reason: the message of the server or the library.
+        why: the message of the server or the library.
     """
 
     status: str
     cause: str = ""
-    reason: str = ""
+    why: str = ""
 
     def finding(self, subject: str, remedy: str) -> Finding:
         """For a server without a session."""
@@ -55,7 +54,7 @@ class Reachability:
             subject=subject,
             value=self.status,
             threshold=ACCEPTING,
-            message=f"{said} ({self.cause.replace('_', ' ')}): {self.reason.rstrip('.')}.",
+            message=f"{said} ({self.cause.replace('_', ' ')}): {self.why.rstrip('.')}.",
             remedy=_NO_POD if self.cause == "pod" else remedy,
         )
 
@@ -81,7 +80,7 @@ class Unreachable(ConnectionFailed):
             "reachability": state.status,
             "connected": False,
             "unreachable_cause": state.cause,
-            "unreachable_reason": state.reason,
+            "unreachable_why": state.why,
             "findings": [finding.as_dict()],
             "severity": finding.severity,
             "msg": f"{finding.message} {finding.remedy}",

@@ -136,8 +136,8 @@ cat -- "$1"; exit {_BUSY}
 """
 
 
-class PodJob:
-    """A program that runs detached in a container, as a `Job`."""
+class PodBackgroundJob:
+    """A program that runs detached in a container, as a `BackgroundJob`."""
 
     def __init__(self, pod: Pod, lease: Lease, directory: str, log: str, stop_signal: int) -> None:
         self._pod = pod
@@ -219,7 +219,7 @@ class PodJob:
 
 def start(
     pod: Pod, lease: Lease, argv: Sequence[str], *, env: Mapping[str, str] | None, log: str, stop_signal: int
-) -> PodJob:
+) -> PodBackgroundJob:
     """Start a program detached in the container, its output in the file `log` there."""
     home = lease.acquire()
     try:
@@ -234,7 +234,7 @@ def start(
             )
         if done.returncode != 0:
             raise FileProblem("A log file cannot be written", subject=log, why=reason(done.stderr))
-        return PodJob(pod, lease, directory, log, stop_signal)
+        return PodBackgroundJob(pod, lease, directory, log, stop_signal)
     except BaseException:
         lease.release()
         raise

@@ -76,7 +76,7 @@ class ScratchPodOptions(Plan):
 
 
 @dataclass(frozen=True)
-class Work:
+class ScratchPodWork:
     """What is to be done in it: `path` is read, and `space_bytes` (None: unknown) are written."""
 
     path: str
@@ -84,7 +84,7 @@ class Work:
 
 
 def manifest(
-    pod: Mapping[str, Any], container: str, work: Work, wanted: ScratchPodOptions, idle_s: float
+    pod: Mapping[str, Any], container: str, work: ScratchPodWork, wanted: ScratchPodOptions, idle_s: float
 ) -> dict[str, Any]:
     """The pod that sees `work.path` as that container of this pod does, and ends `idle_s` seconds after the last lease.
 
@@ -234,7 +234,7 @@ def _shared(pod: Mapping[str, Any], model: Mapping[str, Any], path: str) -> tupl
     return {"name": "backups", **found}, {"name": "backups", "readOnly": True, **same}
 
 
-def _disk(work: Work, wanted: ScratchPodOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+def _disk(work: ScratchPodWork, wanted: ScratchPodOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     """The scratch volume's source, and the resources of the container."""
     requests: dict[str, str] = dict(_REQUESTS)
     limits: dict[str, str] = dict(_LIMITS)

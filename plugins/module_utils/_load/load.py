@@ -19,16 +19,14 @@ from . import archive_entries, databases, script, source_database
 from .loaders import UNPACKERS, Dump, RestoreRefused, Runner
 from .refusals import Refusal, from_psql, shortened
 
-__all__ = ["ARCHIVE_FORMATS", "UNPACKERS", "Dump", "Loaded", "RestoreRefused", "absent_from", "load"]
-
-ARCHIVE_FORMATS = ("directory", "custom", "tar")
+__all__ = ["UNPACKERS", "Dump", "Loaded", "RestoreRefused", "absent_from", "load"]
 
 # What pg_restore --verbose says before the first error of an entry, of the error, and at its own end. Workers write at
 # the same time, so that a line may have pieces of another one.
 _ENTRY = re.compile(r"from TOC entry (\d+); \d+ \d+ (.*)$", re.M)
 _ENTRY_OR_ERROR = re.compile(
     r"from TOC entry (?P<entry>\d+); \d+ \d+ .*$"
-    r"|(?:could not execute query|COPY failed for table (?P<table>[^\n]*?)): [^:\n]+:  (?P<reason>.*)$",
+    r"|(?:could not execute query|COPY failed for table (?P<table>[^\n]*?)): [^:\n]+:  (?P<why>.*)$",
     re.M,
 )
 _OF_ENTRY, _OF_ERROR = re.compile("from TOC entry "), re.compile("could not execute query: |COPY failed for table ")
@@ -224,7 +222,7 @@ class _Error:
 
     entry: str
     command: str
-    reason: str
+    why: str
 
     @property
     def of_rows(self) -> bool:
@@ -234,7 +232,7 @@ class _Error:
     @property
     def refusal(self) -> Refusal:
         """The same without an SQLSTATE."""
-        return Refusal(shortened(self.command), self.reason)
+        return Refusal(shortened(self.command), self.why)
 
     def has(self, refusal: Refusal) -> bool:
         """Whether a statement is a part of what was sent."""
@@ -254,7 +252,7 @@ def _errors(text: str) -> list[_Error]:
             begin = text.find(_COMMAND, match.end())
             end = text.find("\npg_restore", begin)
             command = " ".join(text[begin + len(_COMMAND) : end if end >= 0 else None].split())
-        found.append(_Error(entry, command, match["reason"].strip()))
+        found.append(_Error(entry, command, match["why"].strip()))
     return found
 
 

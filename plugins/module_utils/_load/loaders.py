@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .._errors import ProgramMissing, RunbookError
-from .._target.base import Job, Target, describe_status
+from .._target.base import BackgroundJob, Target, describe_status
 from .refusals import Refusal
 
 # A decompressor that writes to standard output, by the suffix that pg_dump and people use.
@@ -32,7 +32,6 @@ cd "$3" || exit 1
 """
 _SIGNALLED = 128  # sh adds the signal's number to it
 _CANNOT_START = (126, 127)
-_TAIL_BYTES = 1024 * 1024  # a message may be followed by the whole statement
 _SAMPLE_S = 2.0
 _WATCHED_BYTES = 64 * 1024
 _CRAMPED_BYTES = 32 * 1024 * 1024  # two files of WAL
@@ -200,7 +199,7 @@ class Runner:
         self._target.files.write(path, data)
         return path
 
-    def _wait(self, job: Job, program: str, room: int) -> tuple[int, bool]:
+    def _wait(self, job: BackgroundJob, program: str, room: int) -> tuple[int, bool]:
         """The status, and whether the disk was all but full: then a message may be lost, and space is to blame."""
         cramped = False
         size = 0
@@ -220,7 +219,7 @@ class Runner:
                 why = found[-1] if found else "it reports too many errors"
                 raise RestoreRefused(why, program=program, status=1, place_to_blame=cramped)
 
-    def _check_feed(self, dump: Dump, program: str, status: int, job: Job) -> None:
+    def _check_feed(self, dump: Dump, program: str, status: int, job: BackgroundJob) -> None:
         path = f"{self.work_dir}/feed-status"
         said = self._target.files.read(path) if self._target.files.info(path) is not None else b""
         feed_status = int(said) if said.strip().isdigit() else _SIGNALLED + signal.SIGKILL

@@ -105,20 +105,20 @@ class Refusal:
 
     Attributes:
         statement: on one line, and shortened.
-        reason: the server's message.
+        why: the server's message.
         sqlstate: empty where it is not known.
         more: its detail or its hint.
         inside: whether it came from code that the statement runs, such as the body of a function.
     """
 
     statement: str
-    reason: str
+    why: str
     sqlstate: str = ""
     more: str = ""
     inside: bool = False
 
     def __str__(self) -> str:
-        return f"{self.statement} ({self.reason}{f'; {self.more}' if self.more else ''})"
+        return f"{self.statement} ({self.why}{f'; {self.more}' if self.more else ''})"
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _remedy(refusal: Refusal, around: Circumstances) -> str | None:
     state = refusal.sqlstate
     if around.other_major:
         return _MAJOR
-    if "preload" in f"{refusal.reason} {refusal.more}" and state in _NOT_PRELOADED:
+    if "preload" in f"{refusal.why} {refusal.more}" and state in _NOT_PRELOADED:
         return _PRELOAD
     if state in _UNKNOWN and _NAMES_ROLES.match(refusal.statement):
         # A role that the source does not have either is missing everywhere.
@@ -254,5 +254,5 @@ def harmless(refusal: Refusal) -> bool:
             and bool(_ON_THE_BROUGHT.match(statement))
         )
         or (state == sqlstate.SYNTAX_ERROR and _BEFORE_THE_DUMP in statement)
-        or bool(_UNKNOWN_TO_PSQL.match(refusal.reason) and not state)
+        or bool(_UNKNOWN_TO_PSQL.match(refusal.why) and not state)
     )

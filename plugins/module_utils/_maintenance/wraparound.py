@@ -69,7 +69,7 @@ class DatabaseAge:
 
 
 @dataclass(frozen=True)
-class Obstacle:
+class FreezeObstacle:
     """What keeps rows from being frozen: `kind` is `session`, `standby`, `slot`, `prepared` or `temporary`.
 
     Attributes:
@@ -90,7 +90,7 @@ def databases(session: Session) -> list[DatabaseAge]:
     return [DatabaseAge(**row._asdict()) for row in session.query(sql.DATABASES)]
 
 
-def obstacles(session: Session, database: DatabaseAge) -> list[Obstacle]:
+def obstacles(session: Session, database: DatabaseAge) -> list[FreezeObstacle]:
     """What would keep VACUUM from making a database younger, the oldest first.
 
     Temporary tables are seen in the session's own database only.
@@ -103,7 +103,7 @@ def obstacles(session: Session, database: DatabaseAge) -> list[Obstacle]:
     return sorted(found, key=lambda each: -each.age)
 
 
-def _holder(row: Any) -> Obstacle:
+def _holder(row: Any) -> FreezeObstacle:
     quoted = row.subject.replace("'", "''")
     if row.kind == "session" and row.procedure:
         text = f"{procedures.name(row.procedure).lower()} ({_session(row.subject, row)})"
@@ -123,7 +123,7 @@ def _holder(row: Any) -> Obstacle:
     else:
         text = f"queries on the standby {row.subject} at {row.application} (hot_standby_feedback)"
         remedy = "End the long query on the standby, or turn off hot_standby_feedback there."
-    return Obstacle(row.kind, row.subject, row.age, text, remedy)
+    return FreezeObstacle(row.kind, row.subject, row.age, text, remedy)
 
 
 def _session(pid: object, row: Any) -> str:
@@ -140,7 +140,7 @@ def _end(pid: object, began: datetime | None) -> str:
     )
 
 
-def _temporary(session: Session, age: int, multixact_age: int) -> Iterator[Obstacle]:
+def _temporary(session: Session, age: int, multixact_age: int) -> Iterator[FreezeObstacle]:
     tables: dict[int, list[Any]] = {}
     for row in session.query(sql.TEMPORARY, {"age": age, "multixact_age": multixact_age}):
         tables.setdefault(row.number, []).append(row)
@@ -162,7 +162,7 @@ def _temporary(session: Session, age: int, multixact_age: int) -> Iterator[Obsta
             remedy = f"Only that session can VACUUM or drop it. {_end(owners[0].pid, owners[0].began)}"
             if len(owners) > 1:
                 remedy = "Only that session can VACUUM or drop it: find out which of these it is, and end that one."
-        yield Obstacle("temporary", rows[0].identity, max(each.age for each in rows), text, remedy)
+        yield FreezeObstacle("temporary", rows[0].identity, max(each.age for each in rows), text, remedy)
 
 
 def _owners(backends: Sequence[Any], number: int, server_version: int) -> list[Any]:
@@ -204,7 +204,7 @@ def _word(name: str) -> str:
     return name if safe else "'" + name.replace("'", "'\\''") + "'"
 
 
-def finding(database: DatabaseAge, held_by: Sequence[Obstacle], check: str, share: float = SHARE) -> Finding:
+def finding(database: DatabaseAge, held_by: Sequence[FreezeObstacle], check: str, share: float = SHARE) -> Finding:
     """That a database nears wraparound, what holds its rows, and what helps."""
     age, limit, what = database.oldest
     severity = "info"

@@ -55,7 +55,7 @@ def name(kind: str) -> str:
 
 
 @dataclass(frozen=True)
-class Procedure:
+class RunningProcedure:
     """One procedure that works in one database. `since` and `age_s` are None when the login may not see them."""
 
     kind: str
@@ -87,7 +87,7 @@ class Procedure:
         }
 
 
-def running(rows: Sequence[Mapping[str, Any]]) -> list[Procedure]:
+def running(rows: Sequence[Mapping[str, Any]]) -> list[RunningProcedure]:
     """The procedures that these sessions belong to, the oldest first. Rows are as `activity_facts.as_row` has them."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -98,7 +98,7 @@ def running(rows: Sequence[Mapping[str, Any]]) -> list[Procedure]:
         ages = [row["session_age_s"] for row in sessions if row["session_age_s"] is not None]
         since = min(starts, default=None)
         found.append(
-            Procedure(
+            RunningProcedure(
                 kind=kind,
                 database=database,
                 since=f"{since[:19]}Z" if since else None,

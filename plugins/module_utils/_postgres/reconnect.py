@@ -25,7 +25,7 @@ _RETRY_S = 1.0
 _T = TypeVar("_T")
 
 
-class Losses:
+class LostConnections:
     """The connections that one piece of work has lost: whether another attempt makes sense."""
 
     def __init__(self, server: Server, patience_s: float = PATIENCE_S) -> None:
@@ -75,9 +75,9 @@ def persist(server: Server, work: Callable[[], _T]) -> _T:
     """Do what may be done twice, and do it again after a connection was lost, where one may break by itself.
 
     Raises:
-        WorkloadProblem, QueryFailed, ConnectionFailed: as `Losses.weigh`.
+        WorkloadProblem, QueryFailed, ConnectionFailed: as `LostConnections.weigh`.
     """
-    losses = Losses(server)
+    losses = LostConnections(server)
     while True:
         try:
             return work()

@@ -30,12 +30,12 @@ def refuse_unfit(entry: Entry, accept: Collection[str]) -> None:
     if known is None or known.verdict not in ("failed", "incomplete"):
         return
     if known.verdict == "failed":
-        raise ProofFailed("This backup failed its verification", subject=entry.id, why=known.reason, remedy=_ANOTHER)
+        raise ProofFailed("This backup failed its verification", subject=entry.id, why=known.why, remedy=_ANOTHER)
     if DEFINITIONS not in accept:
         raise ProofFailed(
             "This backup is incomplete",
             subject=entry.id,
-            why=known.reason,
+            why=known.why,
             remedy=_SAY_SO,
             details={"lost": lost_of(known.details)},
         )
@@ -46,7 +46,7 @@ def known_loss(entry: Entry) -> list[Finding]:
     known = entry.verification
     if known is None or known.verdict != "incomplete":
         return []
-    return [loss(entry.id, known.reason, lost_of(known.details))]
+    return [loss(entry.id, known.why, lost_of(known.details))]
 
 
 def lost_of(details: Mapping[str, object]) -> list[str]:
@@ -66,7 +66,7 @@ def lost(differences: Sequence[Difference]) -> list[str]:
     return [str(each)[:_LOST_CHARS] for each in differences[:_LOST_SHOWN]]
 
 
-def loss(name: str, reason: str, what: Sequence[str]) -> Finding:
+def loss(name: str, why: str, what: Sequence[str]) -> Finding:
     """The finding on a backup whose definitions are not all there."""
     return Finding(
         check="restore_incomplete",
@@ -74,7 +74,7 @@ def loss(name: str, reason: str, what: Sequence[str]) -> Finding:
         subject=name,
         value=len(what),
         threshold=0,
-        message=reason,
+        message=why,
         remedy=f"Create manually after the swap: {'; '.join(what)}." if what else "",
     )
 
@@ -99,7 +99,7 @@ def refuse_unproven(
         if DEFINITIONS in accept:
             return
         remedy = _SAY_SO
-    why = verdict.reason if has_proof else f"refused: {told(serious, len(serious))}"
+    why = verdict.why if has_proof else f"refused: {told(serious, len(serious))}"
     if verdict.verdict == "inconclusive" and verdict.remedy:
         remedy = f"{verdict.remedy} {_UNTOUCHED}"
     raise ProofFailed(what, subject=name, why=why, remedy=remedy, details=verdict.as_dict())

@@ -110,6 +110,6 @@ def read(mark: Mark) -> StageLoading | None:
 
 def _text_fields(refusal: Refusal) -> Refusal:
     """The same refusal. Raises TypeError if what should be a text is none."""
-    if not all(isinstance(each, str) for each in (refusal.statement, refusal.reason, refusal.sqlstate, refusal.more)):
+    if not all(isinstance(each, str) for each in (refusal.statement, refusal.why, refusal.sqlstate, refusal.more)):
         raise TypeError
     return refusal

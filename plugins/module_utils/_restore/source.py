@@ -100,7 +100,7 @@ def read_source(target: Target, plan: StagePlan, subject: Entry | load.Dump, ide
             raise ProofFailed(
                 "The backup is damaged",
                 subject=subject.id,
-                why=damaged.reason,
+                why=damaged.why,
                 remedy="Name another one. Production was not touched.",
             )
         if manifest.fingerprint is None:

@@ -25,15 +25,10 @@ from .plan import StagePlan
 from .preflight import RestorePreflight
 from .stage_load import UNTOUCHED, LoadedStage, UnprovenStage
 
-_DROP_PATIENCE_S = 60.0
-_LAG_PATIENCE_S = 3600.0
-_LAG_EVERY_S = 1.0
-_NAME_WAY_OUT = "Set accept_unproven: true, and after the swap refresh what is computed from the name."
 _CHANGED_SINCE = (
     "An earlier run loaded this staged copy, and a session may have changed it since. "
     "Run this again to load the backup again."
 )
-_SETTINGS_WAY_OUT = "Install on the server what is missing, or set accept_unproven: true if nothing depends on it."
 
 
 @dataclass(frozen=True)

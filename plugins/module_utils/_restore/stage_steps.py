@@ -43,7 +43,7 @@ def prove(plan: StagePlan, found: RestorePreflight, made: Copy, loaded: load.Loa
     found.findings.extend(verdict.findings)
     if copy.differences:
         found.findings[:] = [each for each in found.findings if each.check != "restore_incomplete"]
-        found.findings.append(acceptance.loss(source.name, verdict.reason, acceptance.lost(copy.differences)))
+        found.findings.append(acceptance.loss(source.name, verdict.why, acceptance.lost(copy.differences)))
     return verdict, copy
 
 

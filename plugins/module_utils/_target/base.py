@@ -102,7 +102,7 @@ class Space:
     used_bytes: int | None = None
 
 
-class Job(Protocol):
+class BackgroundJob(Protocol):
     """A program that runs beside us. It never outlives the work: `stop` ends it, and so does our own death."""
 
     @property
@@ -244,7 +244,7 @@ class Target(Protocol):
         log: str,
         user: str | None = None,
         stop_signal: int = 15,
-    ) -> Job:
+    ) -> BackgroundJob:
         """Start a program beside us, its output in the file `log`; it is sent `stop_signal` when it has to end."""
 
     def endpoint(self, host: str | None, port: int | None) -> AbstractContextManager[Endpoint]:

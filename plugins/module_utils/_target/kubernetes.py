@@ -113,7 +113,9 @@ class KubernetesTarget:
         self._pod.refuse_replaced()
 
     @contextmanager
-    def beside(self, work: scratch_pod.Work, wanted: scratch_pod.ScratchPodOptions) -> Iterator[KubernetesTarget]:
+    def beside(
+        self, work: scratch_pod.ScratchPodWork, wanted: scratch_pod.ScratchPodOptions
+    ) -> Iterator[KubernetesTarget]:
         """A throwaway pod as a target, which sees `work.path` as this one does. Its $TMPDIR is its disk.
 
         Raises:
@@ -126,11 +128,13 @@ class KubernetesTarget:
             with target.kept():
                 yield target
 
-    def rehearse_beside(self, work: scratch_pod.Work, wanted: scratch_pod.ScratchPodOptions) -> None:
+    def rehearse_beside(self, work: scratch_pod.ScratchPodWork, wanted: scratch_pod.ScratchPodOptions) -> None:
         """Raise what `beside` would raise at once, and make nothing."""
         scratch_pod.rehearse(self._pod.cluster, self._scratch_manifest(work, wanted))
 
-    def _scratch_manifest(self, work: scratch_pod.Work, wanted: scratch_pod.ScratchPodOptions) -> dict[str, Any]:
+    def _scratch_manifest(
+        self, work: scratch_pod.ScratchPodWork, wanted: scratch_pod.ScratchPodOptions
+    ) -> dict[str, Any]:
         cluster, container = self._pod.cluster, self._pod.container
         refuse_missing(cluster, [Right(("create",), "pods"), Right(("delete",), "pods")], "backup_verify")
         pod = cluster.get(cluster.path("pods", container.pod))
@@ -204,7 +208,7 @@ class KubernetesTarget:
         log: str,
         user: str | None = None,
         stop_signal: int = signal.SIGTERM,
-    ) -> detached.PodJob:
+    ) -> detached.PodBackgroundJob:
         wrapped = argv if user is None else ["sh", "-c", f'{_AS_USER}\nexec "$@"', "sh", user, *argv]
         return detached.start(self._pod, self._lease, wrapped, env=env, log=log, stop_signal=stop_signal)
 

@@ -98,7 +98,7 @@ def _signal_group(process: subprocess.Popen[bytes], signum: int) -> None:
         os.killpg(process.pid, signum)
 
 
-class _Tail:
+class _PipeTail:
     """Reads a pipe to its end and keeps the last bytes, so that a talkative program costs no memory."""
 
     def __init__(self, pipe: IO[bytes] | None) -> None:
@@ -115,7 +115,7 @@ class _Tail:
         return self._data
 
 
-class LocalJob:
+class LocalBackgroundJob:
     """A child process whose messages go to a file."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: str, stop_signal: int) -> None:
@@ -229,7 +229,7 @@ class LocalTarget:
 
         timer = threading.Timer(timeout, expire) if timeout is not None else None
         with process:  # closes the pipes
-            tail = _Tail(cast("IO[bytes]", process.stderr))
+            tail = _PipeTail(cast("IO[bytes]", process.stderr))
             try:
                 if timer:
                     timer.start()
@@ -256,7 +256,7 @@ class LocalTarget:
         log: str,
         user: str | None = None,
         stop_signal: int = signal.SIGTERM,
-    ) -> LocalJob:
+    ) -> LocalBackgroundJob:
         try:
             stream = os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
         except OSError as exc:
@@ -271,7 +271,7 @@ class LocalTarget:
                 stderr=stream,
                 death_signal=stop_signal,
             )
-        return LocalJob(process, log, stop_signal)
+        return LocalBackgroundJob(process, log, stop_signal)
 
     @contextmanager
     def endpoint(self, host: str | None, port: int | None) -> Iterator[Endpoint]:

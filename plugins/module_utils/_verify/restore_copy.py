@@ -29,18 +29,17 @@ from . import scratch_instance, sequences
 from .scratch_instance import Preload
 from .verdict import CopyLoading, Restored
 
-PLACES = ("instance", "database")
 _SPACE_FACTOR = 1.1  # a fresh copy has no bloat, but the load writes some WAL and sorts on disk
 _FLOOR_BYTES = 100 * 1024 * 1024  # an empty instance and its WAL
 _CRAMPED = "The disk was full, or nearly full, while the backup was restored"
 
 
 class CannotTell(Exception):
-    """The throwaway restore says nothing about the backup; `reason` names what this place lacks."""
+    """The throwaway restore says nothing about the backup; `why` names what this place lacks."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class StepTimer:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from .._errors import CommandFailed, ConnectionFailed, InvalidInput
 from .._postgres.connection import Login, Server
 from .._postgres.programs import Programs
-from .._target.base import Job, Target
+from .._target.base import BackgroundJob, Target
 
 _START_TIMEOUT_S = 60
 _SOCKET_PATH_LIMIT = 107  # sun_path: https://man7.org/linux/man-pages/man7/unix.7.html
@@ -207,7 +207,7 @@ def _within(value: int, low: int, high: int) -> int:
     return max(low, min(value, high))
 
 
-def _wait_until_ready(server: Server, job: Job) -> None:
+def _wait_until_ready(server: Server, job: BackgroundJob) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     why = ""
     while time.monotonic() < deadline:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._errors import FileProblem
-from .._kube.scratch_pod import ScratchPodOptions, Work
+from .._kube.scratch_pod import ScratchPodOptions, ScratchPodWork
 from .._target.base import Target
 from .._target.kubernetes import KubernetesTarget
 from .restore_copy import ScratchLocation
@@ -29,14 +29,14 @@ class ScratchPod:
 
     def rehearse(self, path: str, space_bytes: int | None) -> None:
         """Raise what keeps it from being made, and make nothing."""
-        self.beside.rehearse_beside(Work(path, space_bytes), self.wanted)
+        self.beside.rehearse_beside(ScratchPodWork(path, space_bytes), self.wanted)
 
     @contextmanager
     def opened(
         self, place: ScratchLocation, path: str, space_bytes: int | None
     ) -> Iterator[tuple[Target, ScratchLocation]]:
         """The pod, and the place in it, for a backup at this path that needs this much space; removed afterwards."""
-        with self.beside.beside(Work(path, space_bytes), self.wanted) as pod:
+        with self.beside.beside(ScratchPodWork(path, space_bytes), self.wanted) as pod:
             if _look(self.beside, path) != _look(pod, path):
                 raise FileProblem(
                     "The scratch pod sees another backup than the pod of the server",

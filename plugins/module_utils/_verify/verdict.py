@@ -80,7 +80,7 @@ class Verdict:
     Attributes:
         verdict: `verified`, `incomplete` (rows and sequences are equal, definitions are not), `failed` or
             `inconclusive`; empty where nothing was judged.
-        reason: sentences that say why.
+        why: one or more sentences.
         differences: how the copy or a file differs.
         notes: for people.
         restored: what the copy held.
@@ -89,7 +89,7 @@ class Verdict:
     """
 
     verdict: str
-    reason: str
+    why: str
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     restored: Mapping[str, object] | None = None
@@ -114,7 +114,7 @@ class Verdict:
             subject=name,
             value=self.verdict,
             threshold="verified",
-            message=self.reason,
+            message=self.why,
             remedy=self.remedy or remedies.get(self.verdict, ""),
         )
 
@@ -151,47 +151,45 @@ def judge(manifest: Manifest, copy: Restored) -> Verdict:
         notes = [*notes, "Definitions were not compared: this backup was taken by an older version of this collection."]
     extent = f"{counted(source.rows, 'row')} in {counted(len(source.tables), 'table')}"
     if source.mode == "counts":
-        reason = (
-            f"All rows are there ({extent}); their content was not compared because the fingerprint has only counts."
-        )
+        why = f"All rows are there ({extent}); their content was not compared because the fingerprint has only counts."
     else:
         extent += (
             f", {counted(len(source.sequences), 'sequence')}, {counted(len(source.objects), 'object')}{definitions}"
         )
-        reason = f"The restored copy equals the source: {extent}."
+        why = f"The restored copy equals the source: {extent}."
     blame = blamed(how.loaded.refusals, how.around, rows=False) if definitions else None
     if blame:  # what the statement would have defined was not compared
-        return Verdict("inconclusive", f"{reason} But: {blame}", [], notes, held, blame.remedy)
+        return Verdict("inconclusive", f"{why} But: {blame}", [], notes, held, blame.remedy)
     if how.lacks:
-        return Verdict("inconclusive", f"{reason} But: {how.lacks[0]}", [], notes, held)
+        return Verdict("inconclusive", f"{why} But: {how.lacks[0]}", [], notes, held)
     if unread:
-        return Verdict("inconclusive", f"{reason} But: {unread}", [], notes, held, _READ)
-    return Verdict("verified", reason, [], notes, held)
+        return Verdict("inconclusive", f"{why} But: {unread}", [], notes, held, _READ)
+    return Verdict("verified", why, [], notes, held)
 
 
 def _of_different(source: Fingerprint, copy: Restored, notes: list[str], *, rows: bool) -> Verdict:
     """The verdict on a copy that differs; with `rows` not only in definitions."""
     differences, how, held = copy.differences, copy.loading, _held(copy.figures)
     loaded = how.loaded
-    reason = f"The restored copy differs from the source: {name_differences(differences, 1)}."
+    why = f"The restored copy differs from the source: {name_differences(differences, 1)}."
     if how.lacks:
-        reason = f"{reason} {how.lacks[0]}, which may be why."
-        return Verdict("inconclusive", reason, differences, notes, held)
+        why = f"{why} {how.lacks[0]}, which may be why."
+        return Verdict("inconclusive", why, differences, notes, held)
     blame = blamed(loaded.refusals, how.around, rows=rows)
     if blame:
-        return Verdict("inconclusive", f"{reason} {blame}", differences, notes, held, blame.remedy)
+        return Verdict("inconclusive", f"{why} {blame}", differences, notes, held, blame.remedy)
     if rows:
         refused = f" Refused: {told(loaded.refusals, loaded.count)}." if loaded.refusals else ""
-        return Verdict("failed", reason + refused, differences, notes, held, _MEND if refused else _TAKE)
+        return Verdict("failed", why + refused, differences, notes, held, _MEND if refused else _TAKE)
     if unread := _unread(source, copy.figures):
-        return Verdict("inconclusive", f"{reason} {unread}", differences, notes, held, _READ)
+        return Verdict("inconclusive", f"{why} {unread}", differences, notes, held, _READ)
     count = counted(len(differences), "definition differs", "definitions differ")
-    reason = (
+    why = (
         f"All rows and sequences are there ({counted(source.rows, 'row')} in {counted(len(source.tables), 'table')}, "
         f"{counted(len(source.sequences), 'sequence')}), but {count}: "
         f"{name_differences(differences, _DIFFERENCES_NAMED)}."
     )
-    return Verdict("incomplete", reason, differences, notes, held, _ACCEPT)
+    return Verdict("incomplete", why, differences, notes, held, _ACCEPT)
 
 
 def judge_external(copy: Restored) -> Verdict:
@@ -212,11 +210,11 @@ def _unproven(copy: Restored, but: str, remedy: str) -> Verdict:
         refused = f"Refused: {told(serious, len(serious))}."
         blame = blamed(serious, how.around, rows=False)
         if blame or how.lacks:
-            reason = f"{blame} {refused}" if blame else f"{how.lacks[0]}, which may be why it does not load. {refused}"
-            return Verdict("inconclusive", reason, [], notes, held, blame.remedy if blame else "")
+            why = f"{blame} {refused}" if blame else f"{how.lacks[0]}, which may be why it does not load. {refused}"
+            return Verdict("inconclusive", why, [], notes, held, blame.remedy if blame else "")
         return Verdict("failed", f"It does not restore completely. {refused}", [], notes, held, remedy)
-    reason = f"It restores, to {counted(figures.rows, 'row')} in {counted(len(figures.tables), 'table')}, {but}."
-    return Verdict("inconclusive", reason, [], notes, held, remedy)
+    why = f"It restores, to {counted(figures.rows, 'row')} in {counted(len(figures.tables), 'table')}, {but}."
+    return Verdict("inconclusive", why, [], notes, held, remedy)
 
 
 def _unread(source: Fingerprint, copy: Fingerprint) -> str:

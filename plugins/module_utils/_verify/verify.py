@@ -48,10 +48,10 @@ class VerifyPlan(Plan):
 
 
 # The backup to prove: an entry of the catalog, or an external dump.
-Subject = Union[Entry, load.Dump]
+BackupToVerify = Union[Entry, load.Dump]
 
 
-def choose(target: Target, server: Server, catalog: Catalog, plan: VerifyPlan, notes: list[str]) -> Subject:
+def choose(target: Target, server: Server, catalog: Catalog, plan: VerifyPlan, notes: list[str]) -> BackupToVerify:
     """Find the backup that the plan names; `latest` is the newest one of the server's cluster.
 
     Raises:
@@ -64,7 +64,7 @@ def choose(target: Target, server: Server, catalog: Catalog, plan: VerifyPlan, n
     return catalog.latest(plan.db, cluster_if_known(server, plan.db, notes))
 
 
-def proven_recently(subject: Subject, plan: VerifyPlan, now: datetime) -> Verification | None:
+def proven_recently(subject: BackupToVerify, plan: VerifyPlan, now: datetime) -> Verification | None:
     """An earlier verification, if its verdict is `verified` and it is younger than the plan's `max_age`."""
     known = subject.verification if isinstance(subject, Entry) and subject.trouble is None else None
     if known is None or not plan.max_age_s or known.verdict != "verified":
@@ -73,7 +73,7 @@ def proven_recently(subject: Subject, plan: VerifyPlan, now: datetime) -> Verifi
     return known if 0 <= age <= plan.max_age_s else None  # a time to come is a clock that was wrong
 
 
-def check(target: Target, plan: VerifyPlan, subject: Subject, pod: ScratchPod | None = None) -> Verdict | None:
+def check(target: Target, plan: VerifyPlan, subject: BackupToVerify, pod: ScratchPod | None = None) -> Verdict | None:
     """What check mode does: all but the restore. A verdict, if the files alone speak against the backup."""
     damaged = damage(target, subject, plan.place.jobs) if isinstance(subject, Entry) else None
     if damaged is None and pod is not None:
@@ -83,7 +83,7 @@ def check(target: Target, plan: VerifyPlan, subject: Subject, pod: ScratchPod | 
     return damaged
 
 
-def hold_backup(catalog: Catalog, subject: Subject) -> AbstractContextManager[None]:
+def hold_backup(catalog: Catalog, subject: BackupToVerify) -> AbstractContextManager[None]:
     """Keep retention from removing the backup for as long as it is read.
 
     Raises:
@@ -96,7 +96,7 @@ def verify(
     target: Target,
     server: Server,
     plan: VerifyPlan,
-    subject: Subject,
+    subject: BackupToVerify,
     clock: StepTimer,
     pod: ScratchPod | None = None,
 ) -> Verdict:
@@ -115,7 +115,7 @@ def verify(
                 return _verify_entry(worker, server, there, subject, clock)
             return _verify_external(worker, server, there, subject, clock)
     except CannotTell as exc:
-        return Verdict("inconclusive", exc.reason)
+        return Verdict("inconclusive", exc.why)
     except NewerManifest:
         raise
     except ManifestProblem as exc:
@@ -132,7 +132,7 @@ def verify(
 
 @contextmanager
 def _workshop(
-    target: Target, plan: VerifyPlan, subject: Subject, clock: StepTimer, pod: ScratchPod | None
+    target: Target, plan: VerifyPlan, subject: BackupToVerify, clock: StepTimer, pod: ScratchPod | None
 ) -> Iterator[tuple[Target, VerifyPlan]]:
     """Where to work, and the plan for that place."""
     if pod is None or (isinstance(subject, Entry) and subject.problem is not None):  # it will not come to a restore
@@ -145,7 +145,7 @@ def _workshop(
         yield worker, replace(plan, place=place)
 
 
-def _space(target: Target, plan: VerifyPlan, subject: Subject) -> int | None:
+def _space(target: Target, plan: VerifyPlan, subject: BackupToVerify) -> int | None:
     """The bytes that the restored copy may take; None when it is not needed."""
     if not plan.place.check_space:
         return None
@@ -156,11 +156,11 @@ def _space(target: Target, plan: VerifyPlan, subject: Subject) -> int | None:
     return restore_copy.space_for(sum(info.size_bytes for info in every) * _PACKED_FACTOR)
 
 
-def record(catalog: Catalog, subject: Subject, verdict: Verdict, now: datetime, clock: StepTimer) -> None:
+def record(catalog: Catalog, subject: BackupToVerify, verdict: Verdict, now: datetime, clock: StepTimer) -> None:
     """Write the verdict into the catalog; an external dump has no place for it."""
     if isinstance(subject, Entry):
         details = {**verdict.as_dict(), "steps": clock.steps}
-        catalog.record(subject, Verification(verdict.verdict, to_rfc3339(now), verdict.reason, details))
+        catalog.record(subject, Verification(verdict.verdict, to_rfc3339(now), verdict.why, details))
 
 
 def damage(target: Target, entry: Entry, jobs: int) -> Verdict | None:
@@ -222,17 +222,17 @@ def requirements_of_external(found: external_dump.ExternalDump) -> RestoreRequir
 
 def remembered(known: Verification) -> Verdict:
     """A verdict of the catalog."""
-    return Verdict(known.verdict, known.reason, restored=known.details.get("restored"))
+    return Verdict(known.verdict, known.why, restored=known.details.get("restored"))
 
 
-def _about(subject: Subject, db: str) -> dict[str, object]:
+def _about(subject: BackupToVerify, db: str) -> dict[str, object]:
     if isinstance(subject, Entry):
         known = subject.manifest.summary() if subject.manifest else {}
         return {**known, "id": subject.id, "path": subject.path, "database": subject.database}
     return {"id": None, "path": subject.path, "database": db, "format": subject.format}
 
 
-def report(verdict: Verdict | None, subject: Subject, db: str, checked_at: str | None) -> dict[str, object]:
+def report(verdict: Verdict | None, subject: BackupToVerify, db: str, checked_at: str | None) -> dict[str, object]:
     """The values of a module's result. No verdict: check mode found nothing against the backup."""
     about = _about(subject, db)
     name = str(about["id"] or about["path"])
@@ -241,7 +241,7 @@ def report(verdict: Verdict | None, subject: Subject, db: str, checked_at: str |
         return {
             "backup": about,
             "verdict": None,
-            "reason": text,
+            "why": text,
             "checked_at": None,
             "findings": [],
             "msg": f"{name} would be verified. {text}",
@@ -251,9 +251,9 @@ def report(verdict: Verdict | None, subject: Subject, db: str, checked_at: str |
     return {
         "backup": about,
         "verdict": verdict.verdict,
-        "reason": verdict.reason,
+        "why": verdict.why,
         "checked_at": checked_at,
         "findings": [each.as_dict() for each in findings],
-        "msg": f"{name} is {verdict.verdict}. {verdict.reason}",
+        "msg": f"{name} is {verdict.verdict}. {verdict.why}",
         **verdict.as_dict(),
     }

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .._charts import Chart, Part, ranked, stack
+from .._charts import BarPart, Chart, ranked, stack
 from .._text import percent
-from .section import Column, Data, Facts, SectionPage, Tile, Trend, gauge
+from .section import Data, Facts, OverviewColumn, SectionPage, Tile, TrendChart, gauge
 
 
 def _facts(data: Data) -> dict[str, Any]:
@@ -29,7 +29,9 @@ def _tiles(facts: Facts) -> Iterator[Tile]:
 
 def _charts(data: Data) -> Iterator[Chart | None]:
     total = float(data.get("usable_connections") or 0)
-    parts = [Part(str(each["state"]), each["sessions"], f"{each['sessions']:,}") for each in data.get("by_state") or []]
+    parts = [
+        BarPart(str(each["state"]), each["sessions"], f"{each['sessions']:,}") for each in data.get("by_state") or []
+    ]
     free = max(0, round(total - sum(part.size for part in parts)))
     yield stack(f"Connections by state, of {total:,.0f}", parts, total, f"free {free:,}")
     counted = sorted(data.get("by_user") or [], key=lambda each: -each["sessions"])
@@ -54,9 +56,9 @@ SECTION = SectionPage(
     facts=_facts,
     kept=("connections", "max_connections"),
     tiles=_tiles,
-    overview=[Column("Connections", lambda facts: percent(facts["connections_ratio"]))],
+    overview=[OverviewColumn("Connections", lambda facts: percent(facts["connections_ratio"]))],
     charts=_charts,
-    trend=Trend("connections", "Connections over time", lambda value: f"{value:,.0f}", "max_connections"),
+    trend=TrendChart("connections", "Connections over time", lambda value: f"{value:,.0f}", "max_connections"),
     metrics=[
         gauge("connections", "Sessions of clients.", "connections"),
         gauge("max_connections", "The setting max_connections.", "max_connections"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...module_utils._units import human_duration
 from .._text import text
-from .section import Column, Data, Facts, SectionPage, Tile, gauge
+from .section import Data, Facts, OverviewColumn, SectionPage, Tile, gauge
 
 
 def _facts(data: Data) -> dict[str, Any]:
@@ -34,6 +34,6 @@ SECTION = SectionPage(
     },
     facts=_facts,
     tiles=_tiles,
-    overview=[Column("Last good backup", lambda facts: text("age_s", facts["backup_age_s"]))],
+    overview=[OverviewColumn("Last good backup", lambda facts: text("age_s", facts["backup_age_s"]))],
     metrics=[gauge("backup_age_seconds", "Age of the newest usable backup.", "backup_age_s")],
 )

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...module_utils._units import human_size
-from .._charts import Bar, Bars, bars, ranked
+from .._charts import Bar, BarChart, bars, ranked
 from .._text import percent
-from .section import Column, Data, Facts, Labelled, Metric, SectionPage, Tile, Trend, gauge
+from .section import Data, Facts, LabelledValue, Metric, OverviewColumn, SectionPage, Tile, TrendChart, gauge
 
 
 def _facts(data: Data) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def _tiles(facts: Facts) -> Iterator[Tile]:
         yield Tile("Fullest disk", f"{percent(facts['disk_used_ratio'])} used", free)
 
 
-def _charts(data: Data) -> Iterator[Bars | None]:
+def _charts(data: Data) -> Iterator[BarChart | None]:
     rows = []
     for each in data.get("file_systems") or []:
         kinds = ", ".join(dict.fromkeys(str(held["kind"]) for held in each["holds"]))
@@ -41,7 +41,7 @@ def _charts(data: Data) -> Iterator[Bars | None]:
     yield ranked("WAL retained, by holder", sizes)
 
 
-def _file_systems(data: Data, facts: Facts) -> Iterator[Labelled]:
+def _file_systems(data: Data, facts: Facts) -> Iterator[LabelledValue]:
     for each in data.get("file_systems") or []:
         yield {"holds": ", ".join(sorted({str(held["kind"]) for held in each["holds"]}))}, each["used_ratio"]
 
@@ -57,9 +57,9 @@ SECTION = SectionPage(
     facts=_facts,
     kept=("disk_used_ratio",),
     tiles=_tiles,
-    overview=[Column("Disk used", lambda facts: percent(facts["disk_used_ratio"]))],
+    overview=[OverviewColumn("Disk used", lambda facts: percent(facts["disk_used_ratio"]))],
     charts=_charts,
-    trend=Trend("disk_used_ratio", "Fullest file system over time", percent, 1.0),
+    trend=TrendChart("disk_used_ratio", "Fullest file system over time", percent, 1.0),
     metrics=[
         gauge("disk_used_ratio", "Used share of the server's fullest file system, 0 to 1.", "disk_used_ratio"),
         gauge("disk_free_bytes", "Free space on the server's fullest file system.", "disk_free_bytes"),

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .._charts import Bars, ranked
+from .._charts import BarChart, ranked
 from .section import Data, SectionPage
 
 
-def _charts(data: Data) -> Iterator[Bars | None]:
+def _charts(data: Data) -> Iterator[BarChart | None]:
     rows = [each for each in data.get("most_dead") or [] if each["dead_rows"]]
     yield ranked("Dead rows", [(each["name"], each["dead_rows"], f"{each['dead_rows']:,}") for each in rows])
 

@@ -7,27 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .._charts import MOST_BARS, Bar, Bars, bars
+from .._charts import MOST_BARS, Bar, BarChart, bars
 from .._text import percent
-from .section import Data, Kept, SectionPage
+from .section import Data, HistoryEntry, SectionPage
 
 # A sample of queries is large, and is compared with after days: half of these, which are not thinned, are of one week.
 _APART_S = 6 * 3600
 _MOST = 60
 
 
-def _charts(data: Data) -> Iterator[Bars | None]:
+def _charts(data: Data) -> Iterator[BarChart | None]:
     found = [each for each in data.get("queries") or [] if each.get("time_ratio") is not None][:MOST_BARS]
     texts = [(" ".join(str(each.get("query") or "").split()), each["time_ratio"]) for each in found]
     yield bars("Share of total query time", [Bar(query, share, percent(share)) for query, share in texts])
 
 
-def _history(data: Data) -> Kept | None:
+def _history(data: Data) -> HistoryEntry | None:
     sample = data.get("sample")
     if not sample:
         return None
     scope = sample.get("scope")
-    return Kept(f"query_performance_{scope}" if scope else "query_performance", sample, _APART_S, _MOST)
+    return HistoryEntry(f"query_performance_{scope}" if scope else "query_performance", sample, _APART_S, _MOST)
 
 
 SECTION = SectionPage(

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...module_utils._units import human_duration, human_size
-from .._charts import Bars, ranked
+from .._charts import BarChart, ranked
 from .._text import NOTHING, text
-from .section import Column, Data, Facts, SectionPage, Tile, Trend, gauge
+from .section import Data, Facts, OverviewColumn, SectionPage, Tile, TrendChart, gauge
 
 
 def _facts(data: Data) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _told(size: Any, age: Any) -> str:
     return human_size(size) + ("" if age is None else f", {human_duration(age)}")
 
 
-def _charts(data: Data) -> Iterator[Bars | None]:
+def _charts(data: Data) -> Iterator[BarChart | None]:
     lags = [each for each in data.get("replicas") or [] if each.get("replayed_lag_bytes") is not None]
     rows = [(each, each["replayed_lag_bytes"], each.get("replayed_lag_s")) for each in lags]
     yield ranked(
@@ -81,9 +81,9 @@ SECTION = SectionPage(
     facts=_facts,
     kept=("lag_bytes",),
     tiles=_tiles,
-    overview=[Column("Lag", _cell)],
+    overview=[OverviewColumn("Lag", _cell)],
     charts=_charts,
-    trend=Trend("lag_bytes", "Largest lag over time", human_size),
+    trend=TrendChart("lag_bytes", "Largest lag over time", human_size),
     metrics=[
         gauge("replicas", "Replicas that are connected to this server.", "replica_count"),
         gauge("replication_lag_bytes", "The largest lag of a replica, or that of this standby.", "lag_bytes"),

@@ -13,7 +13,7 @@ from .._charts import Chart
 
 Data = Mapping[str, Any]
 Facts = Mapping[str, Any]
-Labelled = tuple[Mapping[str, object], object]
+LabelledValue = tuple[Mapping[str, object], object]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Column:
+class OverviewColumn:
     """A column of the overview of all hosts: its heading and the cell of a host. `kind` is its class in the CSS."""
 
     heading: str
@@ -36,7 +36,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Trend:
+class TrendChart:
     """A fact over time: its title, how to write a value, and what the top of the chart is, a fact or a number."""
 
     fact: str
@@ -51,12 +51,12 @@ class Metric:
 
     name: str
     help: str
-    samples: Callable[[Data, Facts], Iterable[Labelled]]
+    samples: Callable[[Data, Facts], Iterable[LabelledValue]]
     kind: str = "gauge"
 
 
 @dataclass(frozen=True)
-class Kept:
+class HistoryEntry:
     """A sample for the history of another playbook.
 
     Attributes:
@@ -96,11 +96,11 @@ class SectionPage:
     facts: Callable[[Data], dict[str, Any]] = lambda data: {}
     kept: Sequence[str] = ()
     tiles: Callable[[Facts], Iterator[Tile]] = lambda facts: iter(())
-    overview: Sequence[Column] = ()
+    overview: Sequence[OverviewColumn] = ()
     charts: Callable[[Data], Iterator[Chart | None]] = lambda data: iter(())
-    trend: Trend | None = None
+    trend: TrendChart | None = None
     metrics: Sequence[Metric] = ()
-    history: Callable[[Data], Kept | None] = lambda data: None
+    history: Callable[[Data], HistoryEntry | None] = lambda data: None
 
 
 def gauge(name: str, text: str, fact: str) -> Metric:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .._charts import MOST_BARS, Bar, Bars, bars
+from .._charts import MOST_BARS, Bar, BarChart, bars
 from .._text import NOTHING, percent, text
-from .section import Column, Data, Facts, Metric, SectionPage, Tile, counter, gauge
+from .section import Data, Facts, Metric, OverviewColumn, SectionPage, Tile, counter, gauge
 
 _WRAPAROUND = 2_000_000_000
 
@@ -31,7 +31,7 @@ def _version(facts: Facts) -> str:
     return str(facts["version"] or "").split(" ", maxsplit=1)[0]
 
 
-def _charts(data: Data) -> Iterator[Bars | None]:
+def _charts(data: Data) -> Iterator[BarChart | None]:
     rows = sorted(data.get("databases") or [], key=lambda each: -(each.get("freeze_age") or 0))[:MOST_BARS]
     ages = [(each["name"], each.get("freeze_age") or 0) for each in rows]
     title = f"Age of the oldest rows, of {_WRAPAROUND:,} transactions"
@@ -48,7 +48,7 @@ SECTION = SectionPage(
     kept=("cache_hit_ratio", "deadlocks"),
     tiles=_tiles,
     overview=[
-        Column(
+        OverviewColumn(
             "PostgreSQL", lambda facts: f"{_version(facts)} {facts['role']}" if facts["version"] else NOTHING, "short"
         )
     ],

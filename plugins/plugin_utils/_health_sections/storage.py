@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...module_utils._units import human_size
-from .._charts import Bars, ranked
+from .._charts import BarChart, ranked
 from .._text import text
-from .section import Column, Data, Facts, Kept, Metric, SectionPage, Tile, Trend, gauge
+from .section import Data, Facts, HistoryEntry, Metric, OverviewColumn, SectionPage, Tile, TrendChart, gauge
 
 
 def _facts(data: Data) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def _tiles(facts: Facts) -> Iterator[Tile]:
         yield Tile("Databases", human_size(facts["databases_size_bytes"]), "in total")
 
 
-def _charts(data: Data) -> Iterator[Bars | None]:
+def _charts(data: Data) -> Iterator[BarChart | None]:
     for key, title, name, size in (
         ("databases", "Databases by size", "name", "size_bytes"),
         ("tables", "Largest tables, with indexes and TOAST", "identity", "total_bytes"),
@@ -32,8 +32,8 @@ def _charts(data: Data) -> Iterator[Bars | None]:
         yield ranked(title, [(each[name], each[size], human_size(each[size])) for each in rows])
 
 
-def _history(data: Data) -> Kept | None:
-    return Kept("storage", data["sample"]) if data.get("sample") else None
+def _history(data: Data) -> HistoryEntry | None:
+    return HistoryEntry("storage", data["sample"]) if data.get("sample") else None
 
 
 SECTION = SectionPage(
@@ -48,9 +48,9 @@ SECTION = SectionPage(
     facts=_facts,
     kept=("databases_size_bytes",),
     tiles=_tiles,
-    overview=[Column("Databases", lambda facts: text("size_bytes", facts["databases_size_bytes"]))],
+    overview=[OverviewColumn("Databases", lambda facts: text("size_bytes", facts["databases_size_bytes"]))],
     charts=_charts,
-    trend=Trend("databases_size_bytes", "Size of all databases over time", human_size),
+    trend=TrendChart("databases_size_bytes", "Size of all databases over time", human_size),
     metrics=[
         gauge("databases_size_bytes", "Size of all databases together.", "databases_size_bytes"),
         Metric(

@@ -43,10 +43,10 @@ def test_backups_are_listed_by_database_newest_first_with_what_is_known_of_them(
     assert second["id"] == new.name
     assert 7200 <= second["age_s"] < 7300
     assert (second["state"], second["why"], second["size_bytes"]) == ("complete", "", 1024)
-    assert (second["verdict"], second["verified_at"], second["verdict_reason"]) == (None, None, None)
+    assert (second["verdict"], second["verified_at"], second["verdict_why"]) == (None, None, None)
     assert second["fingerprint"]["tables"] == 3
     assert not {"files", "source"} & second.keys()
-    assert (third["verdict"], third["verified_at"], third["verdict_reason"]) == (
+    assert (third["verdict"], third["verified_at"], third["verdict_why"]) == (
         "verified",
         to_rfc3339(verified_at),
         "by a test",

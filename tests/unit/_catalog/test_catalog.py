@@ -411,7 +411,7 @@ def test_a_clock_that_was_wrong_hides_no_later_verdict(catalog: Catalog) -> None
     assert len(list(Path(entry.path, "verifications").iterdir())) == 5
 
 
-RECORD = {"schema_version": 1, "verdict": "verified", "checked_at": "2026-03-02T00:00:00Z", "reason": ""}
+RECORD = {"schema_version": 1, "verdict": "verified", "checked_at": "2026-03-02T00:00:00Z", "why": ""}
 TORN = [
     b"",
     b"{",

@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._kube.scratch_pod import (
     ScratchPodOptions,
-    Work,
+    ScratchPodWork,
     manifest,
 )
 
@@ -28,7 +28,7 @@ def server(volume: dict[str, Any] | None = None, mount: dict[str, Any] | None = 
 
 
 def made(pod: dict[str, Any], path: str = "/backups/x", space: int | None = None, **wanted: Any) -> Any:
-    return manifest(pod, "postgres", Work(path, space), ScratchPodOptions(**wanted), 300)
+    return manifest(pod, "postgres", ScratchPodWork(path, space), ScratchPodOptions(**wanted), 300)
 
 
 def volumes(pod: Any) -> dict[str, Any]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.godel.postgres_runbook.plugins.action import restore_procedure as action
+from ansible_collections.godel.postgres_runbook.plugins.doc_fragments.kubernetes import ModuleDocFragment
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._errors import InvalidInput
 from ansible_collections.godel.postgres_runbook.plugins.modules import (
     pg_backup,
     pg_database_swap,
     pg_restore,
+    restore_procedure,
     workload_scale,
 )
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _option_names
@@ -90,3 +93,35 @@ def test_what_cannot_be_understood_is_refused(wrong: dict[str, Any]) -> None:
 
 def test_the_keys_of_an_application_that_a_role_takes_are_those_that_the_action_takes() -> None:
     assert set(_option_names._APPLICATION) == set(action.OWN.options["application"]["options"])
+
+
+def without_texts(options: dict[str, Any]) -> dict[str, Any]:
+    """Documented options, or a spec, by what both say."""
+    found = {
+        name: {**option, "options": option.get("suboptions", option.get("options"))} for name, option in options.items()
+    }
+    return {
+        name: {
+            **{
+                key: option[key]
+                for key in ("type", "elements", "choices", "default", "aliases", "required")
+                if key in option
+            },
+            "keys": without_texts(option["options"] or {}),
+        }
+        for name, option in found.items()
+    }
+
+
+DOCUMENTED = yaml.safe_load(restore_procedure.DOCUMENTATION)["options"]
+
+
+def test_the_options_are_documented_as_the_action_takes_them() -> None:
+    assert without_texts(DOCUMENTED) == without_texts(action.OWN.options)
+
+
+def test_the_cluster_of_an_application_is_documented_as_that_of_the_database() -> None:
+    fragment = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]["kubernetes"]["suboptions"]
+    cluster = {name: fragment[name] for name in action._CLUSTER}
+    documented = DOCUMENTED["application"]["suboptions"]
+    assert without_texts({name: documented[name] for name in cluster}) == without_texts(cluster)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _command_line
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._command_line import Inventory, Ours, ours
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._command_line import CollectionRun, Inventory, ours
 from tests.conftest import ROOT
 
 GROUPS = {"all": ["db1", "db2", "web1"], "postgres": ["db1", "db2"], "web": ["web1"], "retired": [], "ungrouped": []}
@@ -70,7 +70,7 @@ def test_a_limit_has_to_leave_a_host() -> None:
 
 @pytest.mark.parametrize(("chosen", "skipped"), [([], []), (["daily", "always"], []), (["all"], ["monthly"])])
 def test_tags_that_are_there_are_fine(chosen: list[str], skipped: list[str]) -> None:
-    assert not _command_line.wrong_tags(Ours(["maintenance"]), chosen, skipped)
+    assert not _command_line.wrong_tags(CollectionRun(["maintenance"]), chosen, skipped)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_tags_that_are_there_are_fine(chosen: list[str], skipped: list[str]) -> 
     ],
 )
 def test_a_tag_that_chooses_nothing_is_told(playbook: str, chosen: list[str], skipped: list[str], said: str) -> None:
-    assert said in _command_line.wrong_tags(Ours([playbook]), chosen, skipped)
+    assert said in _command_line.wrong_tags(CollectionRun([playbook]), chosen, skipped)
 
 
 def test_a_run_of_our_playbooks_alone_is_known(tmp_path: Path) -> None:
     by_path = str(ROOT / "playbooks" / "backup.yml")
-    assert ours([by_path, "godel.postgres_runbook.restore"], load) == Ours(["backup", "restore"])
+    assert ours([by_path, "godel.postgres_runbook.restore"], load) == CollectionRun(["backup", "restore"])
     assert ours(["godel.postgres_runbook.nothing"], load) is None
     nightly = tmp_path / "nightly.yml"
     nightly.write_text(
@@ -106,7 +106,7 @@ def test_a_run_of_our_playbooks_alone_is_known(tmp_path: Path) -> None:
     more = tmp_path / "more.yml"
     more.write_text("- ansible.builtin.import_playbook: godel.postgres_runbook.maintenance\n  tags: slow,late\n")
     run = ours([str(nightly)], load)
-    assert run == Ours(["backup", "maintenance"], frozenset({"nightly", "slow", "late"}))
+    assert run == CollectionRun(["backup", "maintenance"], frozenset({"nightly", "slow", "late"}))
     assert run is not None
     assert run.all_tags == {"nightly", "slow", "late", "daily", "weekly", "monthly"}
     assert run.roles >= {"backup", "maintenance", "vacuum", "reindex", "backup_verify"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _health_fleet, _health_page, _prometheus
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._charts import Bar, Chart, Part, bars, stack
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._charts import Bar, BarPart, Chart, bars, stack
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._charts import line as line_over_time
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health import HostHealth, build
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health_findings import command
@@ -155,9 +155,9 @@ def test_a_bar_never_leaves_its_track_and_every_figure_is_a_text() -> None:
 
 
 def test_parts_of_a_bar_lie_side_by_side_and_end_where_it_ends() -> None:
-    drawn = drawn_as(stack("T", [Part("a", 50, "50"), Part("b", 80, "80")], 100, "free 0"))
+    drawn = drawn_as(stack("T", [BarPart("a", 50, "50"), BarPart("b", 80, "80")], 100, "free 0"))
     assert re.findall(r'x="([\d.]+)%" width="([\d.]+)%"', drawn) == [("0.00", "50.00"), ("50.00", "50.00")]
-    assert stack("T", [], 10, "") is stack("T", [Part("a", 1, "1")], 0, "") is None
+    assert stack("T", [], 10, "") is stack("T", [BarPart("a", 1, "1")], 0, "") is None
 
 
 def test_a_line_stays_in_its_picture_even_when_nothing_changes() -> None:

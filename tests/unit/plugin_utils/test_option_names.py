@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _specs
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._option_names import Given, examine, wrong_keys
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._option_names import (
+    GivenVariables,
+    examine,
+    wrong_keys,
+)
 from tests.conftest import ROOT
 
 INVENTORY = {"postgres_db": "app", "postgres_backup_dir": "/backups", "inventory_hostname": "db1", "groups": {}}
@@ -17,7 +21,7 @@ INVENTORY = {"postgres_db": "app", "postgres_backup_dir": "/backups", "inventory
 
 def errors(role: str, variables: Mapping[str, Any], **where: Any) -> str:
     """The errors for variables beside those of an inventory."""
-    return " ".join(examine(role, Given({**INVENTORY, **variables}, **where)).errors)
+    return " ".join(examine(role, GivenVariables({**INVENTORY, **variables}, **where)).errors)
 
 
 @pytest.mark.parametrize("role", sorted(_specs.options()))
@@ -29,7 +33,7 @@ def test_no_option_and_no_file_of_the_collection_is_taken_for_a_mistake(role: st
             found = re.findall(prefix, path.read_text())
             names.update(dict.fromkeys(name for name in found if not name.endswith("_result")))
     for where in ({}, {"command_line": names}, {"to_role": names}):
-        found = examine(role, Given(names, **where))
+        found = examine(role, GivenVariables(names, **where))
         assert (found.errors, found.warnings) == ([], [])
 
 
@@ -77,7 +81,7 @@ def test_what_an_option_refers_to_is_the_users_own() -> None:
 
 def test_an_unknown_name_of_the_role_gets_a_warning_in_an_inventory() -> None:
     found = examine(
-        "backup", Given({**INVENTORY, "backup_dir": "/x", "storage_path": "", "backup_taken": {"changed": 1}})
+        "backup", GivenVariables({**INVENTORY, "backup_dir": "/x", "storage_path": "", "backup_taken": {"changed": 1}})
     )
     [warning] = found.warnings
     assert "'backup_dir'" in warning
@@ -85,7 +89,7 @@ def test_an_unknown_name_of_the_role_gets_a_warning_in_an_inventory() -> None:
 
 
 def test_an_option_of_another_role_on_the_command_line_gets_a_warning() -> None:
-    given = Given({**INVENTORY, "backup_verify_backup": "x"}, ["backup_verify_backup"])
+    given = GivenVariables({**INVENTORY, "backup_verify_backup": "x"}, ["backup_verify_backup"])
     [warning] = examine("restore", given, {"restore"}).warnings
     assert "Did you mean restore_backup?" in warning
     assert not examine("restore", given, {"restore", "backup_verify"}).warnings

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import About, build
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._report import ReportHeader, build
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._text import label, labels, text
 from tests.conftest import ROOT
 
@@ -58,7 +58,7 @@ def finding(severity: str, **over: Any) -> dict[str, Any]:
 
 def rendered(result: dict[str, Any], columns: dict[str, list[str]] | None = None, **over: str) -> dict[str, str]:
     """The three texts of a result."""
-    found = build(result, About(**{**WHOSE, **over}), columns)
+    found = build(result, ReportHeader(**{**WHOSE, **over}), columns)
     return {"json": found.as_json(), "md": found.as_markdown(), "html": found.as_html()}
 
 
@@ -246,7 +246,7 @@ def test_a_page_loads_nothing_and_forbids_it() -> None:
     ids=["none", "skipped", "unreachable"],
 )
 def test_a_report_of_nothing_is_critical(result: dict[str, Any]) -> None:
-    report = build(result, About(**WHOSE))
+    report = build(result, ReportHeader(**WHOSE))
     assert report.severity == "critical"
     assert [each["severity"] for each in report.findings] == ["critical"]
 

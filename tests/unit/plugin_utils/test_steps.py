@@ -6,13 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import Failure, ProcedureFailed, Step, run
+from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._steps import (
+    ProcedureFailed,
+    Step,
+    StepFailed,
+    run,
+)
 
 
 class Recorder:
     """Makes steps that write down what is done and undone; those in `fails` fail."""
 
-    def __init__(self, *fails: str, error: type[BaseException] = Failure) -> None:
+    def __init__(self, *fails: str, error: type[BaseException] = StepFailed) -> None:
         self.fails = fails
         self.error = error
         self.log: list[str] = []

@@ -19,7 +19,7 @@ PAGE = """
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils import _health_fleet, _health_page, _report
 from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._health import build
 host = build("db1", {}, now="2026-02-06T03:04:05Z")
-report = _report.build({"msg": "Done."}, _report.About("backup", "Backup", "db1", "app", "now"))
+report = _report.build({"msg": "Done."}, _report.ReportHeader("backup", "Backup", "db1", "app", "now"))
 for text in (_health_page.texts(host)["html"], _health_page.texts(host)["md"], _health_fleet.texts([host], "now")["html"],
              _health_fleet.texts([host], "now")["md"], report.as_html(), report.as_markdown()):
     assert "db1" in text

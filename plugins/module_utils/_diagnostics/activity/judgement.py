@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..._findings import SEVERITIES, Finding
-from ..._postgres.procedures import Procedure, running
+from ..._postgres.procedures import RunningProcedure, running
 from ..._units import counted, human_duration
 from .blocking import PREPARED
 from .facts import ActivityFacts, ActivityPlan, who
@@ -177,7 +177,7 @@ def _procedures(facts: ActivityFacts, plan: ActivityPlan) -> Iterator[Finding]:
         yield procedure_finding(each, plan.procedure_warning_s)
 
 
-def procedure_finding(procedure: Procedure, limit_s: float) -> Finding:
+def procedure_finding(procedure: RunningProcedure, limit_s: float) -> Finding:
     """One procedure that runs: information, and a warning when it takes longer than any should."""
     message, severity, remedy = f"{procedure}.", "info", ""
     if procedure.age_s is not None and procedure.age_s > limit_s:
@@ -262,5 +262,5 @@ def pooler(facts: ActivityFacts) -> dict[str, object]:
         "detected": bool(facts.through_pooler or facts.sums["pooled"]),
         "this_connection": facts.through_pooler,
         "sessions": facts.sums["pooled"],
-        "reason": how,
+        "why": how,
     }

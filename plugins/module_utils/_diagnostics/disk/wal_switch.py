@@ -27,14 +27,14 @@ class Switch:
         ended: its name; None when it was left alone.
         current: the file that is written now. In check mode the same as `ended`.
         written_bytes: what the file had.
-        reason: why, or why not.
+        why: why, or why not.
     """
 
     due: bool
     ended: str | None
     current: str
     written_bytes: int
-    reason: str
+    why: str
 
 
 def switch(session: Session, *, force: bool, rehearsal: bool) -> Switch:
@@ -52,18 +52,16 @@ def switch(session: Session, *, force: bool, rehearsal: bool) -> Switch:
             remedy="Run it on the primary.",
         )
     if at.archive_mode == "off" and not force:
-        reason = f"A switch has no use because nothing is archived here (archive_mode is off). {SWITCH_ADVICE}"
-        return Switch(False, None, at.file, at.written_bytes, reason)
+        why = f"A switch has no use because nothing is archived here (archive_mode is off). {SWITCH_ADVICE}"
+        return Switch(False, None, at.file, at.written_bytes, why)
     written = human_size(at.written_bytes)
     if at.written_bytes <= IDLE_BYTES and not force:
-        reason = f"Since the last switch the server has written no more than an idle server does ({written})."
-        return Switch(False, None, at.file, at.written_bytes, reason)
-    reason = f"{at.file} has {written}."
+        why = f"Since the last switch the server has written no more than an idle server does ({written})."
+        return Switch(False, None, at.file, at.written_bytes, why)
+    why = f"{at.file} has {written}."
     if rehearsal:
-        return Switch(True, at.file, at.file, at.written_bytes, reason)
+        return Switch(True, at.file, at.file, at.written_bytes, why)
     session.execute(sql.WAL_SWITCH)
     after = session.query(sql.WAL_POSITION)[0]
     # Right after another switch the server has nothing to do.
-    return Switch(
-        after.file != at.file, at.file if after.file != at.file else None, after.file, at.written_bytes, reason
-    )
+    return Switch(after.file != at.file, at.file if after.file != at.file else None, after.file, at.written_bytes, why)

@@ -53,7 +53,7 @@ class DiskForecast:
         full_at: when the space is used up if it goes on so; None when it does not grow, or not within ten years.
         full_at_earliest: by the upper limit of the growth.
         full_at_latest: by the lower limit of the growth; None when that is no growth.
-        reason: why there is no date; empty when there is one.
+        why: why there is no date; empty when there is one.
     """
 
     samples: int
@@ -62,7 +62,7 @@ class DiskForecast:
     full_at: datetime | None = None
     full_at_earliest: datetime | None = None
     full_at_latest: datetime | None = None
-    reason: str = ""
+    why: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """For a module's result."""
@@ -82,7 +82,7 @@ class DiskForecast:
             "full_at": told(self.full_at),
             "full_at_earliest": told(self.full_at_earliest),
             "full_at_latest": told(self.full_at_latest),
-            "why": self.reason,
+            "why": self.why,
         }
 
 
@@ -112,16 +112,16 @@ def forecast(
 ) -> DiskForecast:
     """When `free_bytes` are used up by what has grown as the points say, oldest first."""
     span_s = (points[-1][0] - points[0][0]).total_seconds() if points else 0.0
-    found, reason = trend(points, min_span_s)
+    found, why = trend(points, min_span_s)
     if found is None:
-        return DiskForecast(len(points), span_s, reason=reason)
+        return DiskForecast(len(points), span_s, why=why)
     if free_bytes is None:
-        return DiskForecast(len(points), span_s, found, reason="Free space is unknown.")
+        return DiskForecast(len(points), span_s, found, why="Free space is unknown.")
     likely = _full(free_bytes, found.per_day, now)
     if found.per_day <= 0:
-        reason = "It does not grow."
+        why = "It does not grow."
     elif likely is None:
-        reason = f"It will take more than {_FAR_DAYS / 365:.0f} years."
+        why = f"It will take more than {_FAR_DAYS / 365:.0f} years."
     return DiskForecast(
         samples=len(points),
         span_s=span_s,
@@ -129,7 +129,7 @@ def forecast(
         full_at=likely,
         full_at_earliest=_full(free_bytes, found.highest, now) if likely else None,
         full_at_latest=_full(free_bytes, found.lowest, now) if likely else None,
-        reason=reason,
+        why=why,
     )
 
 

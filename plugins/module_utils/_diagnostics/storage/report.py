@@ -75,7 +75,7 @@ class DatabaseSize:
 
 
 @dataclass(frozen=True)
-class Sample:
+class StorageSample:
     """The sizes at one time. `free_bytes` and `total_bytes` are those of the file system, None if not known."""
 
     collected_at: datetime
@@ -106,7 +106,7 @@ class StorageReport:
     tables: list[dict[str, object]]
     table_count: int
     tablespaces: list[dict[str, object]]
-    sample: Sample
+    sample: StorageSample
     forecast: DiskForecast
     basis: str
     findings: list[Finding]
@@ -155,7 +155,7 @@ def collect(session: Session, plan: StoragePlan, now: datetime) -> StorageReport
         if row.size_bytes is not None:  # two names that cannot be read may look the same
             sizes[row.name] = sizes.get(row.name, 0) + int(row.size_bytes)
     space = plan.space
-    sample = Sample(now, sizes, space.free_bytes if space else None, space.total_bytes if space else None)
+    sample = StorageSample(now, sizes, space.free_bytes if space else None, space.total_bytes if space else None)
     earlier, ignored = read_history(plan.history, now)
     samples = [*earlier, sample]
     points, basis = _points(samples)
@@ -184,16 +184,18 @@ def collect(session: Session, plan: StoragePlan, now: datetime) -> StorageReport
     )
 
 
-def read_history(history: Sequence[Mapping[str, Any]], now: datetime) -> tuple[list[Sample], int]:
+def read_history(history: Sequence[Mapping[str, Any]], now: datetime) -> tuple[list[StorageSample], int]:
     """The samples that are of use, oldest first, one for each time, and how many are not."""
-    samples: dict[datetime, Sample] = {}
+    samples: dict[datetime, StorageSample] = {}
     ignored = 0
     for each in history:
         try:
             at = from_rfc3339(str(each["collected_at"]))
             databases = {str(name): int(size) for name, size in dict(each.get("databases") or {}).items()}
             free, total = each.get("free_bytes"), each.get("total_bytes")
-            sample = Sample(at, databases, None if free is None else int(free), None if total is None else int(total))
+            sample = StorageSample(
+                at, databases, None if free is None else int(free), None if total is None else int(total)
+            )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             ignored += 1
             continue
@@ -204,7 +206,7 @@ def read_history(history: Sequence[Mapping[str, Any]], now: datetime) -> tuple[l
     return [samples[at] for at in sorted(samples)], ignored
 
 
-def _points(samples: Sequence[Sample]) -> tuple[list[tuple[datetime, float]], str]:
+def _points(samples: Sequence[StorageSample]) -> tuple[list[tuple[datetime, float]], str]:
     """What grows: the used part of the disk, or, while that is unknown, the databases."""
     used = [each for each in samples if each.free_bytes is not None]
     if samples[-1].free_bytes is not None and len(used) >= len(samples) / 2 and len(used) > 2:
@@ -220,7 +222,7 @@ def _points(samples: Sequence[Sample]) -> tuple[list[tuple[datetime, float]], st
     ], "databases"
 
 
-def _growth(samples: Sequence[Sample], name: str, min_span_s: float) -> int | None:
+def _growth(samples: Sequence[StorageSample], name: str, min_span_s: float) -> int | None:
     points = [(each.collected_at, float(each.databases[name])) for each in samples if name in each.databases]
     found, _reason = trend(points, min_span_s)
     return round(found.per_day) if found else None
@@ -255,7 +257,7 @@ def _notes(
 
 
 def _judge(
-    databases: Sequence[DatabaseSize], prediction: DiskForecast, plan: StoragePlan, sample: Sample, now: datetime
+    databases: Sequence[DatabaseSize], prediction: DiskForecast, plan: StoragePlan, sample: StorageSample, now: datetime
 ) -> list[Finding]:
     findings = []
     if prediction.full_at is not None:
@@ -317,4 +319,4 @@ def describe(report: StorageReport) -> str:
         return (
             f"{text} At this rate the disk is full on {report.forecast.full_at:%Y-%m-%d} ({_range(report.forecast)})."
         )
-    return f"{text} No date can be predicted for the disk to fill up. {report.forecast.reason}"
+    return f"{text} No date can be predicted for the disk to fill up. {report.forecast.why}"

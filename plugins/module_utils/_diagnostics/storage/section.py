@@ -27,7 +27,7 @@ def _configure(plan: StoragePlan, options: Mapping[str, Any]) -> StoragePlan:
 
 def _collect(visit: Visit, plan: StoragePlan) -> StorageReport:
     report = visit.ask(lambda session: _read(session, visit, plan))
-    return report if plan.history else replace(report, forecast=replace(report.forecast, reason=_NO_HISTORY))
+    return report if plan.history else replace(report, forecast=replace(report.forecast, why=_NO_HISTORY))
 
 
 def _read(session: Session, visit: Visit, plan: StoragePlan) -> StorageReport:

@@ -150,7 +150,7 @@ def terminate(
         signalled = frozenset(each.pid for each in chosen)
         done = [replace(each, outcome=plan.expected(each.active)) if each.chosen else each for each in found]
     else:
-        work = _Work(session, plan, values, clock)
+        work = _TerminateRun(session, plan, values, clock)
         outcomes = work.end(chosen) if chosen else {}
         signalled = frozenset(work.cancelled | work.terminated)
         done = [_with(each, outcomes) for each in found]
@@ -218,7 +218,7 @@ def _not_found(found: Sequence[TerminateCandidate], names: Iterable[SessionName]
 
 
 @dataclass
-class _Work:
+class _TerminateRun:
     """One run, and the sessions that were signalled in it."""
 
     session: Session

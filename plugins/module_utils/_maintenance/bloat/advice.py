@@ -41,12 +41,12 @@ class Thresholds:
 
 
 def advise(relation: Relation, limits: Thresholds) -> Relation:
-    """The relation with a recommendation and its reason.
+    """The relation with a recommendation, and why.
 
     A VACUUM comes before a rewrite: what is dead becomes free, and may be enough.
     """
     what, why = _recommend(relation, limits)
-    return replace(relation, recommendation=what, reason=why)
+    return replace(relation, recommendation=what, why=why)
 
 
 def _recommend(relation: Relation, limits: Thresholds) -> tuple[str, str]:
@@ -102,5 +102,5 @@ def finding(relation: Relation, limits: Thresholds) -> Finding | None:
         severity = "critical" if share > _FREEZE_CRITICAL else "warning" if share > _FREEZE_WARNING else "info"
     elif relation.recommendation == "vacuum":
         check, value, threshold = "dead_tuples", round(_dead_share(relation), 4), limits.min_dead_ratio
-    message = f"{subject}: {relation.reason}"
+    message = f"{subject}: {relation.why}"
     return Finding(check, severity, subject, value, threshold, message, _REMEDIES[relation.recommendation])

@@ -32,7 +32,7 @@ _LOST = "the server has counted no activity of it since its statistics were rese
 
 
 @dataclass(frozen=True)
-class Figures:
+class RewriteFigures:
     """What a rewrite is reckoned from, beside the relation itself.
 
     Attributes:
@@ -80,7 +80,7 @@ class Estimate:
     """A relation with the estimate of its bloat, and what to measure it with."""
 
     relation: Relation
-    figures: Figures
+    figures: RewriteFigures
     table_oid: int
     table_rows: float | None = None
     table_dead: float = 0.0
@@ -105,7 +105,7 @@ def heap(row: Any, page_size: int) -> Estimate:
     rows = _rows(row)
     size = layout.row_size(columns, some_dropped=dropped > 0) if known else None
     exact = all(column.length >= 0 and not column.null_share for column in columns)
-    figures = Figures(
+    figures = RewriteFigures(
         page_size,
         rows,
         float(row.dead_tuples or 0),
@@ -128,7 +128,7 @@ def heap(row: Any, page_size: int) -> Estimate:
     return Estimate(_examine_heap(relation, figures, row), figures, row.table_oid)
 
 
-def _examine_heap(relation: Relation, figures: Figures, row: Any) -> Relation:
+def _examine_heap(relation: Relation, figures: RewriteFigures, row: Any) -> Relation:
     if relation.size_bytes == 0:
         return replace(relation, bloat_bytes=0, bloat_ratio=0.0, method="estimate", confidence="high")
     if relation.kind == "toast":
@@ -173,7 +173,7 @@ def index(row: Any, page_size: int) -> Estimate:
     if row.is_partial:
         rows = float(row.reltuples) if row.reltuples >= 0 else None
     size = layout.entry_size(columns) if known else None
-    figures = Figures(
+    figures = RewriteFigures(
         page_size,
         rows,
         _dead_entries(row),
@@ -196,7 +196,7 @@ def index(row: Any, page_size: int) -> Estimate:
     return Estimate(examined, figures, row.table_oid, table_rows, float(row.dead_tuples or 0))
 
 
-def _examine_index(relation: Relation, figures: Figures, row: Any) -> Relation:
+def _examine_index(relation: Relation, figures: RewriteFigures, row: Any) -> Relation:
     if not row.is_valid:
         return replace(relation, note="The index is invalid: rebuild or drop it.")
     if figures.shape is not None:
@@ -226,7 +226,7 @@ def _examine_index(relation: Relation, figures: Figures, row: Any) -> Relation:
     return _with_doubts(replace(found, live_bytes=live, method="estimate"), doubts)
 
 
-def _unknown(relation: Relation, figures: Figures, row: Any) -> str:
+def _unknown(relation: Relation, figures: RewriteFigures, row: Any) -> str:
     """Why there is no figure for a B-tree; empty when there is one."""
     if figures.rows is None or figures.row_bytes is None:
         return "Statistics of its keys are missing or hidden from this login."
@@ -297,7 +297,9 @@ def _dead_entries(row: Any) -> float:
     return float(row.dead_tuples or 0) * (1 - min(1.0, row.hot_updates / ended) if ended else 1.0)
 
 
-def _with_groups(figures: Figures, row: Any, columns: Sequence[BloatColumn], table_rows: float) -> Figures:
+def _with_groups(
+    figures: RewriteFigures, row: Any, columns: Sequence[BloatColumn], table_rows: float
+) -> RewriteFigures:
     """How often keys repeat. Of several columns it is known only that they repeat no more than each."""
     rows, size = figures.rows or 0.0, figures.row_bytes or 0.0
     if any(each is None for each in row.distincts):
@@ -324,7 +326,7 @@ def _with_groups(figures: Figures, row: Any, columns: Sequence[BloatColumn], tab
     return replace(figures, groups=hoped if certain else tuple(groups), hoped=hoped, certain=certain)
 
 
-def _doubts(row: Any, figures: Figures) -> list[str]:
+def _doubts(row: Any, figures: RewriteFigures) -> list[str]:
     doubts = []
     if figures.locked:
         doubts.append("it is locked exclusively, so its size is from the last VACUUM")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from ..._postgres.connection import Session
 from ..._postgres.statements import compose
 from . import layout, sql
-from .estimate import NOTICEABLE, WIDE_ROW, Estimate, Figures, with_rewritten
+from .estimate import NOTICEABLE, WIDE_ROW, Estimate, RewriteFigures, with_rewritten
 from .layout import Group
 from .pages import SAMPLE_PAGES, Means, names, sample
 from .relation import Relation
@@ -77,7 +77,7 @@ def measure(session: Session, found: Estimate, means: Means, method: str) -> Rel
     )
 
 
-def _live_shares(figures: Figures, leaves: _Leaves) -> tuple[float, float]:
+def _live_shares(figures: RewriteFigures, leaves: _Leaves) -> tuple[float, float]:
     """Which share of the entries is of live rows, at most and at least."""
     if figures.rows is None or _expected(figures) <= 0:
         return 1.0, 1.0
@@ -93,17 +93,17 @@ def _live_shares(figures: Figures, leaves: _Leaves) -> tuple[float, float]:
     return most, least
 
 
-def _is_fixed(figures: Figures) -> bool:
+def _is_fixed(figures: RewriteFigures) -> bool:
     """Whether each entry is of one row, and all have the same size."""
     return figures.exact and figures.row_bytes is not None and not figures.share
 
 
-def _expected(figures: Figures) -> float:
+def _expected(figures: RewriteFigures) -> float:
     """How many entries there are by what is known of the table."""
     return (figures.rows or 0.0) + figures.dead
 
 
-def _entries(figures: Figures, leaves: _Leaves) -> float:
+def _entries(figures: RewriteFigures, leaves: _Leaves) -> float:
     """How many entries there are by what is known of the leaves: at least, if equal keys share them or sizes differ."""
     if leaves.keys:
         return sum(each.keys * each.each for each in leaves.keys)
@@ -170,7 +170,7 @@ def _content(found: Estimate, leaves: _Leaves, live_share: float, *, hoping: boo
     return _Content([Group(live / item, 1, size)], share=False, exact=_is_whole(size))
 
 
-def _entry_bytes(figures: Figures, leaves: _Leaves) -> float:
+def _entry_bytes(figures: RewriteFigures, leaves: _Leaves) -> float:
     """The mean size of an entry, without its line pointer: as the pages show it, unless all have the same size."""
     entries = _expected(figures)
     if figures.row_bytes is not None and (entries <= 0 or _is_fixed(figures)):

@@ -40,7 +40,7 @@ class Relation:
         last_vacuum: RFC 3339, the later of manual and automatic, or None for never. So for the next.
         last_analyze: likewise.
         recommendation: `vacuum`, `reindex`, `repack`, `analyze` or `nothing`.
-        reason: why, in one sentence.
+        why: one sentence.
     """
 
     oid: int
@@ -65,7 +65,7 @@ class Relation:
     last_vacuum: str | None = None
     last_analyze: str | None = None
     recommendation: str = "nothing"
-    reason: str = ""
+    why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""

@@ -18,7 +18,7 @@ from .workers import Worker, workers
 _LOOK_EVERY_S = 0.2
 
 
-class Obstacles:
+class RebuildObstacles:
     """What a rebuild would wait for. Check mode looks, and does not wait."""
 
     def __init__(self, work: WorkLoop, plan: ReindexPlan) -> None:

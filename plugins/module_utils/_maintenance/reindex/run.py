@@ -27,7 +27,7 @@ from . import indexes, leftovers, report, sql
 from .choose import OTHER_LOGIN, IndexRebuild, ReindexCandidates, ReindexPlan, choose
 from .indexes import Index
 from .leftovers import Leftover
-from .obstacles import Obstacles, describe
+from .obstacles import RebuildObstacles, describe
 from .room import IndexRoom
 from .workers import workers
 
@@ -70,7 +70,7 @@ def run(
                          remedy="Wait for it to end, then run this again.")  # fmt: skip
         busy = workers(work.control, work.pids)
         found = work.choose(lambda: choose(work.control, plan, busy)) or ReindexCandidates()
-        room, obstacles = IndexRoom(work.control, target, plan), Obstacles(work, plan)
+        room, obstacles = IndexRoom(work.control, target, plan), RebuildObstacles(work, plan)
         drops = Drop(work, plan, obstacles)
         drops.items = work.do(drops, found.leftovers)
         items = work.do(Rebuild(work, plan, obstacles, room, drops), found.items)
@@ -93,7 +93,7 @@ I = TypeVar("I", bound=_OfIndex)  # noqa: E741
 class _IndexWork(Subject[I]):
     """What dropping and rebuilding an index have in common."""
 
-    def __init__(self, work: WorkLoop, plan: ReindexPlan, obstacles: Obstacles) -> None:
+    def __init__(self, work: WorkLoop, plan: ReindexPlan, obstacles: RebuildObstacles) -> None:
         self.statement_timeout_s = plan.statement_timeout_s
         self.retries = plan.retries
         self._control = work.control
@@ -143,7 +143,7 @@ def _duplicates(index: Index) -> str:
 class Drop(_IndexWork[Leftover]):
     """Drop what interrupted rebuilds have left. `items` are all leftovers, with those of this run."""
 
-    def __init__(self, work: WorkLoop, plan: ReindexPlan, obstacles: Obstacles) -> None:
+    def __init__(self, work: WorkLoop, plan: ReindexPlan, obstacles: RebuildObstacles) -> None:
         """Nothing is done yet."""
         super().__init__(work, plan, obstacles)
         self.items: list[Item[Leftover]] = []
@@ -180,7 +180,9 @@ class Drop(_IndexWork[Leftover]):
 class Rebuild(_IndexWork[IndexRebuild]):
     """Rebuild indexes, and drop at once what a rebuild leaves when it fails or is interrupted."""
 
-    def __init__(self, work: WorkLoop, plan: ReindexPlan, obstacles: Obstacles, room: IndexRoom, drops: Drop) -> None:
+    def __init__(
+        self, work: WorkLoop, plan: ReindexPlan, obstacles: RebuildObstacles, room: IndexRoom, drops: Drop
+    ) -> None:
         """Nothing is done yet."""
         super().__init__(work, plan, obstacles)
         self._room = room

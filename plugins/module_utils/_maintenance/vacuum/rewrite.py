@@ -49,7 +49,7 @@ class _Sum:
 
 
 @dataclass
-class _Examined:
+class _ExaminedTable:
     """A table with its TOAST, by which a rewrite is chosen, and its indexes, which REINDEX can do without the lock."""
 
     own: _Sum = field(default_factory=_Sum)
@@ -60,17 +60,17 @@ def choose(
     session: Session, plan: VacuumPlan, found: Sequence[VacuumTable], explicit: frozenset[int], notes: list[str]
 ) -> list[VacuumItem]:
     """The tables that a rewrite would make smaller, by as much as is asked for; the largest gain first."""
-    sums: dict[tuple[str, str], _Examined] = {}
+    sums: dict[tuple[str, str], _ExaminedTable] = {}
     scope = Scope(
         schemas=sorted({table.schema for table in found}) if explicit or plan.schemas else (),
         tables=[table.title for table in found] if explicit else (),
     )
     for relation in survey(session, scope, measure_budget_s=plan.measure_budget_s, measure_bytes=plan.measure_bytes):
-        examined = sums.setdefault((relation.schema, relation.table), _Examined())
+        examined = sums.setdefault((relation.schema, relation.table), _ExaminedTable())
         (examined.indexes if relation.kind == "index" else examined.own).add(relation)
     items, unknown, indexed = [], [], []
     for table in found:
-        examined = sums.get((table.schema, table.name), _Examined())
+        examined = sums.get((table.schema, table.name), _ExaminedTable())
         own, indexes = examined.own, examined.indexes
         if own.worth(plan, own.bloat_bytes):
             items.append(_item(table, examined, plan, explicit=table.oid in explicit))
@@ -96,7 +96,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _item(table: VacuumTable, examined: _Examined, plan: VacuumPlan, *, explicit: bool) -> VacuumItem:
+def _item(table: VacuumTable, examined: _ExaminedTable, plan: VacuumPlan, *, explicit: bool) -> VacuumItem:
     own, indexes = examined.own, examined.indexes
     share = own.bloat_bytes / own.size_bytes if own.size_bytes else 0.0
     why = f"a rewrite would free about {human_size(own.bloat_bytes)}, {share:.0%} of it"

@@ -74,7 +74,7 @@ def test_the_interval_is_sens_own() -> None:
 )
 def test_why_there_is_no_day(used: list[float], every: timedelta, reason: str) -> None:
     found = forecast(points(*used, every=every), GIB, NOW, HOURS_6)
-    assert reason in found.reason
+    assert reason in found.why
     assert (found.full_at, found.full_at_earliest, found.full_at_latest) == (None, None, None)
 
 
@@ -82,7 +82,7 @@ def test_without_the_free_space_there_is_growth_only() -> None:
     found = forecast(points(0, GIB, 2 * GIB), None, NOW, HOURS_6)
     assert found.trend is not None
     assert found.as_dict()["growth_bytes_per_day"] == 1024**3
-    assert "Free space is unknown" in found.reason
+    assert "Free space is unknown" in found.why
 
 
 def test_growth_that_may_be_none_has_no_latest_day() -> None:

@@ -7,7 +7,7 @@ import pytest
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.bloat import estimate
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.bloat.estimate import (
     Estimate,
-    Figures,
+    RewriteFigures,
 )
 from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenance.bloat.relation import Relation
 
@@ -16,7 +16,7 @@ from ansible_collections.godel.postgres_runbook.plugins.module_utils._maintenanc
 @pytest.mark.parametrize("counted", [None, 0.0, 50000.0])
 def test_a_count_takes_the_place_of_what_statistics_call_dead(counted: float | None, partial: bool) -> None:
     relation = Relation(2, "public", "lead_x", "lead", "index", "btree", 8192)
-    figures = Figures(8192, counted, 200000.0, 16.0, exact=True, least_dead=200000.0, is_partial=partial)
+    figures = RewriteFigures(8192, counted, 200000.0, 16.0, exact=True, least_dead=200000.0, is_partial=partial)
     found = estimate.with_table(Estimate(relation, figures, 1, counted, 200000.0), live=80000, dead=0).figures
     assert (found.dead, found.least_dead) == (0.0, 0.0)
     if not (partial and counted):

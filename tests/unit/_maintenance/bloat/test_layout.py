@@ -119,6 +119,6 @@ def relation(**over: object) -> Relation:
 def test_advice_follows_the_figures(over: dict[str, object], what: str, severity: str | None) -> None:
     advised = advise(relation(**over), Thresholds())
     assert advised.recommendation == what
-    assert advised.reason
+    assert advised.why
     found = finding(advised, Thresholds())
     assert (found.severity if found else None) == severity
