@@ -21,7 +21,8 @@ def raw(expression: str) -> str:
 
 
 def _age(expression: str) -> str:
-    return f"extract(epoch FROM pg_catalog.clock_timestamp() - {expression})::pg_catalog.float8"
+    """An age in seconds; all rows of a statement are compared with one moment, so that their order is right."""
+    return f"extract(epoch FROM (SELECT pg_catalog.clock_timestamp()) - {expression})::pg_catalog.float8"
 
 
 # Sessions of clients. The kind of another role's session is hidden from logins without the privilege, but not its role.
