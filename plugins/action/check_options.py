@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible import context
@@ -20,6 +20,7 @@ from ansible_collections.godel.postgres_runbook.plugins.plugin_utils._option_nam
 SPEC = {
     "role": {"type": "str", "required": True},
     "ignore": {"type": "list", "elements": "str", "default": []},
+    "required_if": {"type": "list", "elements": "list", "default": []},
 }
 _HELP = "See ansible-doc -t role {role} for the options."
 
@@ -41,7 +42,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         given = GivenVariables(variables, load_extra_vars(self._loader), self._given_to_the_role(), wanted["ignore"])
         found = _option_names.examine(role, given, run.roles if run else None)
         values = self._values(role, variables)
-        errors = [*found.errors, *_option_names.wrong_keys(role, values), *_wrong_values(role, values, variables)]
+        errors = [*found.errors, *_option_names.wrong_keys(role, values)]
+        errors += _wrong_values(role, values, variables, wanted["required_if"])
         if errors:
             own = f" A variable of your own can be listed in {_option_names.WAY_OUT}." if found.errors else ""
             help_text = _HELP.format(role=f"{_specs.COLLECTION}.{role}")
@@ -72,7 +74,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         return found
 
 
-def _wrong_values(role: str, values: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterable[str]:
+def _wrong_values(
+    role: str, values: Mapping[str, Any], variables: Mapping[str, Any], required_if: Iterable[Sequence[Any]]
+) -> Iterable[str]:
     """What Ansible's own validation would say, without the whole specification around it."""
     options = _specs.options()[role]
     missing = [name for name, option in options.items() if option.get("required") and name not in variables]
@@ -82,6 +86,12 @@ def _wrong_values(role: str, values: Mapping[str, Any], variables: Mapping[str, 
         yield f"Missing {name}: {about}. Set it in the inventory, or with -e {name}=..."
     # What could not be evaluated is there all the same.
     asked = {name: {**option, "required": False} for name, option in options.items()}
-    for error in ArgumentSpecValidator(asked).validate(dict(values), validate_role_argument_spec=True).error_messages:
+    validated = ArgumentSpecValidator(asked).validate(dict(values), validate_role_argument_spec=True)
+    for error in validated.error_messages:
         if "supported parameters" not in error.lower():  # the keys are judged before, and by their nearest words
             yield f"{error.rstrip('.')}."
+    found = validated.validated_parameters
+    for option, value, needed in required_if:
+        for name in needed if found.get(option) == value else ():
+            if not found.get(name):
+                yield f"Missing {name}: {option} requires it. Set it in the inventory, or with -e {name}=..."

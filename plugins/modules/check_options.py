@@ -30,6 +30,13 @@ options:
     type: list
     elements: str
     default: []
+  required_if:
+    description:
+      - Options that are required if another option has a value. Each entry is a list of the other option, its value, and the options that
+        are then required, as in C(required_if) of a module.
+    type: list
+    elements: list
+    default: []
 extends_documentation_fragment: [godel.postgres_runbook.attributes.controller]
 attributes:
   check_mode:

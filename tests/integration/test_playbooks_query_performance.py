@@ -76,7 +76,7 @@ def test_nothing_is_reset_when_it_cannot_be_kept(counting_site: Site) -> None:
     words = {"query_performance_reset": True, "query_performance_reset_min_age": "0"}
     nowhere = site.run("query_performance", **words)
     assert nowhere.returncode == 2
-    assert "needs postgres_report_dir" in nowhere.stats["query_performance_result"]["db1"]["message"]
+    assert "Missing postgres_report_dir: query_performance_reset requires it." in nowhere.output
 
     (site.reports / "db1").mkdir(parents=True)
     (site.reports / "db1" / "history").write_text("in the way")

@@ -56,7 +56,7 @@ def test_a_backup_is_fetched_by_its_playbook_and_proven_here(site: Site, place: 
 
     nowhere = site.run("backup", backup_fetch=True)
     assert nowhere.returncode != 0
-    assert "backup_fetch_dir is missing" in nowhere.output
+    assert "Missing backup_fetch_dir: backup_fetch requires it." in nowhere.output
     rehearsal = site.run("backup", "--check", "--diff", **wanted)
     assert rehearsal.ok, rehearsal.output
     assert (rehearsal.changed(), entries(place, catalog), dest.exists()) == (1, [], False)
