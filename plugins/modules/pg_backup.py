@@ -211,11 +211,12 @@ msg:
 """
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, PROGRAMS, ArgumentSpec, between, duration
-from ..module_utils._backup import losses, preflight, take
+from ..module_utils._backup.plan import LONGEST_LOCK_TIMEOUT, BackupPlan, young_enough
 from ..module_utils._catalog.catalog import Catalog
 from ..module_utils._findings import judged
 from ..module_utils._module import Call, Result, run
 from ..module_utils._postgres.connection import Login, Server
+from ..module_utils._target.base import Target
 from ..module_utils._target.factory import create_target
 from ..module_utils._units import human_duration, utc_now
 
@@ -228,7 +229,7 @@ SPEC = ArgumentSpec(
         "max_age": duration(),
         "globals": {"type": "bool", "default": True},
         "globals_passwords": {"type": "bool", "default": False, "no_log": False},
-        "lock_timeout": duration("5m", most=preflight.LONGEST_LOCK_TIMEOUT),
+        "lock_timeout": duration("5m", most=LONGEST_LOCK_TIMEOUT),
         "check_space": {"type": "bool", "default": True},
         "change_id": {"type": "str"},
     }
@@ -238,20 +239,25 @@ SPEC = ArgumentSpec(
 def operation(call: Call) -> Result:
     """Take a backup, unless a young enough one is there."""
     params = call.params
-    plan = preflight.BackupPlan.from_params(params)
+    plan = BackupPlan.from_params(params)
     plan.check()
-    values: dict[str, object]
     target = create_target(params)
     catalog = Catalog(target, params["backup_dir"])
     server = Server(target, Login.from_params(params, "backup"), check_mode=call.check_mode)
-    young = take.young_enough(catalog, server, plan, utc_now())
+    young = young_enough(catalog, server, plan, utc_now())
     if young is not None:
         text = f"Backup {young.id} is younger than {human_duration(params['max_age'])}; nothing to do."
         known = young.usable()
-        values = {"backup": {**known.summary(), "path": young.path}, **judged(losses.recorded(known)), "msg": text}
-        return Result(False, values)
+        return Result(False, {"backup": {**known.summary(), "path": young.path}, **judged(known.losses), "msg": text})
+    return _take(call, target, server, catalog, plan)
+
+
+def _take(call: Call, target: Target, server: Server, catalog: Catalog, plan: BackupPlan) -> Result:
+    # A run that has nothing to do does not load this: on a small host that takes as long as the rest of it.
+    from ..module_utils._backup import losses, preflight, take
+
     found = preflight.preflight(target, server, catalog, plan)
-    values = {"preflight": found.as_dict()}
+    values: dict[str, object] = {"preflight": found.as_dict()}
     if call.check_mode:
         diff = {"before": "", "after": f"a new backup of {plan.db}\n"}
         text = f"A backup of {plan.db} would be taken. {losses.told(found.findings)}".rstrip()

@@ -89,9 +89,9 @@ msg:
 """
 
 from ..module_utils._argspec import CATALOG, CONNECTION, DATABASE, KUBERNETES, ArgumentSpec, duration
-from ..module_utils._backup import take
 from ..module_utils._backup.schedule import run_job
 from ..module_utils._catalog.catalog import Catalog
+from ..module_utils._catalog.newest import newest_within
 from ..module_utils._kube.cluster import connect
 from ..module_utils._module import Call, Result, run
 from ..module_utils._target.factory import create_target
@@ -113,7 +113,7 @@ def operation(call: Call) -> Result:
     with connect(params["kubernetes"]) as cluster:
         catalog = Catalog(create_target(params), params["backup_dir"])
         now = utc_now()
-        young = take.newest_within(catalog, plan.db, plan.max_age_s, True, now) if plan.max_age_s else None
+        young = newest_within(catalog, plan.db, plan.max_age_s, True, now) if plan.max_age_s else None
         if young is not None:
             text = f"Backup {young.id} is younger than {human_duration(plan.max_age_s or 0)}; nothing to do."
             return Result(False, {"backup": {**young.usable().summary(), "path": young.path}, "msg": text})

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .._catalog.manifest import Manifest
 from .._errors import QueryFailed
 from .._findings import Finding
 from .._fingerprint.figures import Fingerprint
@@ -216,11 +215,6 @@ def unread(fingerprint: Fingerprint | None) -> list[Finding]:
         )
         for table, why in (fingerprint.unread_tables if fingerprint else {}).items()
     ]  # fmt: skip
-
-
-def recorded(manifest: Manifest) -> list[Finding]:
-    """The findings that a backup was taken with."""
-    return [Finding(**each) for each in manifest.findings]
 
 
 def told(findings: Sequence[Finding]) -> str:

@@ -12,7 +12,6 @@ from .._catalog.catalog import Catalog
 from .._errors import FileProblem, InvalidInput, NotEnoughSpace, QueryFailed
 from .._findings import Finding
 from .._fingerprint.sql import content as sql
-from .._plan import Plan
 from .._postgres.connection import Server, Session
 from .._postgres.connection_errors import locked
 from .._postgres.programs import CLIENT, find
@@ -21,44 +20,14 @@ from .._units import counted, human_size
 from . import losses, pg_dump
 from . import sql as losses_sql
 from .interrupted import Life
+from .plan import BackupPlan
 from .sql import DUMP_SIZE, LIFE, SETTINGS_IN_THE_WAY, UNREADABLE
 
 _MAX_JOBS = 8
-LONGEST_LOCK_TIMEOUT = "24d"  # PostgreSQL keeps milliseconds in 31 bits
 # Before a first backup is there to learn from: a dump is about the size of the tables without their indexes, and
 # even fast compression halves it.
 _FIRST_GUESS = {True: 0.5, False: 1.1}
 _MARGIN = 1.2
-
-
-@dataclass(frozen=True)
-class BackupPlan(Plan):
-    """What the operator wants. Durations are in seconds; `jobs` None means the CPUs of the target, at most 8."""
-
-    db: str
-    format: str
-    jobs: int | None
-    compress: str
-    fingerprint: str
-    max_age_s: float | None
-    globals: bool
-    globals_passwords: bool
-    bin_dir: str | None
-    lock_timeout_s: float
-    check_space: bool
-    change_id: str | None
-
-    def check(self) -> None:
-        """Raise InvalidInput for values that cannot work, before anything is touched."""
-        if not self.db:
-            raise InvalidInput(
-                "Invalid db", subject=repr(self.db), why="it is empty", remedy="Name the database to back up."
-            )
-        if "\0" in self.db:
-            raise InvalidInput(
-                "Invalid db", subject=repr(self.db), why="it has a NUL character", remedy="Give the name without it."
-            )
-        pg_dump.check_compression(self.compress)
 
 
 @dataclass(frozen=True)

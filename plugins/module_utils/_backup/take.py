@@ -12,21 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from .._catalog.catalog import Catalog, Draft, Entry
+from .._catalog.catalog import Catalog, Draft
 from .._catalog.manifest import FileRecord, Manifest, SourceDatabase
-from .._catalog.verifications import CLOCK_SKEW_S
 from .._errors import RunbookError
 from .._findings import Finding
 from .._fingerprint import definitions
 from .._fingerprint.capture import Recorder
-from .._postgres.cluster_id import cluster_of
 from .._postgres.connection import Server
 from .._postgres.own_sessions import with_options
 from .._target.base import BackgroundJob, Target
 from .._units import human_duration, human_size, to_rfc3339, utc_now
 from .._version import COLLECTION_VERSION
 from . import interrupted, losses, pg_dump
-from .preflight import BackupPlan, Preflight
+from .plan import BackupPlan
+from .preflight import Preflight
 
 _POLL_S = 0.1
 
@@ -42,38 +41,7 @@ class Taken:
     @property
     def findings(self) -> list[Finding]:
         """What it lacks."""
-        return losses.recorded(self.manifest)
-
-
-def young_enough(catalog: Catalog, server: Server, plan: BackupPlan, now: datetime) -> Entry | None:
-    """The newest backup of this server, if it is younger than the plan's `max_age` and has what the plan asks for."""
-    if not plan.max_age_s:
-        return None
-    cluster = cluster_of(server, plan.db)
-    return newest_within(catalog, plan.db, plan.max_age_s, plan.fingerprint != "none", now, cluster)
-
-
-def newest_within(
-    catalog: Catalog, db: str, age_s: float, provable: bool, now: datetime, cluster: str | None = None
-) -> Entry | None:
-    """The newest usable backup that is not older than this.
-
-    Args:
-        provable: it has to have a fingerprint.
-        cluster: the system identifier of the cluster that it has to be of; None: of any.
-    """
-    for entry in catalog.entries(db):
-        found_s = (now - entry.taken).total_seconds()
-        if found_s > age_s:
-            return None  # they come newest first
-        if found_s < -CLOCK_SKEW_S:
-            continue  # a clock was wrong: the age is unknown
-        if entry.manifest is None or entry.differences or entry.verdict == "failed" or not entry.may_be_of(cluster):
-            continue
-        if provable and entry.manifest.fingerprint is None:
-            continue  # it cannot be proven, and the plan wants one that can
-        return entry
-    return None
+        return self.manifest.losses
 
 
 def take(target: Target, server: Server, catalog: Catalog, plan: BackupPlan, found: Preflight) -> Taken:

@@ -123,6 +123,11 @@ class Manifest:
         match = re.match(r"\d+", self.tool.split()[-1])
         return int(match.group()) if match else 0
 
+    @property
+    def losses(self) -> list[Finding]:
+        """`findings`, as such."""
+        return [Finding(**each) for each in self.findings]
+
     def summary(self) -> dict[str, object]:
         """For a module's result: everything but the lists that grow with the database."""
         long = ("files", "source", "fingerprint", "findings")

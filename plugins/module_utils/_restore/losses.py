@@ -26,7 +26,7 @@ def find(server: Server, production: str | None, manifest: Manifest | None, tool
         manifest: that of the backup; None for a dump of another origin.
         tool_major: the major version of the pg_dump that wrote the backup.
     """
-    then = losses.recorded(manifest) if manifest else []
+    then = manifest.losses if manifest else []
     now = _of(server, production, tool_major) if production else []
     same = {(each.check, each.subject) for each in then} & {(each.check, each.subject) for each in now}
     return [

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from ..._catalog.catalog import Catalog, Entry
+from ..._catalog.newest import newest_within
 from ..._errors import ClusterRefused, JobFailed, ObjectNotFound, RunbookError
 from ..._kube.access import Right, refuse_missing
 from ..._kube.cluster import Cluster, patiently
@@ -35,7 +36,6 @@ from ..._kube.jobs import (
 )
 from ..._plan import Plan
 from ..._units import human_duration
-from ..take import newest_within
 
 GRANT = "backup_from_schedule"
 _POLL_S = 1.0
