@@ -19,14 +19,13 @@ import yaml
 
 from tests.conftest import COLLECTIONS, ROOT
 from tests.support.databases import Database
-from tests.support.forked import ForkedProcess
+from tests.support.forked import ForkedProcess, forked_python
 from tests.support.servers import without_pg_variables
 from tests.support.workspace import workspace
 
 COLLECTION = "godel.postgres_runbook"
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 TIMEOUT_S = 600
-LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 
 SETTINGS = """\
 [defaults]
@@ -81,7 +80,8 @@ class Site:
     def add_host(self, name: str, database: Database, group: str = "postgres") -> None:
         """Add a host with a database to a group."""
         login = {key: value for key, value in database.login().items() if key != "db"}
-        self.hosts[name] = {**LOCAL, "postgres_login": login, "postgres_db": database.name}
+        local = {"ansible_connection": "local", "ansible_python_interpreter": str(forked_python())}
+        self.hosts[name] = {**local, "postgres_login": login, "postgres_db": database.name}
         self.groups.setdefault(group, []).append(name)
 
     @property

@@ -1,9 +1,10 @@
 """A process that forks programs: all that Python imports for them is there already, which is most of what they cost.
 
-Its argument is what it forks: modules, or runs of ansible-playbook. It gets one message for each on the socket that is its
-standard input, with four descriptors: the program's input, output and errors, and a socket for its process id and, in the
-end, its exit status. Nothing of it is in the tests' own process: it starts as bare as the programs do, and ends when
-the socket is closed.
+Its arguments are what it forks (modules, runs of ansible-playbook, or Pythons that run modules as Ansible packs them) and the
+descriptor of a socket that listens. Who connects there sends one message with the program's input, output and errors as
+descriptors, gets its process id and then its exit status, and may send signals for it meanwhile; the program ends
+with the connection. Nothing of this is in the tests' own process: it starts as bare as the programs do, and ends when
+its standard input does.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import array
 import atexit
 import contextlib
 import gc
-import importlib
+import importlib.machinery
+import importlib.util
 import json
 import os
+import runpy
 import select
 import signal
 import socket
 import sys
 import time
+import zipimport
 from pathlib import Path
 from typing import Any
 
@@ -33,36 +37,44 @@ OF_PLAYBOOKS = (
     "ansible.plugins.shell.sh",
     "ansible.plugins.action.normal",
 )
+COMPILED = "compiled"
+OF_PAYLOADS = ("kubernetes", "psycopg2.extras", "runpy", "yaml", "zipfile")
 LARGEST = 256 * 1024
-DESCRIPTORS = 4
+STREAMS = 3
 
 
 class Children:
-    """The programs at work: each has a socket that receives its exit status."""
+    """The programs at work, by the connections of those that wait for them."""
 
     def __init__(self) -> None:
         """Have ``wake`` become readable when one has ended."""
-        self._sockets: dict[int, socket.socket] = {}
+        self.pids: dict[socket.socket, int] = {}
         self.wake, self._woken = os.pipe()
         for each in (self.wake, self._woken):
             os.set_blocking(each, False)
         signal.set_wakeup_fd(self._woken)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def add(self, pid: int, status: socket.socket) -> None:
+    def add(self, connection: socket.socket, pid: int) -> None:
         """Tell the id of a new one."""
-        self._sockets[pid] = status
-        with contextlib.suppress(OSError):  # the client may have closed its end
-            status.send(json.dumps(pid).encode())
+        self.pids[connection] = pid
+        _tell(connection, pid)
 
     def reap(self) -> None:
         """Tell the exit status of those that have ended."""
         os.read(self.wake, 4096)
-        for pid in list(self._sockets):
+        for connection, pid in list(self.pids.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                with self._sockets.pop(pid) as told, contextlib.suppress(OSError):
-                    told.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
+                del self.pids[connection]
+                _tell(connection, os.waitstatus_to_exitcode(status))
+                connection.close()
+
+    def signal(self, connection: socket.socket) -> None:
+        """Pass on a signal; the end of a connection is one, too."""
+        if connection in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pids[connection], int(connection.recv(LARGEST) or signal.SIGKILL))
 
     def forget(self) -> None:
         """In one of them: it has no part in this."""
@@ -70,40 +82,53 @@ class Children:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in (self.wake, self._woken):
             os.close(number)
-        for each in self._sockets.values():
+        for each in self.pids:
             each.close()
 
 
-def serve(control: socket.socket) -> list[str]:
+def _tell(connection: socket.socket, number: int) -> None:
+    with contextlib.suppress(OSError):  # it may have been closed
+        connection.send(str(number).encode())
+
+
+def serve() -> list[str]:
     """Fork a process for each message; returns the program's arguments in the child, and ends this process otherwise."""
     children = Children()
-    while True:
-        ready = select.select([control, children.wake], [], [])[0]
-        if children.wake in ready:
-            children.reap()
-        if control not in ready:
-            continue
-        message, descriptors = _receive(control)
-        if not message:
-            sys.exit()
-        wanted = json.loads(message)
-        for name in wanted["imports"]:
-            importlib.import_module(name)
-        status = socket.socket(fileno=descriptors.pop())
-        pid = os.fork()
-        if pid == 0:
-            for each in (control, status):
-                each.close()
-            children.forget()
-            return _become(wanted, descriptors)
-        for number in descriptors:
-            os.close(number)
-        children.add(pid, status)
+    parent = os.dup(0)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    with socket.socket(fileno=int(sys.argv[2])) as listener:
+        while True:
+            ready = select.select([parent, listener, children.wake, *children.pids], [], [])[0]
+            if parent in ready:
+                sys.exit()
+            if children.wake in ready:
+                children.reap()
+            for connection in {*ready} & {*children.pids}:
+                children.signal(connection)
+            if listener not in ready:
+                continue
+            connection = listener.accept()[0]
+            message, streams = _receive(connection)
+            if not message:  # killed at once
+                continue
+            wanted = json.loads(message)
+            for name in wanted["imports"]:
+                importlib.import_module(name)
+            pid = os.fork()
+            if pid == 0:
+                os.close(parent)
+                connection.close()
+                children.forget()
+                return _become(wanted, streams)
+            for number in streams:
+                os.close(number)
+            children.add(connection, pid)
 
 
-def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     numbers = array.array("i")
-    message, ancillary, _flags, _address = control.recvmsg(LARGEST, socket.CMSG_LEN(DESCRIPTORS * numbers.itemsize))
+    message, ancillary, _flags, _address = connection.recvmsg(LARGEST, socket.CMSG_LEN(STREAMS * numbers.itemsize))
     for _level, _kind, data in ancillary:
         numbers.frombytes(data)
     return message, numbers.tolist()
@@ -123,15 +148,15 @@ def _become(wanted: dict[str, Any], descriptors: list[int]) -> list[str]:
     return sys.argv
 
 
-def modules(control: socket.socket) -> None:
+def modules() -> None:
     """Import the modules, and be one of them in each child."""
     folder = Path(str(importlib.import_module(PACKAGE).__path__[0]))
     found = {path.stem: importlib.import_module(f"{PACKAGE}.{path.stem}") for path in folder.glob("*.py")}
     gc.freeze()  # so that children do not copy what they only look at
-    found[serve(control)[0]].main()
+    found[serve()[0]].main()
 
 
-def playbooks(control: socket.socket) -> None:
+def playbooks() -> None:
     """Import Ansible with the configuration that the environment names, and run a playbook in each child.
 
     They share a temporary folder, and in it the modules as Ansible packs them.
@@ -144,18 +169,44 @@ def playbooks(control: socket.socket) -> None:
 
     Path(constants.DEFAULT_LOCAL_TMP).mkdir(exist_ok=True)
     gc.freeze()
-    serve(control)
+    serve()
     atexit.unregister(cleanup_tmp_file)  # it is the parent's
     main()
 
 
-def main() -> None:
-    """In each child this ends as any Python does."""
-    control = socket.socket(fileno=os.dup(0))
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
-    {"modules": modules, "playbooks": playbooks}[sys.argv[1]](control)
+def payloads() -> None:
+    """Be a Python in each child that runs a module as Ansible packs it, from a file or from standard input.
+
+    All that Ansible packs is imported from the archive as on any host, but what is there word for word as in the files
+    of Ansible and of this checkout is not compiled again.
+    """
+    for name in OF_PAYLOADS:
+        importlib.import_module(name)
+    _compile_once()
+    gc.freeze()
+    file = serve()[0]
+    if file == "-":
+        exec(compile(sys.stdin.read(), "<stdin>", "exec"), vars(sys.modules["__main__"]))
+    else:
+        runpy.run_path(file, run_name="__main__")
+
+
+def _compile_once() -> None:
+    """Have zipimport take the code of a text from where Python keeps it for the file with the same text."""
+    loaders = {}
+    for package in ("ansible.module_utils", PACKAGE.rpartition(".")[0]):
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        for path in Path(next(iter(spec.submodule_search_locations or ()))).rglob("*.py"):
+            loaders[path.read_bytes()] = importlib.machinery.SourceFileLoader(COMPILED, str(path))
+    plain = zipimport._compile_source
+
+    def compile_source(name: str, source: bytes) -> Any:
+        loader = loaders.get(source)
+        return loader.get_code(COMPILED) if loader else plain(name, source)
+
+    zipimport._compile_source = compile_source
 
 
 if __name__ == "__main__":
-    main()
+    {"modules": modules, "payloads": payloads, "playbooks": playbooks}[sys.argv[1]]()

@@ -4,38 +4,51 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from tests.support.workspace import REPOSITORY
+from tests.support.servers import without_pg_variables
+from tests.support.workspace import REPOSITORY, workspace
 
+HERE = Path(__file__).parent
 COLLECTIONS = REPOSITORY / ".venv" / "collections"
 CHUNK = 1 << 16
 
 
 class ForkServer:
-    """The process that forks. Any thread may ask it; it ends with us, since nothing else holds its socket."""
+    """The process that forks. Any thread may ask it; it ends with us, since nothing else holds its standard input.
+
+    Attributes:
+        path: of the socket where it listens.
+    """
 
     def __init__(self, kind: str, env: Mapping[str, str]) -> None:
         """Start it; ``env`` is what counts while it imports."""
-        self._lock = threading.Lock()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        folder = Path(tempfile.mkdtemp(prefix="fork-", dir=workspace()))
+        folder.chmod(0o755)
+        self.path = folder / "socket"
         self._errors = os.memfd_create(kind)
-        with theirs:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(str(self.path))
+            listener.listen()
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("fork_server.py")), kind],
-                stdin=theirs,
+                [sys.executable, str(HERE / "fork_server.py"), kind, str(listener.fileno())],
+                stdin=subprocess.PIPE,
                 stdout=self._errors,
                 stderr=self._errors,
+                pass_fds=[listener.fileno()],
                 env={**env, "PYTHONPATH": str(COLLECTIONS), "PYTHONSAFEPATH": "1"},
                 cwd="/",
                 start_new_session=True,
@@ -46,19 +59,21 @@ class ForkServer:
     def stop(self) -> None:
         """End it; a fork of ours does not."""
         if self._owner == os.getpid():
-            self._control.close()
+            assert self._process.stdin is not None
+            self._process.stdin.close()
             self._process.wait()
             os.close(self._errors)
 
-    def start(self, message: bytes, descriptors: list[int]) -> tuple[int, socket.socket]:
+    def start(self, message: bytes, streams: list[int]) -> tuple[int, socket.socket]:
         """Start a program; returns its process id and a socket that has its exit status in the end."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, self._lock:
-            socket.send_fds(self._control, [message], [*descriptors, theirs.fileno()])
-        told = ours.recv(CHUNK)
-        if not told:
-            raise RuntimeError(f"nothing can be started\n{os.pread(self._errors, CHUNK, 0).decode(errors='replace')}")
-        return int(told), ours
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with contextlib.suppress(OSError):
+            connection.connect(str(self.path))
+            socket.send_fds(connection, [message], streams)
+            if told := connection.recv(CHUNK):
+                return int(told), connection
+        connection.close()
+        raise RuntimeError(f"nothing can be started\n{os.pread(self._errors, CHUNK, 0).decode(errors='replace')}")
 
 
 _servers: dict[tuple[int, str], ForkServer] = {}
@@ -72,6 +87,17 @@ def _server(kind: str, env: Mapping[str, str]) -> ForkServer:
         if key not in _servers:
             _servers[key] = ForkServer(kind, env)
         return _servers[key]
+
+
+@functools.cache
+def forked_python() -> Path:
+    """A program to name as ``ansible_python_interpreter``: modules run as in any Python, but it is forked for each."""
+    server = _server("payloads", without_pg_variables())
+    command = [sys.executable, "-I", "-S", str(HERE / "python_client.py"), str(server.path)]
+    program = server.path.with_name("python")
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    program.chmod(0o755)
+    return program
 
 
 class ForkedProcess:
