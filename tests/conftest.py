@@ -52,9 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> int:
         name = item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT / "tests") else ""
-        if name.startswith(("kubernetes/test_standin", "unit", "benchmarks")):
+        if name.startswith(("unit", "benchmarks")):
             return 2
-        return 0 if name.startswith(("kubernetes", "integration")) else 1
+        return 0 if name.startswith(("faults", "kubernetes", "integration")) else 1
 
     items.sort(key=rank)  # stable: files stay together
 

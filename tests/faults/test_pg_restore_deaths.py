@@ -34,10 +34,11 @@ from tests.support.restores import (
 from tests.support.servers import Server
 from tests.support.verifications import forge, hand_made, watched
 
-# `accounts` is loaded first, and nothing else touches it. The load of `slow` takes two seconds, ANALYZE of it as well.
-CONTENT = (
-    "CREATE TABLE accounts AS SELECT n AS id, n AS balance FROM generate_series(1, 9) n;\n"
-    "CREATE FUNCTION public.nap(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS"
+# `accounts` is loaded first, and nothing else touches it.
+CONTENT = "CREATE TABLE accounts AS SELECT n AS id, n AS balance FROM generate_series(1, 9) n;\n"
+# The load takes two seconds, ANALYZE as well.
+SLOW = (
+    f"{CONTENT}CREATE FUNCTION public.nap(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS"
     " $$ BEGIN PERFORM pg_catalog.pg_sleep(2); RETURN $1; END $$;\n"
     "CREATE TABLE slow (id int CHECK (pg_sleep(2)::text = ''));\n"
     "CREATE INDEX ON slow (public.nap(id));\n"
@@ -56,6 +57,13 @@ MARK = (
 @pytest.fixture(name="prod")
 def _prod(server: Server) -> Iterator[Database]:
     database = production(server, CONTENT)
+    yield database
+    remove(database)
+
+
+@pytest.fixture(name="slow_prod")
+def _slow_prod(server: Server) -> Iterator[Database]:
+    database = production(server, SLOW)
     yield database
     remove(database)
 
@@ -133,8 +141,9 @@ def killed_after_the_load(database: Database, backup_dir: Path, **over: Any) -> 
 
 @pytest.mark.parametrize("moment", ["compare", "analyze"])
 def test_one_that_is_killed_after_the_load_is_gone_on_with(
-    prod: Database, backup_dir: Path, bin_dir: Path, moment: str
+    slow_prod: Database, backup_dir: Path, bin_dir: Path, moment: str
 ) -> None:
+    prod = slow_prod
     id_ = verified_backup(prod, backup_dir)
     over: dict[str, Any] = {"bin_dir": str(bin_dir)}
     if moment == "compare":
@@ -175,7 +184,8 @@ def test_one_that_is_killed_after_the_load_is_gone_on_with(
     assert digest(prod) == original
 
 
-def test_one_that_is_killed_in_the_load_is_loaded_anew(prod: Database, backup_dir: Path, bin_dir: Path) -> None:
+def test_one_that_is_killed_in_the_load_is_loaded_anew(slow_prod: Database, backup_dir: Path, bin_dir: Path) -> None:
+    prod = slow_prod
     verified_backup(prod, backup_dir)
     over = {"bin_dir": str(bin_dir)}
     running = start_module("pg_restore", params(prod, backup_dir, **over))
@@ -278,7 +288,8 @@ def test_a_server_that_restarts_after_the_load_keeps_what_is_loaded(
     assert rows(named(prod, result["stage"]["name"]), "t") == 1
 
 
-def test_what_cannot_be_compared_is_loaded_anew(prod: Database, backup_dir: Path) -> None:
+def test_what_cannot_be_compared_is_loaded_anew(slow_prod: Database, backup_dir: Path) -> None:
+    prod = slow_prod
     path = str(hand_made(prod, backup_dir / "by_hand", "--format=custom"))
     running = start_module("pg_restore", params(prod, backup_dir, backup=path, accept_unproven=True, jobs=1))
     assert until(lambda: asked(prod, ANALYZES), 60)
