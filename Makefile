@@ -11,8 +11,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 unexport PYTHONDONTWRITEBYTECODE
 
 ARGS ?=
-# Tests wait nearly half of their time: three to two cores.
-WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+# Tests wait for more than half of their time: five to two cores.
+WORKERS ?= $(shell echo $$(( ($$(nproc) * 5 + 1) / 2 )))
 RUN := $(bin)/pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 # The stand-in's own tests run when it changed: tests/unit has one that compares its digest.
 PYTEST := $(RUN) --dist loadfile -m "not majors" --ignore=tests/standin/tests $(ARGS)

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -216,11 +215,13 @@ def _closed_port() -> int:
     [("not_postgres", b"HTTP/1.1 400 Bad Request\r\n\r\n"), ("closed", b""), ("timeout", None)],
 )
 def test_another_program_none_at_all_and_a_silent_one(word: str, answer: bytes | None) -> None:
+    peers = []
+
     def serve() -> None:
         with contextlib.suppress(OSError):
             while True:
                 peer, dummy = listener.accept()
-                stack.enter_context(peer)
+                peers.append(stack.enter_context(peer))
                 if answer is not None:
                     with contextlib.suppress(OSError):
                         peer.recv(1024)
@@ -229,11 +230,10 @@ def test_another_program_none_at_all_and_a_silent_one(word: str, answer: bytes |
 
     with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, daemon=True).start()
-        began = time.monotonic()
         found = reason(listener.getsockname()[1], connect_params={"connect_timeout": "2"})
-        assert time.monotonic() - began < 4  # a timeout is not waited for twice
         listener.shutdown(socket.SHUT_RDWR)
     assert found == word
+    assert len(peers) == 1 or word != "timeout"  # which is not waited for twice
 
 
 def test_every_reason_has_a_headline_of_its_own_and_a_remedy() -> None:

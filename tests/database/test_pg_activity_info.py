@@ -271,7 +271,7 @@ def test_full_shutting_down_hung_and_gone(new_server: Callable[..., Server]) -> 
         finally:
             os.kill(server.pid, signal.SIGCONT)
         assert (hung["reachability"], hung["unreachable_cause"]) == ("no response", "timeout")
-        assert took < 5
+        assert took < 20  # and does not hang
 
         held.pop().close()
         os.kill(server.pid, signal.SIGTERM)  # a smart shutdown waits for the others

@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 import zipimport
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ OF_PLAYBOOKS = (
     "ansible.plugins.shell.sh",
     "ansible.plugins.action.normal",
 )
+OF_COLLECTIONS = ("ansible.builtin", "godel.postgres_runbook")
 COMPILED = "compiled"
 OF_PAYLOADS = ("kubernetes", "psycopg2.extras", "runpy", "yaml", "zipfile")
 LARGEST = 256 * 1024
@@ -165,8 +167,15 @@ def playbooks() -> None:
         importlib.import_module(name)
     from ansible import constants
     from ansible.cli.playbook import main
+    from ansible.plugins import loader
     from ansible.utils.path import cleanup_tmp_file
 
+    loader.init_plugin_loader()
+    warnings.filterwarnings("ignore", message="AnsibleCollectionFinder has already been configured")
+    for name in OF_COLLECTIONS:
+        importlib.import_module(f"ansible_collections.{name}")
+    for loaded in (loader.inventory_loader, loader.vars_loader, loader.filter_loader, loader.test_loader):
+        list(loaded.all(class_only=True))
     Path(constants.DEFAULT_LOCAL_TMP).mkdir(exist_ok=True)
     gc.freeze()
     serve()

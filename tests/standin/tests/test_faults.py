@@ -290,7 +290,7 @@ def test_a_detached_child_outlives_its_exec_and_goes_to_process_1(standin: Stand
     assert {parent for dummy, parent, *dummy in recorded} == {"1"}
     before = time.monotonic()
     seen = run(standin, f"{how}sleep 66 </dev/null >/dev/null 2>&1 & echo $!")
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 30  # and not the 66
     pid = int(seen.channel(1))
     process_one = int(run(standin, "ps -o ppid= $PPID").channel(1))
     with open(f"/proc/{pid}/stat") as file:
