@@ -89,9 +89,17 @@ def _wrong_values(
     validated = ArgumentSpecValidator(asked).validate(dict(values), validate_role_argument_spec=True)
     for error in validated.error_messages:
         if "supported parameters" not in error.lower():  # the keys are judged before, and by their nearest words
-            yield f"{error.rstrip('.')}."
+            yield f"{error.rstrip('.')}.{_unnamed_value(error, values)}"
     found = validated.validated_parameters
     for option, value, needed in required_if:
         for name in needed if found.get(option) == value else ():
             if not found.get(name):
                 yield f"Missing {name}: {option} requires it. Set it in the inventory, or with -e {name}=..."
+
+
+def _unnamed_value(error: str, values: Mapping[str, Any]) -> str:
+    """The value that an error is about, if it names the option alone: before 2.19 that is so for types."""
+    for name in sorted(values, key=len, reverse=True):
+        if name in error and isinstance(values[name], (str, int, float)):
+            return "" if str(values[name]) in error else f" The value is {str(values[name])!r}."
+    return ""
