@@ -217,7 +217,7 @@ def test_a_wrong_token_is_told(place: Place, catalog: str) -> None:
     options = place.options(kubeconfig=user.kubeconfig, api_key="wrong")
     result = run_module("pg_backup", params(place, catalog, kubernetes=options))
     assert result["failed"]
-    for text in ("The API server refuses", "Unauthorized", "lapsed"):
+    for text in ("The API server refuses", "Unauthorized", "expired"):
         assert text in result["msg"]
 
 

@@ -188,7 +188,7 @@ def test_a_file_that_shrinks_meanwhile_is_told(place: Place, catalog: str, monke
     monkeypatch.setattr(downloads, "_QUIET_S", 0.5 * place.pace.factor)
     [path] = place.glob(f"{catalog}/*/*/toc.dat")
     arrived = bytearray()
-    with place.target() as target, pytest.raises(FileProblem, match=r"another size.*7 bytes less"):
+    with place.target() as target, pytest.raises(FileProblem, match=r"The size of a file has changed.*7 bytes too few"):
         target.files.stream({path: 3_007}, arrived.extend)
     assert bytes(arrived) == FILES["toc.dat"]
 
