@@ -335,7 +335,7 @@ def test_rows_that_nobody_has_counted_make_no_index_bloated(zoo: Zoo) -> None:
     assert (found["fresh"]["method"], found["skewed"]["method"]) == ("none", "estimate")
     for name in ("fresh_id", "skewed_k", "few counted"):
         assert (found[name]["method"], found[name]["confidence"]) == ("pgstatindex", "low")
-        assert "unknown" in found[name]["note"]
+        assert re.search("were not counted|is unknown", found[name]["note"])
         assert found[name]["bloat_ratio"] < 0.05
 
 

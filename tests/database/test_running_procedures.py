@@ -35,6 +35,7 @@ OF_OTHERS = [
 NONE_OF_IT = ["app", "my_pg_dump_viewer", "pg_dumpster", "pg_runbooks", "psql"]
 JUDGED = {"idle_in_transaction", "long_query", "long_transaction", "blocking"}
 PASSWORD = "dummy-of-the-tests-31c7"
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
 
 
 @contextlib.contextmanager
@@ -156,6 +157,8 @@ def test_it_is_ended_when_that_is_asked_for(database: Database) -> None:
         backup.run("BEGIN")
         for words in ({"sessions": [backup.name]}, {"rule": {"database": database.name}, "include_superusers": True}):
             asked = {**words, "include_procedures": True}
+            # The session of the attempt before may take a moment to end.
+            assert until(lambda: database.server.query(SESSIONS, database.name) == [(1,)], 60)
             expected = attempt(pg_terminate, database, True, **asked)
             assert outcomes(expected) == {backup.pid: "terminated"}
         result = attempt(pg_terminate, database, sessions=[backup.name], include_procedures=True)
