@@ -29,6 +29,7 @@ from tests.support.servers import Server
 from tests.support.sessions import Person, crowd
 
 SUPER = {"include_superusers": True}  # the sessions of the tests are a superuser's
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
 HOSTILE = "<b>\x1b[31m'{{ x }}"
 
 
@@ -186,6 +187,7 @@ def test_replicas_and_the_module_itself_are_spared(database: Database) -> None:
             assert outcomes(end(database, rule=rule, include_replication=True)) == {
                 replica.info.backend_pid: "terminated"
             }
+    assert until(lambda: database.server.query(SESSIONS, database.name) == [(0,)], 60)  # those of the attempts before
     own = end(database, rule={"application": "pg_runbook terminate", "database": database.name}, **SUPER)
     assert own["sessions"] == []
 
