@@ -227,5 +227,5 @@ def bars(near: dict[str, Accuracy], took: dict[str, Series]) -> list[Bar]:
         found.append(Bar("memory of an estimate", 1.25, True, many.peak_bytes / few.peak_bytes, "x", note))
     if "maintenance" in took:
         own = took["maintenance"].seconds - took["maintenance-ping"].seconds
-        found.append(Bar("maintenance with nothing to do, less one ping", 3, True, own, "s", "whole playbooks"))
+        found.append(Bar("maintenance with nothing to do, less one ping", 2, True, own, "s", "whole playbooks"))
     return found
