@@ -134,8 +134,8 @@ lint-environment: setup ## The files for execution environments
 
 sanity: sanity-pylint sanity-others ## ansible-test sanity under the newest supported ansible-core
 
-sanity-pylint: setup ## The half of it that is pylint, without tests/, which is not shipped and has ruff
-	@tools/gate.sh pylint $(staged) tools/sanity.sh --test pylint --exclude tests/
+sanity-pylint: setup ## The half of it that is pylint
+	@tools/gate.sh pylint $(staged) tools/sanity.sh --test pylint
 
 sanity-others: setup ## All the rest
 	@tools/gate.sh sanity $(staged) tools/sanity.sh --skip-test pylint
