@@ -253,7 +253,7 @@ def operation(call: Call) -> Result:
 
 
 def _take(call: Call, target: Target, server: Server, catalog: Catalog, plan: BackupPlan) -> Result:
-    # A run that has nothing to do does not load this: on a small host that takes as long as the rest of it.
+    # Here, so that a run with nothing to do, as most of a schedule are, does not load it.
     from ..module_utils._backup import losses, preflight, take
 
     found = preflight.preflight(target, server, catalog, plan)
